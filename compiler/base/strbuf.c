@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * StrBuf, Vec growth and small string helpers shared by every stage.
+ */
+#include "base/strbuf.h"
+#include "base/vec.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *vec_grow(Arena *a, void *data, size_t len, size_t *cap, size_t size)
+{
+    const size_t new_cap = *cap ? *cap * 2 : 8;
+    void *p = arena_alloc_array(a, new_cap, size);
+    if (len) memcpy(p, data, len * size);
+    *cap = new_cap;
+    return p;
+}
+
+void sb_init(StrBuf *sb, Arena *a)
+{
+    *sb = (StrBuf){ .arena = a, .text = arena_alloc(a, 64), .cap = 64 };
+}
+
+void sb_putn(StrBuf *sb, const char *s, size_t n)
+{
+    if (sb->cap - sb->len <= n) {
+        size_t cap = sb->cap;
+        while (cap - sb->len <= n) cap *= 2;
+        char *text = arena_alloc(sb->arena, cap);
+        memcpy(text, sb->text, sb->len);
+        sb->text = text;
+        sb->cap = cap;
+    }
+    memcpy(sb->text + sb->len, s, n);
+    sb->len += n;
+    sb->text[sb->len] = '\0';
+}
+
+void sb_putc(StrBuf *sb, char c)
+{
+    sb_putn(sb, &c, 1);
+}
+
+void sb_puts(StrBuf *sb, const char *s)
+{
+    sb_putn(sb, s, strlen(s));
+}
+
+void sb_vprintf(StrBuf *sb, const char *fmt, va_list ap)
+{
+    char small[256];
+    va_list again;
+    va_copy(again, ap);
+    const int n = vsnprintf(small, sizeof small, fmt, again);
+    va_end(again);
+    if (n < 0) return;
+    if ((size_t)n < sizeof small) {
+        sb_putn(sb, small, (size_t)n);
+        return;
+    }
+    char *big = arena_alloc(sb->arena, (size_t)n + 1);
+    vsnprintf(big, (size_t)n + 1, fmt, ap);
+    sb_putn(sb, big, (size_t)n);
+}
+
+void sb_printf(StrBuf *sb, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    sb_vprintf(sb, fmt, ap);
+    va_end(ap);
+}
+
+void sb_real(StrBuf *sb, double x)
+{
+    char text[40];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x || isnan(x)) break;
+    }
+    sb_puts(sb, text);
+}
+
+/* Levenshtein distance with two rows; words longer than 63 bytes never count as near. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    const size_t la = strlen(a), lb = strlen(b);
+    size_t row[64], diag, up;
+    if (la > 63 || lb > 63) return SIZE_MAX;
+    for (size_t j = 0; j <= lb; j++) row[j] = j;
+    for (size_t i = 1; i <= la; i++) {
+        diag = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            up = row[j];
+            size_t best = diag + (a[i - 1] != b[j - 1]);
+            if (up + 1 < best) best = up + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+            diag = up;
+        }
+    }
+    return row[lb];
+}
+
+const char *str_nearest(const char *word, const char *const *names, size_t n)
+{
+    const size_t third = strlen(word) / 3;
+    size_t best = third > 1 ? third + 1 : 2;
+    const char *nearest = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const size_t d = edit_distance(word, names[i]);
+        if (d < best) {
+            best = d;
+            nearest = names[i];
+        }
+    }
+    return nearest;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * THE central header: what a compiled program is between the front end and the emitter.
+ *
+ * A Module holds one model: its dims, tensors (parameters and state), hypers and routines. A Routine is
+ * a list of SSA nodes in topological order; its effects (gradients stored, state assigned, outputs and
+ * metrics written) are nodes too, flagged OPF_ROOT, so that dead-code elimination is "keep what a root
+ * needs". Nodes are never changed once other nodes use them: passes build new lists (ir/builder.h).
+ * The identity of an operator is the address of its descriptor; there is no enumeration of operators.
+ */
+#ifndef NNC_IR_GRAPH_H
+#define NNC_IR_GRAPH_H
+
+#include "base/arena.h"
+#include "base/diag.h"
+#include "base/map.h"
+#include "base/vec.h"
+#include "ir/type.h"
+
+typedef struct OpDesc OpDesc;         /* ir/op.h */
+typedef struct InitDesc InitDesc;     /* ir/op.h */
+typedef struct OptimDesc OptimDesc;   /* ir/op.h */
+typedef struct ScheduleDesc ScheduleDesc;
+typedef struct Plan Plan;             /* ir/plan.h */
+typedef struct Node Node;
+
+struct Node {
+    const OpDesc *op;
+    const void *attrs;      /* op->attr_size bytes, NULL when the op has no attributes */
+    Node **in;              /* n_in operands; NULL where an optional operand is absent */
+    int n_in;
+    TensorType type;        /* of result 0; roots have the type of what they store */
+    TensorType *more;       /* types of results 1..n_results-1; read through op_result nodes */
+    int n_results;          /* >= 1 */
+    int id;                 /* position in Routine.nodes; set by routine_renumber */
+    const char *name;       /* name for dumps and emitted C: the user's, or derived; never NULL */
+    Span span;              /* the piece of .nn text the node came from; backward nodes: of the forward one */
+    const Inst *inst;       /* block instantiation, NULL at the top level of a routine */
+};
+
+/* A number that the application may change while it runs: `hyper` and every optimizer scalar. */
+typedef struct Hyper {
+    const char *name;   /* C field name in the hyper struct: "beta", "train_lr" */
+    const char *path;   /* "beta", "train.lr": name in dumps and checkpoints */
+    double value;       /* initial value */
+    Span span;
+    int index;
+} Hyper;
+
+typedef enum TensorKind {
+    TENSOR_PARAM, /* trained by optimizers, has a gradient slot when some step trains it */
+    TENSOR_STATE  /* batch-norm statistics, recurrent state: saved, never differentiated */
+} TensorKind;
+
+/* A parameter or a state tensor: what a checkpoint holds. */
+typedef struct Tensor {
+    const char *path;       /* "net.stage[1][0].a.weight": checkpoint name */
+    TensorKind kind;
+    TensorType type;        /* canonical shape; batch only for `state` tensors: sized for the bound */
+    int perm[MAX_RANK];     /* storage order: axis perm[0] varies slowest in memory; identity at first, chosen by layout */
+    const InitDesc *init;   /* initial values; args in init_args */
+    double init_args[4];
+    int64_t fan_in, fan_out; /* for the initialisers; 0 when the shape gives no meaning to them */
+    bool trained;           /* some step's `over` contains it; filled by autodiff */
+    Span span;
+    const Inst *inst;
+    int index;              /* position in Module.tensors */
+} Tensor;
+
+/* A named value a routine takes or gives. */
+typedef struct Port {
+    const char *name;
+    TensorType type;
+    Span span;
+    bool is_metric;    /* outputs of steps: metric/report/loss scalars, fields of the *_out struct */
+    int64_t index_limit; /* inputs of integers: values must be in [0, index_limit); 0: not checked. Filled
+                            by the `check` pass from OpDesc.index_limit. -1 may be allowed: index_ignore */
+    int64_t index_ignore;    /* one extra accepted value (ignore_index), when has_ignore */
+    bool has_ignore;
+} Port;
+
+/* `minimize EXPR over PATHS using OPTIMIZER(...)`. */
+typedef struct Minimize {
+    const OptimDesc *optim;
+    struct OptimScalar {          /* one per OptimDesc.scalars entry, same order */
+        Hyper *hyper;             /* the live scalar (the base value of a schedule) */
+        const ScheduleDesc *schedule; /* NULL: constant */
+        double schedule_args[8];
+        double warmup;            /* steps of linear warm-up in front of the schedule, 0: none */
+    } *scalars;
+    double clip_norm, clip_value; /* 0: off */
+    VEC(Tensor *) over;           /* trained tensors, in module order */
+    Node *loss;                   /* scalar; consumed by autodiff, NULL afterwards */
+    Span span;
+} Minimize;
+
+typedef enum RoutineKind { ROUTINE_INFER, ROUTINE_STEP } RoutineKind;
+
+typedef struct Routine {
+    const char *name;
+    RoutineKind kind;
+    int index;
+    VEC(const DimVar *) dims;  /* run-time sizes it takes, in order of declaration */
+    VEC(Port) inputs;
+    VEC(Port) outputs;         /* infer: tensors written to caller's memory; step: scalars of the out struct */
+    VEC(Node *) nodes;         /* topological order; nodes[i]->id == i after routine_renumber */
+    Minimize *minimize;        /* step only, else NULL */
+    Plan *plan;                /* after the plan pass */
+    Span span;
+} Routine;
+
+typedef struct Module {
+    Arena *arena;
+    Diag *diag;
+    const char *name;       /* the model's name: prefix of every emitted symbol */
+    const char *source_name; /* base name of the .nn file */
+    VEC(const DimVar *) dims;
+    VEC(Tensor *) tensors;
+    VEC(Hyper *) hypers;
+    VEC(Routine *) routines;
+    uint64_t hash;          /* of tensors' paths and types: checkpoints carry it */
+    bool real_is_f64;       /* --real=f64 */
+    bool use_blas;          /* !--no-blas */
+    Span span;
+} Module;
+
+void routine_renumber(Routine *r);
+Tensor *module_find_tensor(const Module *m, const char *path);
+
+/* The user-visible C name of a span, "model.nn:12", for comments in dumps and emitted code. */
+const char *span_text(Arena *a, Span s);
+
+#endif

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Everything nnc knows about one operator stands in one OpDesc (and likewise one InitDesc, OptimDesc,
+ * ScheduleDesc). Passes ask the descriptor; they never compare operators except for the handful of
+ * structural ones declared at the end of this file.
+ */
+#ifndef NNC_IR_OP_H
+#define NNC_IR_OP_H
+
+#include "ir/graph.h"
+
+enum { OP_MAX_IN = 8, OP_MAX_RESULTS = 4, ATTR_LIST_MAX = MAX_RANK };
+
+typedef enum AttrKind {
+    ATTR_INT,    /* int64_t */
+    ATTR_INT2,   /* int64_t[2]; one number in source sets both */
+    ATTR_FLOAT,  /* double */
+    ATTR_BOOL,   /* bool */
+    ATTR_CHOICE, /* int: position in `choices`; a bare word in source */
+    ATTR_INTS,   /* IntList */
+    ATTR_TYPE,   /* TensorType: result type of constants, random and shape-like ops; not writable in source */
+    ATTR_PTR     /* const void *: never printed by value; only for structural ops with their own text form */
+} AttrKind;
+
+typedef struct IntList {
+    int n;
+    int64_t v[ATTR_LIST_MAX];
+} IntList;
+
+typedef struct AttrDef {
+    const char *name;           /* spelling in source and dumps; NULL ends the table */
+    AttrKind kind;
+    size_t offset;              /* of the field in the op's attribute struct */
+    double def, min, max;       /* default (NAN: required) and inclusive range; min = max = 0: unchecked */
+    const char *const *choices; /* ATTR_CHOICE: NULL-terminated, def is an index */
+    const char *doc;            /* one line for the manual */
+} AttrDef;
+
+/* An example that is printed in the manual and run by `make check-ops`. */
+typedef struct OpSample {
+    const char *expr; /* "conv2d(x: f32[2,3,8,8], w: f32[4,3,3,3], pad = 1)" */
+    const char *type; /* expected type of result 0: "f32[2,4,8,8]" */
+} OpSample;
+
+/* Cost of one node per unit of batch (per call when the result is not batched). */
+typedef struct Work {
+    int64_t macs;    /* multiply-accumulates */
+    int64_t flops;   /* other floating-point operations */
+} Work;
+
+enum {
+    OPF_ELEMENTWISE = 1 << 0,  /* has `expr`; operands broadcast to the result; may be fused and run in place */
+    OPF_VIEW        = 1 << 1,  /* result 0 is operand 0's memory under another shape */
+    OPF_COMMUTATIVE = 1 << 2,  /* operands 0 and 1 may be swapped */
+    OPF_RANDOM      = 1 << 3,  /* draws from the counter-based RNG; never merged with an equal node */
+    OPF_ROOT        = 1 << 4,  /* effect: stores a gradient, state, output or metric */
+    OPF_SOURCE      = 1 << 5,  /* no computation: input, param, state, hyper, constant, result projection */
+    OPF_LEAD        = 1 << 6,  /* the kernel computes any share of axis 0 of its result from the same share of
+                                  operands with that leading axis: threads split axis 0 and need no barrier */
+    OPF_CHANNELS_LAST = 1 << 7, /* rank-4 operands and results must be channels-last */
+    OPF_ANY_LAYOUT  = 1 << 8,  /* works in any layout as long as all rank-4 operands and results share it */
+    OPF_INTERNAL    = 1 << 9,  /* made by gradients or passes; not callable from source, not in the manual */
+    OPF_ACCUMULATE  = 1 << 10, /* kernel can add into its result ($acc): a gradient may be written in place */
+    OPF_INPLACE     = 1 << 11  /* result 0 may share operand 0's memory when that dies here */
+};
+
+typedef struct ShapeCtx ShapeCtx;   /* ops/op.h: want() */
+typedef struct Builder Builder;     /* ir/builder.h */
+typedef struct CWriter CWriter;     /* ops/cwriter.h */
+
+struct OpDesc {
+    const char *name, *summary, *doc;  /* doc: Markdown with formula, layout, edge cases */
+    const char *torch;                 /* the PyTorch / ONNX name, for the manual; NULL: none */
+    const char *in[OP_MAX_IN + 1];     /* operand names; trailing '?' means optional, '*' any number (last) */
+    const AttrDef *attrs;              /* NULL when there are none */
+    size_t attr_size;
+    unsigned flags;
+    int n_results;                     /* 0 means 1 */
+
+    /* Result types from operand types and attributes; reports through want(). out[0..n_results). */
+    bool (*shape)(ShapeCtx *c, const Node *n, TensorType *out);
+
+    /* Reverse rule. dy[k] is the gradient of result k or NULL; sets dx[i] for operands that have one.
+       Exactly one of grad and no_grad is set, roots and sources excepted. */
+    void (*grad)(Builder *b, const Node *n, Node *const *dy, Node **dx);
+    const char *no_grad; /* the reason, as a sentence */
+
+    /* An equal but simpler value, or NULL. Must strictly reduce (nodes, cost) so that rewriting ends. */
+    Node *(*simplify)(Builder *b, const Node *n);
+
+    Work (*work)(const Node *n);         /* NULL: one flop per result element */
+    int64_t (*scratch)(const Node *n);   /* reals of workspace, shared by all threads; NULL: none */
+    int64_t (*index_limit)(const Node *n, int operand); /* operand's integers must be in [0, limit); 0: unchecked */
+
+    const char *expr;                    /* elementwise C template, see ops/cwriter.h ... */
+    void (*emit)(CWriter *w, const Node *n); /* ... or a call of a runtime kernel; exactly one (sources: none) */
+
+    const OpSample *samples;             /* ends with an all-NULL row */
+};
+
+/* Sorted by name; built from ops/ops.def. */
+extern const OpDesc *const op_table[];
+extern const size_t op_table_len;
+const OpDesc *op_find(const char *name);
+
+/* ---- initialisers, optimizers, schedules: one descriptor each, tables like op_table ---- */
+
+struct InitDesc {
+    const char *name, *summary, *doc;
+    const char *args[5];    /* names of up to four numbers */
+    double def[4];          /* defaults; NAN: required */
+    const char *c_function; /* runtime function: void f(nn_real *, n, fan_in, fan_out, args, key) */
+};
+extern const InitDesc *const init_table[];
+extern const size_t init_table_len;
+
+typedef struct OptimArg {
+    const char *name;       /* "lr", "momentum"; NULL ends */
+    double def, min, max;   /* NAN default: required; inclusive range */
+    bool is_flag;           /* compile-time true/false (nesterov), not a live scalar */
+    const char *doc;
+} OptimArg;
+
+enum { OPTIM_MAX_SLOTS = 4 };
+
+struct OptimDesc {
+    const char *name, *summary, *doc, *torch;
+    const OptimArg *scalars;
+    const char *slots[OPTIM_MAX_SLOTS + 1]; /* per-parameter state, in checkpoint names: "exp_avg" */
+    /* C call template over a contiguous range: $n $w $g $s0.. $NAME of a scalar, $t step count (from 1) */
+    const char *call;
+};
+extern const OptimDesc *const optim_table[];
+extern const size_t optim_table_len;
+
+struct ScheduleDesc {
+    const char *name, *summary, *doc, *torch;
+    const OptimArg *args;   /* after the base value */
+    const char *c_function; /* double f(double base, int64_t step, args...) */
+};
+extern const ScheduleDesc *const schedule_table[];
+extern const size_t schedule_table_len;
+
+/* ---- structural operators: the only ones that generic code may name ---- */
+
+/* Sources. Attributes: index of the port, tensor or hyper they read. */
+extern const OpDesc op_input, op_param, op_state, op_hyper, op_const, op_result;
+/* Roots. `grad_store` and `assign` name a tensor, `output` and `report` a port of Routine.outputs. */
+extern const OpDesc op_grad_store, op_assign, op_output, op_report;
+/* A fused group of elementwise nodes (passes/fuse.c). */
+extern const OpDesc op_fused;
+/* Change of physical layout (passes/layout.c). */
+extern const OpDesc op_to_layout;
+/* What autodiff itself builds: sums of gradients and their reduction to a broadcast operand's shape. */
+extern const OpDesc op_add, op_reduce_to, op_stop_grad;
+
+typedef struct IndexAttrs { int64_t index; } IndexAttrs;                    /* input param state hyper result roots */
+typedef struct ConstAttrs { double value; TensorType type; } ConstAttrs;   /* a scalar or a filled tensor */
+
+static inline bool op_is(const Node *n, const OpDesc *op) { return n->op == op; }
+static inline bool op_has(const Node *n, unsigned flag) { return (n->op->flags & flag) != 0; }
+
+/* Attribute tables, generically: defaults, equality field by field, printing `name = value`. */
+void attrs_default(const OpDesc *op, void *attrs);
+bool attrs_equal(const OpDesc *op, const void *a, const void *b);
+void attrs_print(StrBuf *sb, const OpDesc *op, const void *attrs, bool all);
+
+/* Consistency of the whole table (required fields, exactly one of grad/no_grad and expr/emit, sorted,
+ * samples present); prints each fault to stderr, returns their number. */
+int op_check_all(void);
+
+#endif

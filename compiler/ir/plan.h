@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the plan pass decides for one routine: which thread computes what, where barriers stand, and
+ * where each value lies in the arena. Arrays are indexed by node id.
+ *
+ * Concurrency model. A routine is one SPMD function: every thread of the team runs it. A node is run
+ *   PART_ONE   by thread 0 alone (scalars);
+ *   PART_LEAD  by all, each on its share of axis 0 of the result (OPF_LEAD and elementwise ops);
+ *   PART_TEAM  by all inside the kernel, which divides its own work and may contain barriers.
+ * A barrier stands before a node when, since the last barrier, some other node touched overlapping memory
+ * in a way that another thread's share could conflict with. Shares never depend on sums, and every
+ * reduction has a shape fixed by the problem, so results have the same bits for any number of threads.
+ */
+#ifndef NNC_IR_PLAN_H
+#define NNC_IR_PLAN_H
+
+#include "ir/graph.h"
+
+typedef enum Part { PART_NONE, PART_ONE, PART_LEAD, PART_TEAM } Part;
+
+/* Where a value lies. */
+typedef enum Place_ {
+    AT_NOWHERE,  /* constants, roots, values inlined into expressions */
+    AT_ARENA,    /* offset bytes into the routine's arena */
+    AT_INPUT,    /* the caller's memory: port index */
+    AT_OUTPUT,   /* the caller's memory: port index */
+    AT_PARAM,    /* tensor index, value */
+    AT_GRAD,     /* tensor index, gradient slot */
+    AT_STATE,    /* tensor index */
+    AT_HYPER,    /* hyper index */
+    AT_METRIC    /* port index of a step's scalar outputs */
+} BufferKind;
+
+typedef struct Buffer {
+    BufferKind kind;
+    int index;        /* port, tensor or hyper */
+    int64_t offset;   /* AT_ARENA: bytes from the arena's start, a multiple of 64 */
+    int64_t bytes;    /* at the dims' upper bounds */
+    int first, last;  /* ids of the nodes between which it is live */
+} Buffer;
+
+struct Plan {
+    Part *part;                 /* [n_nodes] */
+    bool *barrier_before;       /* [n_nodes] */
+    Buffer (*result)[4];        /* [n_nodes][OP_MAX_RESULTS]; views repeat their operand's buffer */
+    Buffer *scratch;            /* [n_nodes]; bytes = 0 when unused */
+    bool *accumulate;           /* [n_nodes]: writes into a gradient slot directly, honouring the accumulate flag */
+    int64_t arena_bytes;        /* what the routine needs, a multiple of 64 */
+    int64_t bound_bytes;        /* liveness lower bound for this order */
+    int n_barriers;
+};
+
+#endif

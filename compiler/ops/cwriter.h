@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What an operator's `emit` may ask of the C writer (implemented in emit/). An emit function prints
+ * statements that call kernels of runtime/kernels; the writer supplies pointers, shares of threads,
+ * comments and barriers.
+ *
+ * Template syntax, in cw_stmt and in OpDesc.expr:
+ *   $0 $1 ...    operand. In statements: pointer to its data; for a PART_LEAD node, operands that share the
+ *                node's leading axis point at this thread's first row. In expr: a scalar local variable.
+ *   $out $out1   results, likewise
+ *   $rows        PART_LEAD: rows of axis 0 in this thread's share (type nn_dim); else dim[0] at run time
+ *   $row0        index of the share's first row of axis 0 (for random streams and position-dependent ops)
+ *   $batch       the run-time value of the batch variable of the result (or of the first batched operand)
+ *   $scratch     the node's workspace (nn_real *)
+ *   $team        const nn_team *: thread index, count and barrier, for PART_TEAM kernels
+ *   $acc         int: 0 stores, 1 adds (OPF_ACCUMULATE kernels); the literal 0 outside gradient slots
+ *   $key         nn_key of this random node: seed, routine, stream and call counter
+ *   $real        float or double
+ *   $NAME        value of the attribute NAME, printed as a literal of its kind (int2: "a, b")
+ *   1.5r         a real literal: 1.5f or 1.5
+ *   $$           a dollar sign
+ * Further printf-style conversions in cw_stmt's format are expanded before the template.
+ */
+#ifndef NNC_OPS_CWRITER_H
+#define NNC_OPS_CWRITER_H
+
+#include "ir/op.h"
+
+/* One statement (the final ';' included by the caller), indented, wrapped at 100 columns after commas. */
+void cw_stmt(CWriter *w, const Node *n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* True when the node runs as PART_LEAD in this routine: the emit hook of an OPF_LEAD operator always does. */
+bool cw_is_lead(const CWriter *w, const Node *n);
+/* Whether large plain products may go to OpenBLAS in this build. */
+bool cw_use_blas(const CWriter *w);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The object behind every generated model, and what generated code asks of the library about it. A
+ * generated `struct NAME` starts with an nn_model; NAME_new, NAME_save and the like are one-line calls of
+ * the functions below with the model's constant nn_model_info.
+ *
+ * One block of memory holds everything, each part 64-byte aligned:
+ *   object | hypers | params | grads | optimizer slots | state | arena (largest of the chosen routines)
+ */
+#ifndef NN_MODEL_H
+#define NN_MODEL_H
+
+#include "nn.h"
+#include "nn_threads.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Contiguous run of trained parameters: `count` reals at `offset` of the parameter and gradient blocks,
+ * at `slot_offset` of each of the step's optimizer slots. */
+typedef struct nn_range {
+    nn_dim offset, count, slot_offset;
+} nn_range;
+
+typedef struct nn_hyper_info {
+    const char *name; /* "beta", "train.lr": name in checkpoints */
+    double value;     /* initial */
+} nn_hyper_info;
+
+/* One per routine, in order of declaration. */
+typedef struct nn_routine_info {
+    const char *name;
+    size_t arena_bytes;
+    int n_ranges;            /* 0 for infer routines */
+    const nn_range *ranges;
+    int n_slots;             /* optimizer slots; each holds slot_count reals */
+    const char *const *slots; /* names: "exp_avg" */
+    nn_dim slot_count;
+    nn_dim slots_offset;     /* reals from the start of the slot block to this routine's first slot */
+} nn_routine_info;
+
+typedef struct nn_model_info {
+    const char *name;
+    uint64_t hash;           /* of tensor names, shapes and dtypes */
+    int real_bytes;          /* 4 or 8 */
+    size_t object_bytes;     /* sizeof(struct NAME) */
+    int n_tensors, n_hypers, n_routines;
+    const nn_tensor *tensors;
+    const nn_hyper_info *hypers;
+    const nn_routine_info *routines;
+    nn_dim param_count;      /* reals in the parameter block, padding included; grads likewise */
+    nn_dim grad_count;       /* 0 when no step is among the routines */
+    nn_dim slot_count;       /* reals in the slot block */
+    nn_dim state_count;      /* reals in the state block */
+} nn_model_info;
+
+enum { NN_MAX_ROUTINES = 32 };
+
+typedef struct nn_model {
+    const nn_model_info *info;
+    unsigned routines;       /* bit i: routine i may be called */
+    nn_pool *pool;           /* NULL: single-threaded */
+    int owns_pool, owns_memory;
+    uint64_t seed;
+    double *hypers;          /* live scalars, in the order of info->hypers */
+    void *params, *grads, *slots, *state; /* blocks of reals (info->real_bytes each) */
+    unsigned char *arena;
+    uint64_t calls[NN_MAX_ROUTINES]; /* calls so far: counter of the random streams */
+    uint64_t steps[NN_MAX_ROUTINES]; /* updates applied so far: t of the optimizer and the schedules */
+    int grads_ready[NN_MAX_ROUTINES]; /* _grad calls since the last _apply */
+} nn_model;
+
+size_t nn_model_bytes(const nn_model_info *info, unsigned routines);
+
+/* Lays the object out in `mem` (64-byte aligned, at least nn_model_bytes), fills hypers, initialises every
+ * tensor from the seed. options may be NULL: seed 0, one thread. Starts threads only if options ask. */
+nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, size_t bytes,
+                        unsigned routines, const nn_options *options);
+nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options);
+void nn_model_free(nn_model *m);
+
+/* Draws every parameter anew and clears slots, state and counters. */
+void nn_model_reset(nn_model *m, uint64_t seed);
+
+int nn_model_find(const nn_model *m, const char *name); /* tensor index, -1 when absent */
+/* Copies between storage order and canonical row-major order; `x` holds tensor.count reals. */
+nn_status nn_model_get(const nn_model *m, int tensor, void *x);
+nn_status nn_model_set(nn_model *m, int tensor, const void *x);
+nn_status nn_model_get_grad(const nn_model *m, int tensor, void *x);
+void *nn_model_data(nn_model *m, int tensor); /* storage order, see nn_tensor.stride */
+void *nn_model_grad(nn_model *m, int tensor); /* NULL when the object holds no gradients */
+
+/* safetensors files. `what`: NN_WEIGHTS, NN_TRAINING or both. Saving writes a temporary file beside
+ * `path`, syncs and renames it. Loading verifies everything before it changes anything; without
+ * NN_PARTIAL every tensor must be there with the right shape. report may be NULL. */
+nn_status nn_model_save(const nn_model *m, unsigned what, const char *path);
+nn_status nn_model_load(nn_model *m, unsigned what, const char *path, nn_load_report *report);
+/* The same through callbacks, for storage that is not a file. write returns 0 on success; read fills
+ * exactly n bytes or returns non-zero; size is the total. */
+typedef int (*nn_write_fn)(void *ctx, const void *data, size_t n);
+typedef int (*nn_read_fn)(void *ctx, void *data, size_t n);
+nn_status nn_model_save_to(const nn_model *m, unsigned what, nn_write_fn write, void *ctx);
+nn_status nn_model_load_from(nn_model *m, unsigned what, nn_read_fn read, size_t size, void *ctx,
+                             nn_load_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
