@@ -18,7 +18,8 @@ typedef enum AttrKind {
     ATTR_BOOL,   /* bool */
     ATTR_CHOICE, /* int: position in `choices`; a bare word in source */
     ATTR_INTS,   /* IntList */
-    ATTR_TYPE,   /* TensorType: result type of constants, random and shape-like ops; not writable in source */
+    ATTR_SHAPE,  /* TensorType: a list of sizes in source, `[B, 128, 7, 7]`; its dtype is f32 */
+    ATTR_TYPE,   /* TensorType with its dtype; dumps only, not writable in source */
     ATTR_PTR     /* const void *: never printed by value; only for structural ops with their own text form */
 } AttrKind;
 
@@ -153,6 +154,22 @@ extern const OpDesc op_fused;
 extern const OpDesc op_to_layout;
 /* What autodiff itself builds: sums of gradients and their reduction to a broadcast operand's shape. */
 extern const OpDesc op_add, op_reduce_to, op_stop_grad;
+
+/* A fused group is a little program over elements: step i applies an elementwise operator to operands of
+ * the fused node (arg >= 0) or to earlier steps (arg = ~step). Result k of the node is step result[k]. */
+typedef struct FusedStep {
+    const OpDesc *op;
+    const void *attrs;
+    DType dtype;         /* of the step's value */
+    int n_in, arg[OP_MAX_IN];
+    const char *name;    /* the value's name in the .nn file, for comments */
+    Span span;
+} FusedStep;
+typedef struct FusedAttrs {
+    int n_steps;
+    const FusedStep *steps;
+    int n_results, result[OP_MAX_RESULTS];
+} FusedAttrs;
 
 typedef struct IndexAttrs { int64_t index; } IndexAttrs;                    /* input param state hyper result roots */
 typedef struct ConstAttrs { double value; TensorType type; } ConstAttrs;   /* a scalar or a filled tensor */
