@@ -10,12 +10,23 @@
 
 #include "ir/op.h"
 
+/* Where the operands and attributes of a call stand in the source, so that a failed shape check underlines
+ * the culprit and not the whole call. Entries may be empty spans. */
+typedef struct CallSpans {
+    const Span *in;
+    int n_in;
+    const char *const *attr_names;
+    const Span *attr_spans;
+    int n_attrs;
+} CallSpans;
+
 struct Builder {
     Module *module;
     Routine *routine;  /* nodes are appended to routine->nodes */
     Span span;         /* given to new nodes */
     const Inst *inst;
     const char *name;  /* name for the next node only; NULL: derived from the operator */
+    const CallSpans *spans; /* of the next node only; NULL: the whole span is underlined */
     bool quiet;        /* internal passes: a failed shape check is an internal error (exit 70), not the user's */
     struct BuilderCse *cse;
 };
