@@ -56,8 +56,8 @@ typedef enum TensorKind {
 typedef struct Tensor {
     const char *path;       /* "net.stage[1][0].a.weight": checkpoint name */
     TensorKind kind;
-    TensorType type;        /* canonical shape; batch only for `state` tensors: sized for the bound */
-    int perm[MAX_RANK];     /* storage order: axis perm[0] varies slowest in memory; identity at first, chosen by layout */
+    TensorType type;        /* canonical shape; type.layout is the storage order, chosen by the layout pass;
+                               batch only for `state` tensors: stored for the upper bound */
     const InitDesc *init;   /* initial values; args in init_args */
     double init_args[4];
     int64_t fan_in, fan_out; /* for the initialisers; 0 when the shape gives no meaning to them */
@@ -121,6 +121,7 @@ typedef struct Module {
     uint64_t hash;          /* of tensors' paths and types: checkpoints carry it */
     bool real_is_f64;       /* --real=f64 */
     bool use_blas;          /* !--no-blas */
+    bool has_layouts;       /* set by the layout pass: from then on mk() infers layouts too */
     Span span;
 } Module;
 

@@ -81,6 +81,12 @@ struct OpDesc {
     /* Result types from operand types and attributes; reports through want(). out[0..n_results). */
     bool (*shape)(ShapeCtx *c, const Node *n, TensorType *out);
 
+    /* Layouts the kernel wants beyond OPF_CHANNELS_LAST; NULL: none. Parameters are stored in the order their
+       kernel wants (weights: LAYOUT_KERNEL); any other value is converted by a to_layout node. Results of
+       weight gradients are LAYOUT_KERNEL too. LAYOUT_CANONICAL in an entry means "no special wish". */
+    const Layout *operand_layout; /* [OP_MAX_IN] */
+    const Layout *result_layout;  /* [OP_MAX_RESULTS] */
+
     /* Reverse rule. dy[k] is the gradient of result k or NULL; sets dx[i] for operands that have one.
        Exactly one of grad and no_grad is set, roots and sources excepted. */
     void (*grad)(Builder *b, const Node *n, Node *const *dy, Node **dx);

@@ -64,26 +64,46 @@ const char *dtype_name(DType t)
     return name[t];
 }
 
+const char *layout_name(Layout l)
+{
+    static const char *const name[] = { "canonical", "channels_last", "kernel", "kernel_t" };
+    return name[l];
+}
+
+void layout_order(Layout l, int rank, int order[MAX_RANK])
+{
+    static const int orders4[N_LAYOUTS][4] = {
+        [LAYOUT_CANONICAL] = { 0, 1, 2, 3 }, [LAYOUT_CHANNELS_LAST] = { 0, 2, 3, 1 },
+        [LAYOUT_KERNEL] = { 2, 3, 1, 0 },    [LAYOUT_KERNEL_T] = { 2, 3, 0, 1 },
+    };
+    for (int i = 0; i < rank; i++)
+        order[i] = rank == 4 ? orders4[l][i] : rank == 2 && l == LAYOUT_KERNEL ? 1 - i : i;
+}
+
 void type_strides(const TensorType *t, int64_t stride[MAX_RANK])
 {
+    int order[MAX_RANK];
     int64_t step = 1;
-    if (t->layout == LAYOUT_CHANNELS_LAST) {
-        static const int order[] = { 1, 3, 2, 0 }; /* fastest first: C, W, H, N */
-        for (int i = 0; i < 4; i++) {
-            stride[order[i]] = step;
-            step *= t->dim[order[i]];
-        }
-        return;
-    }
+    layout_order(t->layout, t->rank, order);
     for (int i = t->rank - 1; i >= 0; i--) {
-        stride[i] = step;
-        step *= t->dim[i];
+        stride[order[i]] = step;
+        step *= t->dim[order[i]];
     }
 }
 
-bool type_layouts_coincide(const TensorType *t)
+bool type_layouts_coincide(const TensorType *t, Layout a, Layout b)
 {
-    return t->rank != 4 || t->dim[1] == 1 || (t->dim[2] == 1 && t->dim[3] == 1);
+    /* The order of the axes longer than one decides; a batched axis counts as long. */
+    int oa[MAX_RANK], ob[MAX_RANK], na = 0, nb = 0, order[MAX_RANK];
+    layout_order(a, t->rank, order);
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[order[i]] != 1 || (order[i] == 0 && t->batch)) oa[na++] = order[i];
+    layout_order(b, t->rank, order);
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[order[i]] != 1 || (order[i] == 0 && t->batch)) ob[nb++] = order[i];
+    for (int i = 0; i < na; i++)
+        if (oa[i] != ob[i]) return false;
+    return true;
 }
 
 void type_print(StrBuf *sb, const TensorType *t)

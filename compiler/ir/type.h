@@ -18,10 +18,19 @@ enum { MAX_RANK = 8 };
 /* f32 is "the real type": it becomes double under --real=f64. bool and u8 take one byte. */
 typedef enum DType { DT_F32, DT_I32, DT_U8, DT_BOOL } DType;
 
+/* Order of the axes in memory. Everything is canonical until the layout pass; afterwards each value and
+ * each parameter has the order its kernels want (OpDesc.operand_layout, OPF_CHANNELS_LAST). */
 typedef enum Layout {
-    LAYOUT_CANONICAL,    /* row-major in the order of the shape */
-    LAYOUT_CHANNELS_LAST /* rank 4 only: shape N,C,H,W stored as N,H,W,C */
+    LAYOUT_CANONICAL,     /* row-major in the order of the shape */
+    LAYOUT_CHANNELS_LAST, /* rank 4: N,C,H,W stored as N,H,W,C */
+    LAYOUT_KERNEL,        /* weights: rank 2 [out,in] stored [in][out]; rank 4 [O,I,R,S] stored [R][S][I][O] */
+    LAYOUT_KERNEL_T,      /* weights of transposed convolution: rank 4 [I,O,R,S] stored [R][S][I][O] */
+    N_LAYOUTS
 } Layout;
+
+const char *layout_name(Layout l); /* "canonical", "channels_last", "kernel", "kernel_t" */
+/* Axes from the slowest to the fastest varying in memory; order[0..rank). */
+void layout_order(Layout l, int rank, int order[MAX_RANK]);
 
 /* `dim B = 1..128;` A run-time size with compile-time bounds. */
 typedef struct DimVar {
@@ -56,8 +65,8 @@ const char *dtype_name(DType t);               /* "f32" */
 /* Strides in elements of the physical layout, in the order of the shape. */
 void type_strides(const TensorType *t, int64_t stride[MAX_RANK]);
 
-/* True when both layouts put every element at the same offset (C = 1, or H = W = 1). */
-bool type_layouts_coincide(const TensorType *t);
+/* True when layouts a and b put every element of the shape at the same offset (C = 1, or H = W = 1 ...). */
+bool type_layouts_coincide(const TensorType *t, Layout a, Layout b);
 
 void type_print(StrBuf *sb, const TensorType *t);         /* f32[B,32,16,16], f32[2*B,7], f32[] */
 const char *type_text(Arena *a, const TensorType *t);
