@@ -77,12 +77,6 @@ struct OpDesc {
     size_t attr_size;
     unsigned flags;
     int n_results;                     /* 0 means 1 */
-
-    /* Storage the kernel demands. Weights are LAYOUT_KERNEL or LAYOUT_KERNEL_T, also where rank 4 would be
-       channels-last under OPF_CHANNELS_LAST; zero (LAYOUT_CANONICAL) makes no demand. The layout pass gives
-       a parameter the order its consumers demand (Tensor.perm = layout_order); where consumers disagree, or
-       the operand is computed, a to_layout node stands between. Gradients come out in the same order. */
-    Layout in_layout[OP_MAX_IN], out_layout[OP_MAX_RESULTS];
     unsigned whole; /* OPF_LEAD: bit i: every share gets all of operand i, even when its axis 0 fits the result's */
 
     /* Result types from operand types and attributes; reports through want(). out[0..n_results). */

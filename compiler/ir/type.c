@@ -80,22 +80,6 @@ void layout_order(Layout l, int rank, int order[MAX_RANK])
         order[i] = rank == 4 ? orders4[l][i] : rank == 2 && l == LAYOUT_KERNEL ? 1 - i : i;
 }
 
-void layout_order(Layout l, int rank, int order[MAX_RANK])
-{
-    static const int order4[][4] = {
-        [LAYOUT_CANONICAL] = { 0, 1, 2, 3 },
-        [LAYOUT_CHANNELS_LAST] = { 0, 2, 3, 1 },
-        [LAYOUT_KERNEL] = { 2, 3, 1, 0 },
-        [LAYOUT_KERNEL_T] = { 2, 3, 0, 1 }
-    };
-    for (int i = 0; i < rank; i++) {
-        if (rank == 4)
-            order[i] = order4[l][i];
-        else
-            order[i] = rank == 2 && l == LAYOUT_KERNEL ? 1 - i : i;
-    }
-}
-
 void type_strides(const TensorType *t, int64_t stride[MAX_RANK])
 {
     int order[MAX_RANK];

@@ -62,8 +62,6 @@ int64_t type_numel(const TensorType *t, int from, int to);
 int64_t dtype_size(DType t, bool real_is_f64); /* bytes */
 const char *dtype_name(DType t);               /* "f32" */
 
-/* Storage order of a layout: axis order[0] varies slowest in memory. Fills rank entries. */
-void layout_order(Layout l, int rank, int order[MAX_RANK]);
 /* Strides in elements of the physical layout, in the order of the shape. */
 void type_strides(const TensorType *t, int64_t stride[MAX_RANK]);
 
