@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What all kernels are written in: the real type, one vector type no wider than the target's registers,
+ * unaligned loads and stores, and a horizontal sum in a fixed order. GNU vector extensions only, no
+ * intrinsics; gcc and clang turn each function below into one or two instructions.
+ */
+#ifndef NN_KERNELS_VEC_H
+#define NN_KERNELS_VEC_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "nn.h"
+
+#define NN_INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(NN_REAL_F64)
+typedef double nn_real;
+typedef int64_t nn_rint;   /* signed integer as wide as nn_real */
+typedef uint64_t nn_ruint; /* unsigned, likewise */
+#define NN_R(x) x          /* a literal of type nn_real: NN_R(0.5) */
+#define NN_REAL_BYTES 8
+#define NN_REAL_MAX 1.7976931348623157e308
+#else
+typedef float nn_real;
+typedef int32_t nn_rint;
+typedef uint32_t nn_ruint;
+#define NN_R(x) x##f
+#define NN_REAL_BYTES 4
+#define NN_REAL_MAX 3.402823466e38f
+#endif
+#define NN_INF ((nn_real)INFINITY)
+
+#if defined(__AVX512F__)
+#define NN_VBYTES 64
+#elif defined(__AVX__)
+#define NN_VBYTES 32
+#else
+#define NN_VBYTES 16
+#endif
+#define NN_VL (NN_VBYTES / NN_REAL_BYTES) /* lanes */
+
+typedef nn_real nn_vec __attribute__((vector_size(NN_VBYTES)));
+typedef nn_rint nn_ivec __attribute__((vector_size(NN_VBYTES))); /* what comparing two nn_vec gives */
+/* The same in memory: no more aligned than one element, and allowed to alias it. */
+typedef nn_real nn_vec_mem
+    __attribute__((vector_size(NN_VBYTES), aligned(NN_REAL_BYTES), may_alias));
+
+/* Placed before a for loop. NN_UNROLL(n): n copies of the body; NN_UNROLL_FULL: all of a short loop whose
+ * count is a constant. NN_IVDEP: iterations are independent though pointers may be equal (clang finds
+ * out at run time and would warn about every loop that cannot be vectorised). */
+#define NN_PRAGMA(x) _Pragma(#x)
+#if defined(__clang__)
+#define NN_UNROLL(n) NN_PRAGMA(clang loop unroll_count(n))
+#define NN_UNROLL_FULL NN_PRAGMA(clang loop unroll(full))
+#define NN_IVDEP
+#else
+#define NN_UNROLL(n) NN_PRAGMA(GCC unroll n)
+#define NN_UNROLL_FULL NN_PRAGMA(GCC unroll 64)
+#define NN_IVDEP NN_PRAGMA(GCC ivdep)
+#endif
+
+NN_INLINE nn_vec nn_load(const nn_real *p)
+{
+    return *(const nn_vec_mem *)p;
+}
+
+NN_INLINE void nn_store(nn_real *p, nn_vec v)
+{
+    *(nn_vec_mem *)p = v;
+}
+
+NN_INLINE nn_vec nn_splat(nn_real a)
+{
+    return a - (nn_vec){ 0 };
+}
+
+/* The first n lanes (0 <= n <= NN_VL); the others are `fill` and never touched in memory. */
+NN_INLINE nn_vec nn_load_part(const nn_real *p, nn_dim n, nn_real fill)
+{
+    nn_vec v = nn_splat(fill);
+    memcpy(&v, p, (size_t)n * sizeof(nn_real));
+    return v;
+}
+
+NN_INLINE void nn_store_part(nn_real *p, nn_vec v, nn_dim n)
+{
+    memcpy(p, &v, (size_t)n * sizeof(nn_real));
+}
+
+/* Lanes of a where mask is all ones, of b where it is zero. */
+NN_INLINE nn_vec nn_select(nn_ivec mask, nn_vec a, nn_vec b)
+{
+    return (nn_vec)((mask & (nn_ivec)a) | (~mask & (nn_ivec)b));
+}
+
+/* Sum of the lanes: halves are added until one is left, so the order is a function of NN_VL alone. */
+NN_INLINE nn_real nn_hsum(nn_vec v)
+{
+    nn_real lane[NN_VL];
+    memcpy(lane, &v, sizeof v);
+    NN_UNROLL_FULL
+    for (int half = NN_VL / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+NN_INLINE nn_dim nn_min_dim(nn_dim a, nn_dim b)
+{
+    return a < b ? a : b;
+}
+
+NN_INLINE nn_dim nn_max_dim(nn_dim a, nn_dim b)
+{
+    return a > b ? a : b;
+}
+
+/* Part `index` of [0, n) cut into `count` parts of nearly equal size, boundaries on multiples of `grain`. */
+NN_INLINE nn_dim nn_cut(nn_dim n, nn_dim grain, nn_dim index, nn_dim count)
+{
+    const nn_dim blocks = (n + grain - 1) / grain;
+    return nn_min_dim(n, blocks * index / count * grain);
+}
+
+/* A thread's share [*from, *to) of n output items; only who computes what depends on the team. */
+NN_INLINE void nn_share(int rank, int size, nn_dim n, nn_dim grain, nn_dim *from, nn_dim *to)
+{
+    *from = nn_cut(n, grain, rank, size);
+    *to = nn_cut(n, grain, rank + 1, size);
+}
+
+#endif
