@@ -99,6 +99,19 @@ struct OpDesc {
     Work (*work)(const Node *n);         /* NULL: one flop per result element */
     int64_t (*scratch)(const Node *n);   /* reals of workspace, shared by all threads; NULL: none */
     int64_t (*index_limit)(const Node *n, int operand); /* operand's integers must be in [0, limit); 0: unchecked */
+    /* Optional: one more value (ignore_index) that the operand may hold beside [0, limit). */
+    bool (*index_ignore)(const Node *n, int operand, int64_t *value);
+    /* Optional, for operators that compute integers (argmax): result 0 is in [0, limit). */
+    int64_t (*value_limit)(const Node *n);
+
+    /* Optional rules of the optimiser, each beside the operator it knows about.
+       fuse_epilogue: a node that computes `user` (whose operand 0 is n, n's only use) inside n's kernel, or NULL.
+       as_affine (n in an infer routine): n = operand 0 * scale + shift, both of shape [C], along axis 1.
+       absorb_affine: a node equal to n * scale + shift along axis 1 of n, with both worked into the weights
+       and the bias. The pass has judged the cost by operand 1, the weights. */
+    Node *(*fuse_epilogue)(Builder *b, const Node *n, const Node *user);
+    bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
+    Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
 
     const char *expr;                    /* elementwise C template, see ops/cwriter.h ... */
     void (*emit)(CWriter *w, const Node *n); /* ... or a call of a runtime kernel; exactly one (sources: none) */
