@@ -57,7 +57,8 @@ enum {
     OPF_ROOT        = 1 << 4,  /* effect: stores a gradient, state, output or metric */
     OPF_SOURCE      = 1 << 5,  /* no computation: input, param, state, hyper, constant, result projection */
     OPF_LEAD        = 1 << 6,  /* the kernel computes any share of axis 0 of its result from the same share of
-                                  operands with that leading axis: threads split axis 0 and need no barrier */
+                                  operands with that leading axis: threads split axis 0 and need no barrier.
+                                  Only where axis 0 varies slowest in all layouts involved. */
     OPF_CHANNELS_LAST = 1 << 7, /* rank-4 operands and results must be channels-last */
     OPF_ANY_LAYOUT  = 1 << 8,  /* works in any layout as long as all rank-4 operands and results share it */
     OPF_INTERNAL    = 1 << 9,  /* made by gradients or passes; not callable from source, not in the manual */
@@ -189,6 +190,7 @@ typedef struct FusedAttrs {
     int n_steps;
     const FusedStep *steps;
     int n_results, result[OP_MAX_RESULTS];
+    TensorType type[OP_MAX_RESULTS]; /* of the results, layout included */
 } FusedAttrs;
 
 typedef struct IndexAttrs { int64_t index; } IndexAttrs;                    /* input param state hyper result roots */
@@ -200,6 +202,8 @@ static inline bool op_has(const Node *n, unsigned flag) { return (n->op->flags &
 /* Attribute tables, generically: defaults, equality field by field, printing `name = value`. */
 void attrs_default(const OpDesc *op, void *attrs);
 bool attrs_equal(const OpDesc *op, const void *a, const void *b);
+/* Pointer to the field of attribute `name` of that kind; NULL when the operator has no such attribute. */
+void *attrs_field(const OpDesc *op, void *attrs, const char *name, AttrKind kind);
 void attrs_print(StrBuf *sb, const OpDesc *op, const void *attrs, bool all);
 
 /* Consistency of the whole table (required fields, exactly one of grad/no_grad and expr/emit, sorted,
