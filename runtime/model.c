@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The object behind every generated model. In: the model's constant nn_model_info; out: one block of
+ * memory with every part on a 64-byte boundary, and access to its tensors in canonical order. Invariant:
+ * between tensors, and behind the last, the blocks hold zeros, which optimizers keep zero.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "nn_model.h"
+#include "canonical.h"
+
+extern void openblas_set_num_threads(int n) __attribute__((weak));
+
+/* Byte offsets of the parts of an object. A part that is absent has the offset of the next one. */
+typedef struct Layout {
+    size_t hypers, params, grads, slots, state, arena, total;
+    int trains; /* a step is among the chosen routines */
+} Layout;
+
+/* Appends n items of `size` bytes at `*at`, which stays a multiple of 64. 0 on overflow. */
+static int reserve(size_t *at, uint64_t n, size_t size)
+{
+    if (n > (SIZE_MAX - 64) / size) return 0;
+    size_t bytes = ((size_t)n * size + 63) / 64 * 64;
+    if (bytes > SIZE_MAX - *at) return 0;
+    *at += bytes;
+    return 1;
+}
+
+static int layout(const nn_model_info *info, unsigned routines, Layout *l)
+{
+    size_t arena = 0;
+    *l = (Layout){ 0 };
+    for (int i = 0; i < info->n_routines; i++) {
+        if (!(routines >> i & 1)) continue;
+        if (info->routines[i].arena_bytes > arena) arena = info->routines[i].arena_bytes;
+        if (info->routines[i].n_ranges > 0) l->trains = 1;
+    }
+    size_t at = 0, real = (size_t)info->real_bytes;
+    if (!reserve(&at, 1, info->object_bytes)) return 0;
+    l->hypers = at;
+    if (!reserve(&at, (uint64_t)info->n_hypers, sizeof(double))) return 0;
+    l->params = at;
+    if (!reserve(&at, (uint64_t)info->param_count, real)) return 0;
+    l->grads = at;
+    if (l->trains && !reserve(&at, (uint64_t)info->grad_count, real)) return 0;
+    l->slots = at;
+    if (l->trains && !reserve(&at, (uint64_t)info->slot_count, real)) return 0;
+    l->state = at;
+    if (!reserve(&at, (uint64_t)info->state_count, real)) return 0;
+    l->arena = at;
+    if (!reserve(&at, 1, arena > 0 ? arena : 1)) return 0;
+    l->total = at;
+    return 1;
+}
+
+size_t nn_model_bytes(const nn_model_info *info, unsigned routines)
+{
+    Layout l;
+    return layout(info, routines, &l) ? l.total : SIZE_MAX;
+}
+
+static size_t block_bytes(const nn_model *m, nn_dim count)
+{
+    return (size_t)count * (size_t)m->info->real_bytes;
+}
+
+/* ---- initial values ---- */
+
+/* Moves values from canonical to storage order in place, by following each cycle of the permutation from
+ * its smallest index. Slow, but needs no memory: the last resort of tensor_init. */
+static void permute_in_place(const nn_tensor *t, void *x, int real_bytes)
+{
+    for (nn_dim start = 0; start < t->count; start++) {
+        nn_dim i = nn_canonical_to_storage(t, start);
+        while (i > start) i = nn_canonical_to_storage(t, i);
+        if (i < start) continue; /* this cycle was moved when its smallest index came */
+        unsigned char hand[8], other[8];
+        size_t size = (size_t)real_bytes;
+        unsigned char *base = x;
+        memcpy(hand, base + (size_t)start * size, size);
+        i = start;
+        do {
+            i = nn_canonical_to_storage(t, i);
+            memcpy(other, base + (size_t)i * size, size);
+            memcpy(base + (size_t)i * size, hand, size);
+            memcpy(hand, other, size);
+        } while (i != start);
+    }
+}
+
+static void tensor_init(nn_model *m, int index)
+{
+    const nn_tensor *t = &m->info->tensors[index];
+    int real_bytes = m->info->real_bytes;
+    void *data = nn_model_data(m, index);
+    if (!t->init) {
+        memset(data, 0, block_bytes(m, t->count));
+        return;
+    }
+    if (nn_is_canonical(t)) {
+        t->init(data, real_bytes, t->count, t->fan_in, t->fan_out, t->init_args, m->seed,
+                (uint32_t)index);
+        return;
+    }
+    /* The gradients are cleared afterwards, so that their block can serve as scratch memory. */
+    int borrow = m->grads != NULL && t->count <= m->info->grad_count;
+    void *scratch = borrow ? m->grads : malloc(block_bytes(m, t->count));
+    void *canonical = scratch ? scratch : data;
+    t->init(canonical, real_bytes, t->count, t->fan_in, t->fan_out, t->init_args, m->seed,
+            (uint32_t)index);
+    if (scratch)
+        nn_canonical_write(t, data, scratch, real_bytes);
+    else
+        permute_in_place(t, data, real_bytes);
+    if (!borrow) free(scratch);
+}
+
+void nn_model_reset(nn_model *m, uint64_t seed)
+{
+    const nn_model_info *info = m->info;
+    m->seed = seed;
+    memset(m->params, 0, block_bytes(m, info->param_count));
+    memset(m->state, 0, block_bytes(m, info->state_count));
+    for (int i = 0; i < info->n_tensors; i++) tensor_init(m, i);
+    if (m->grads) memset(m->grads, 0, block_bytes(m, info->grad_count));
+    if (m->slots) memset(m->slots, 0, block_bytes(m, info->slot_count));
+    memset(m->calls, 0, sizeof m->calls);
+    memset(m->steps, 0, sizeof m->steps);
+    memset(m->grads_ready, 0, sizeof m->grads_ready);
+}
+
+/* ---- making and freeing ---- */
+
+nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, size_t bytes,
+                        unsigned routines, const nn_options *options)
+{
+    static const nn_options defaults = { .seed = 0, .threads = 1, .pool = NULL };
+    if (!options) options = &defaults;
+    if (!info || !out || !mem || (uintptr_t)mem % 64 != 0) return NN_EINVAL;
+    if (info->n_routines > NN_MAX_ROUTINES || options->threads < 0) return NN_EINVAL;
+    unsigned known = info->n_routines == NN_MAX_ROUTINES ? ~0U : (1U << info->n_routines) - 1;
+    if (routines & ~known) return NN_EINVAL;
+    Layout l;
+    if (!layout(info, routines, &l) || bytes < l.total) return NN_ENOMEM;
+    if (openblas_set_num_threads) openblas_set_num_threads(1);
+
+    unsigned char *base = mem;
+    memset(base, 0, l.params);
+    nn_model *m = mem;
+    m->info = info;
+    m->routines = routines;
+    m->hypers = (double *)(void *)(base + l.hypers);
+    for (int i = 0; i < info->n_hypers; i++) m->hypers[i] = info->hypers[i].value;
+    m->params = base + l.params;
+    m->grads = l.trains && info->grad_count > 0 ? base + l.grads : NULL;
+    m->slots = l.trains && info->slot_count > 0 ? base + l.slots : NULL;
+    m->state = base + l.state;
+    m->arena = base + l.arena;
+    m->pool = options->pool;
+    if (!m->pool && options->threads != 1) {
+        m->pool = nn_pool_new(options->threads);
+        if (!m->pool) return NN_ETHREAD;
+        m->owns_pool = 1;
+    }
+    nn_model_reset(m, options->seed);
+    *out = m;
+    return NN_OK;
+}
+
+nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options)
+{
+    size_t bytes = info ? nn_model_bytes(info, routines) : SIZE_MAX;
+    if (bytes == SIZE_MAX) return NULL;
+    void *mem = aligned_alloc(64, bytes);
+    nn_model *m = NULL;
+    if (!mem) return NULL;
+    if (nn_model_init(info, &m, mem, bytes, routines, options) != NN_OK) {
+        free(mem);
+        return NULL;
+    }
+    m->owns_memory = 1;
+    return m;
+}
+
+void nn_model_free(nn_model *m)
+{
+    if (!m) return;
+    if (m->owns_pool) nn_pool_free(m->pool);
+    m->pool = NULL;
+    m->owns_pool = 0;
+    if (m->owns_memory) free(m);
+}
+
+/* ---- tensors ---- */
+
+static int is_tensor(const nn_model *m, int tensor)
+{
+    return m != NULL && tensor >= 0 && tensor < m->info->n_tensors;
+}
+
+int nn_model_find(const nn_model *m, const char *name)
+{
+    for (int i = 0; name && i < m->info->n_tensors; i++)
+        if (strcmp(m->info->tensors[i].name, name) == 0) return i;
+    return -1;
+}
+
+/* The tensor's part of `block`, the parameters, the gradients or the state. */
+static void *tensor_at(const nn_model *m, const nn_tensor *t, void *block)
+{
+    return (unsigned char *)block + block_bytes(m, t->offset);
+}
+
+void *nn_model_data(nn_model *m, int tensor)
+{
+    if (!is_tensor(m, tensor)) return NULL;
+    const nn_tensor *t = &m->info->tensors[tensor];
+    return tensor_at(m, t, t->is_state ? m->state : m->params);
+}
+
+void *nn_model_grad(nn_model *m, int tensor)
+{
+    if (!is_tensor(m, tensor) || !m->grads) return NULL;
+    const nn_tensor *t = &m->info->tensors[tensor];
+    if (t->is_state || t->offset + t->count > m->info->grad_count) return NULL;
+    return tensor_at(m, t, m->grads);
+}
+
+nn_status nn_model_get(const nn_model *m, int tensor, void *x)
+{
+    if (!is_tensor(m, tensor) || !x) return NN_EINVAL;
+    const nn_tensor *t = &m->info->tensors[tensor];
+    nn_canonical_read(t, tensor_at(m, t, t->is_state ? m->state : m->params), x, m->info->real_bytes);
+    return NN_OK;
+}
+
+nn_status nn_model_set(nn_model *m, int tensor, const void *x)
+{
+    if (!is_tensor(m, tensor) || !x) return NN_EINVAL;
+    nn_canonical_write(&m->info->tensors[tensor], nn_model_data(m, tensor), x, m->info->real_bytes);
+    return NN_OK;
+}
+
+nn_status nn_model_get_grad(const nn_model *m, int tensor, void *x)
+{
+    if (!is_tensor(m, tensor) || !x || !m->grads) return NN_EINVAL;
+    const nn_tensor *t = &m->info->tensors[tensor];
+    if (t->is_state || t->offset + t->count > m->info->grad_count) return NN_EINVAL;
+    nn_canonical_read(t, tensor_at(m, t, m->grads), x, m->info->real_bytes);
+    return NN_OK;
+}
