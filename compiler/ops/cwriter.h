@@ -16,7 +16,8 @@
  *   $acc         int: 0 stores, 1 adds (OPF_ACCUMULATE kernels); the literal 0 outside gradient slots
  *   $key         nn_key of this random node: seed, routine, stream and call counter
  *   $real        float or double
- *   $NAME        value of the attribute NAME, printed as a literal of its kind (int2: "a, b")
+ *   $NAME        value of the attribute NAME, printed as a literal of its kind (int2: "a, b";
+ *                a choice: its word, so that "f_$mode(x)" names a function)
  *   1.5r         a real literal: 1.5f or 1.5
  *   $$           a dollar sign
  * Further printf-style conversions in cw_stmt's format are expanded before the template.
