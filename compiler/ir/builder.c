@@ -140,6 +140,13 @@ static bool infer_types(Builder *b, Node *n)
     return true;
 }
 
+/* A fused group says itself how many values it hands on. */
+static int n_results_of(const OpDesc *op, const void *attrs)
+{
+    if (op == &op_fused) return ((const FusedAttrs *)attrs)->n_results;
+    return op->n_results ? op->n_results : 1;
+}
+
 Node *mk(Builder *b, const OpDesc *op, const void *attrs, int n_in, Node *const *in)
 {
     Arena *a = b->module->arena;
@@ -160,7 +167,7 @@ Node *mk(Builder *b, const OpDesc *op, const void *attrs, int n_in, Node *const 
     if (stream && *stream == 0) *stream = ++b->cse->last_stream;
 
     Node *n = ARENA_NEW(a, Node);
-    *n = (Node){ .op = op, .attrs = own_attrs, .n_in = n_in, .n_results = op->n_results ? op->n_results : 1,
+    *n = (Node){ .op = op, .attrs = own_attrs, .n_in = n_in, .n_results = n_results_of(op, own_attrs),
                  .name = name ? name : op->name, .span = b->span, .inst = b->inst };
     n->in = arena_dup(a, in, sizeof *in * (size_t)n_in);
     if (can_merge(n) && b->cse->cap) {
