@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What a shape hook's want() knows: the node being typed and where its call stands. Private to the
- * builder and to ops/common.c.
+ * builder, the verifier and ops/common.c.
  */
 #ifndef NNC_IR_SHAPE_CTX_H
 #define NNC_IR_SHAPE_CTX_H

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#include "ir/layout.h"
+
+bool layout_is_shared(const Node *n)
+{
+    return op_has(n, OPF_ELEMENTWISE | OPF_ANY_LAYOUT) || op_is(n, &op_fused);
+}
+
+bool layout_wanted(const Module *m, const Node *n, int i, Layout *want)
+{
+    const OpDesc *op = n->op;
+    *want = LAYOUT_CANONICAL;
+    if (op_is(n, &op_grad_store) || op_is(n, &op_assign)) {
+        *want = m->tensors.data[((const IndexAttrs *)n->attrs)->index]->type.layout;
+        return true;
+    }
+    if (op->operand_layout && op->operand_layout[i] != LAYOUT_CANONICAL) {
+        *want = op->operand_layout[i];
+        return true;
+    }
+    if (op_has(n, OPF_CHANNELS_LAST) && n->in[i]->type.rank == 4) {
+        *want = LAYOUT_CHANNELS_LAST;
+        return true;
+    }
+    return !(layout_is_shared(n) || op_is(n, &op_to_layout) || op_is(n, &op_result));
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Which layouts a node demands of its operands, read off its descriptor: asked by the layout pass, which
+ * satisfies the demands, and by the verifier, which checks that it did.
+ */
+#ifndef NNC_IR_LAYOUT_H
+#define NNC_IR_LAYOUT_H
+
+#include "ir/op.h"
+
+/* True when operand i must have layout *want (or one that coincides with it); false when the node takes
+ * whatever order its operands share. */
+bool layout_wanted(const Module *m, const Node *n, int i, Layout *want);
+
+/* Operands of one shape must share one order: elementwise operators, fused groups, OPF_ANY_LAYOUT. */
+bool layout_is_shared(const Node *n);
+
+#endif

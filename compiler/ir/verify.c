@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The rules of ir/graph.h, checked. In: a module between two passes, or one just read from text. Out: the
+ * broken rules. A fault after a pass is a fault of that pass, whatever the program; in a text it is the
+ * text's, so types are recomputed with the descriptors' own messages.
+ */
+#include <string.h>
+
+#include "ir/layout.h"
+#include "ir/shape_ctx.h"
+#include "ir/text.h"
+
+typedef struct Verifier {
+    Module *m;
+    Routine *r;
+    Faults *faults;
+} Verifier;
+
+void fault_add(Arena *a, Faults *faults, const Routine *r, const Node *n, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const Fault f = { r, n, arena_vprintf(a, fmt, ap) };
+    va_end(ap);
+    vec_push(a, faults, f);
+}
+
+#define FAULT(v, n, ...) fault_add((v)->m->arena, (v)->faults, (v)->r, (n), __VA_ARGS__)
+
+static void verify_type(const Verifier *v, const Node *n, const TensorType *t)
+{
+    if (t->rank < 0 || t->rank > MAX_RANK) {
+        FAULT(v, n, "rank %d", t->rank);
+        return;
+    }
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i] < 1) FAULT(v, n, "axis %d has size %lld", i, (long long)t->dim[i]);
+    if (t->batch && !t->rank) FAULT(v, n, "a scalar has a batch axis");
+    if (type_numel_max(t) < 0) FAULT(v, n, "more than 2^48 elements");
+    const bool suits = t->layout == LAYOUT_CANONICAL || t->rank == 4 ||
+                       (t->layout == LAYOUT_KERNEL && t->rank == 2);
+    if (!suits) FAULT(v, n, "layout %s on rank %d", layout_name(t->layout), t->rank);
+    if (t->layout != LAYOUT_CANONICAL && !v->m->has_layouts)
+        FAULT(v, n, "layout %s before the layout pass", layout_name(t->layout));
+}
+
+/* Everything later checks rely on: operands that exist, stand before their user and fit the descriptor. */
+static bool verify_operands(const Verifier *v, const Node *n)
+{
+    const OpDesc *op = n->op;
+    const size_t faults = v->faults->len;
+    int least = 0, most = 0;
+    for (int i = 0; i < OP_MAX_IN && op->in[i]; i++) {
+        const char last = op->in[i][strlen(op->in[i]) - 1];
+        most = last == '*' ? n->n_in : most + 1;
+        if (last != '*' && last != '?') least = i + 1;
+    }
+    if (n->n_in < least || n->n_in > most)
+        FAULT(v, n, "%s has %d operands, expected %d to %d", op->name, n->n_in, least, most);
+    for (int i = 0; i < n->n_in; i++) {
+        const Node *x = n->in[i];
+        const char *name = i < OP_MAX_IN ? op->in[i] : NULL;
+        if (!x) {
+            if (i < least && (!name || name[strlen(name) - 1] != '?'))
+                FAULT(v, n, "operand %d is absent", i);
+            continue;
+        }
+        if (x->id < 0 || x->id >= n->id || v->r->nodes.data[x->id] != x)
+            FAULT(v, n, "operand %d (%s) does not stand before its user", i, x->name);
+        else if (op_has(x, OPF_ROOT))
+            FAULT(v, n, "operand %d (%s) is a root, which has no value", i, x->name);
+        else if (op_is(n, &op_result) && op_is(x, &op_result))
+            FAULT(v, n, "a result of a result");
+    }
+    const int n_results = op == &op_fused ? ((const FusedAttrs *)n->attrs)->n_results
+                          : op->n_results ? op->n_results : 1;
+    if (n->n_results != n_results) FAULT(v, n, "%d results instead of %d", n->n_results, n_results);
+    if (!n->attrs && op->attr_size) FAULT(v, n, "no attributes");
+    return v->faults->len == faults;
+}
+
+static bool index_ok(const Verifier *v, const Node *n, size_t len)
+{
+    const int64_t i = ((const IndexAttrs *)n->attrs)->index;
+    if (i >= 0 && (size_t)i < len) return true;
+    FAULT(v, n, "index %lld is not in [0, %zu)", (long long)i, len);
+    return false;
+}
+
+static void verify_target(const Verifier *v, const Node *n)
+{
+    const Module *m = v->m;
+    if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_grad_store) || op_is(n, &op_assign)) {
+        if (!index_ok(v, n, m->tensors.len)) return;
+        const Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
+        const bool is_param = op_is(n, &op_param) || op_is(n, &op_grad_store);
+        if (is_param != (t->kind == TENSOR_PARAM)) FAULT(v, n, "%s is of the other kind", t->path);
+        if (op_is(n, &op_grad_store) && v->r->kind != ROUTINE_STEP)
+            FAULT(v, n, "a gradient is stored outside a step");
+        if (op_has(n, OPF_SOURCE) && n->type.layout != t->type.layout)
+            FAULT(v, n, "%s is stored %s", t->path, layout_name(t->type.layout));
+    } else if (op_is(n, &op_input)) {
+        index_ok(v, n, v->r->inputs.len);
+    } else if (op_is(n, &op_output) || op_is(n, &op_report)) {
+        if (!index_ok(v, n, v->r->outputs.len)) return;
+        const Port *p = &v->r->outputs.data[((const IndexAttrs *)n->attrs)->index];
+        if (p->is_metric != op_is(n, &op_report)) FAULT(v, n, "%s is a port of the other kind", p->name);
+    } else if (op_is(n, &op_hyper)) {
+        index_ok(v, n, m->hypers.len);
+    }
+}
+
+static void verify_fused(const Verifier *v, const Node *n)
+{
+    const FusedAttrs *f = n->attrs;
+    for (int i = 0; i < f->n_steps; i++) {
+        const FusedStep *s = &f->steps[i];
+        if (!(s->op->flags & OPF_ELEMENTWISE)) FAULT(v, n, "step %d: %s is not elementwise", i, s->op->name);
+        for (int k = 0; k < s->n_in; k++)
+            if (s->arg[k] >= n->n_in || (s->arg[k] < 0 && ~s->arg[k] >= i))
+                FAULT(v, n, "step %d uses a value that is not there", i);
+    }
+    for (int k = 0; k < f->n_results; k++)
+        if (f->result[k] < 0 || f->result[k] >= f->n_steps) FAULT(v, n, "result %d is no step", k);
+}
+
+static void verify_inferred(const Verifier *v, const Node *n)
+{
+    Builder b = { .module = v->m, .routine = v->r, .span = n->span, .inst = n->inst };
+    ShapeCtx c = { .builder = &b, .node = n };
+    TensorType out[OP_MAX_RESULTS] = { { 0 } };
+    if (!n->op->shape(&c, n, out)) {
+        FAULT(v, n, "%s does not accept its operands", n->op->name);
+        return;
+    }
+    for (int k = 0; k < n->n_results; k++) {
+        const TensorType *t = k ? &n->more[k - 1] : &n->type;
+        if (!type_equal(t, &out[k]))
+            FAULT(v, n, "result %d is %s, its operands and attributes make it %s", k,
+                  type_text(v->m->arena, t), type_text(v->m->arena, &out[k]));
+    }
+}
+
+static void verify_layouts(const Verifier *v, const Node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        const Node *x = n->in[i];
+        Layout want = n->type.layout;
+        if (!x) continue;
+        /* Where an order is only shared, operands that broadcast are read by their own strides. */
+        if (!layout_wanted(v->m, n, i, &want)) {
+            if (!layout_is_shared(n) || !type_same_shape(&x->type, &n->type)) continue;
+            want = n->type.layout;
+        }
+        if (!type_layouts_coincide(&x->type, x->type.layout, want))
+            FAULT(v, n, "operand %d (%s) lies %s, expected %s", i, x->name, layout_name(x->type.layout),
+                  layout_name(want));
+    }
+}
+
+bool routine_verify(Module *m, Routine *r, Faults *faults)
+{
+    Verifier v = { m, r, faults };
+    const size_t before = faults->len;
+    bool *stored = ARENA_ARRAY(m->arena, bool, m->tensors.len);
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (n->id != (int)i) FAULT(&v, n, "numbered %d at position %zu", n->id, i);
+        if (!n->name || !n->op) FAULT(&v, n, "no name or no operator");
+    }
+    if (faults->len > before) return false;
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (!verify_operands(&v, n)) continue;
+        const size_t faults_of_rest = faults->len;
+        for (int k = 0; k < n->n_results; k++) verify_type(&v, n, k ? &n->more[k - 1] : &n->type);
+        verify_target(&v, n);
+        if (op_is(n, &op_fused)) verify_fused(&v, n);
+        if (faults->len > faults_of_rest) continue;
+        verify_inferred(&v, n);
+        if (m->has_layouts) verify_layouts(&v, n);
+        if (op_is(n, &op_grad_store)) {
+            bool *once = &stored[((const IndexAttrs *)n->attrs)->index];
+            if (*once) FAULT(&v, n, "a second gradient of %s", m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
+            *once = true;
+        }
+    }
+    const Minimize *min = r->minimize;
+    if (r->kind == ROUTINE_INFER && min) FAULT(&v, NULL, "minimize in an infer routine");
+    if (min && min->loss) {
+        const Node *loss = min->loss;
+        if (loss->id < 0 || (size_t)loss->id >= r->nodes.len || r->nodes.data[loss->id] != loss)
+            FAULT(&v, NULL, "the loss is not among the nodes");
+        else if (loss->type.dtype != DT_F32 || loss->type.rank)
+            FAULT(&v, loss, "the loss is %s, expected f32[]", type_text(m->arena, &loss->type));
+    }
+    return faults->len == before;
+}
+
+bool module_verify(Module *m, Faults *faults)
+{
+    const size_t before = faults->len;
+    for (size_t i = 0; i < m->tensors.len; i++) {
+        const Verifier v = { m, NULL, faults };
+        const Tensor *t = m->tensors.data[i];
+        if (t->index != (int)i) FAULT(&v, NULL, "tensor %s is numbered %d at position %zu", t->path, t->index, i);
+        verify_type(&v, NULL, &t->type);
+    }
+    for (size_t i = 0; i < m->routines.len; i++) routine_verify(m, m->routines.data[i], faults);
+    return faults->len == before;
+}
