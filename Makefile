@@ -190,7 +190,7 @@ demo: all ## train LeNet on digits within two minutes: DATA=dir takes MNIST file
 
 M ?=
 bench: all ## time the models of tests/bench against their peers: M=m3
-	@tests/bench/bench.sh $(M)
+	@B=$(B) CC=$(CC) python3 tests/bench/bench.py $(M)
 
 bench-deps: $(B)/.deps ## install the benchmark's peers into build/venv (PyTorch)
 	@tests/bench/deps.sh

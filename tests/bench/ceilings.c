@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What this machine can do, measured the same way before and after the models: ceilings THREADS
+ *   fma     GFLOP/s of fused multiply-adds on registers alone
+ *   sgemm   GFLOP/s of OpenBLAS on 1024^3, one call per thread
+ *   triad   GB/s of a[i] = b[i] + s * c[i] on arrays far larger than the caches
+ */
+#define _GNU_SOURCE
+#include <cblas.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+extern void openblas_set_num_threads(int n);
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+enum { CHAINS = 12 }; /* more than latency times ports, fewer than registers */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+typedef struct Job {
+    int what;
+    double work, sink;
+    pthread_barrier_t *start;
+} Job;
+
+/* Each waits for the others when its data is ready, so that only the work itself is timed. */
+static double run_fma(pthread_barrier_t *start, double *sink)
+{
+    enum { N = 20000000 };
+    vec acc[CHAINS], a = (vec){ 0 } + 1.0000001F, b = (vec){ 0 } + 1e-7F;
+    for (int k = 0; k < CHAINS; k++) acc[k] = a * (float)(k + 1);
+    pthread_barrier_wait(start);
+    for (int i = 0; i < N; i++) {
+#pragma GCC unroll 12
+        for (int k = 0; k < CHAINS; k++) acc[k] = acc[k] * a + b;
+        /* The compiler may not reason across iterations. */
+        __asm__ volatile("");
+    }
+    for (int k = 0; k < CHAINS; k++) *sink += (double)acc[k][0];
+    return 2.0 * N * CHAINS * LANES * 1e-9;
+}
+
+static double run_sgemm(pthread_barrier_t *start, double *sink)
+{
+    enum { N = 1024, REPEAT = 10 };
+    float *a = malloc(3 * N * N * sizeof *a), *b = a + N * N, *c = b + N * N;
+    for (int i = 0; i < N * N; i++) a[i] = b[i] = (float)(i % 7) * 0.1F;
+    pthread_barrier_wait(start);
+    for (int r = 0; r < REPEAT; r++)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, N, N, 1, a, N, b, N, 0, c, N);
+    *sink += (double)c[5];
+    free(a);
+    return 2.0 * N * N * N * REPEAT * 1e-9;
+}
+
+static double run_triad(pthread_barrier_t *start, double *sink)
+{
+    enum { N = 16 << 20, REPEAT = 5 };
+    float *a = malloc(3UL * N * sizeof *a), *b = a + N, *c = b + N;
+    for (long i = 0; i < N; i++) a[i] = b[i] = c[i] = (float)(i & 15);
+    pthread_barrier_wait(start);
+    for (int r = 0; r < REPEAT; r++) {
+        for (long i = 0; i < N; i++) a[i] = b[i] + 0.5F * c[i];
+        *sink += (double)a[r];
+        __asm__ volatile("" ::"r"(a) : "memory");
+    }
+    free(a);
+    return 3.0 * N * sizeof(float) * REPEAT * 1e-9;
+}
+
+static void *run(void *arg)
+{
+    Job *j = arg;
+    j->work = j->what == 0   ? run_fma(j->start, &j->sink)
+              : j->what == 1 ? run_sgemm(j->start, &j->sink)
+                             : run_triad(j->start, &j->sink);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    int threads = argc > 1 ? atoi(argv[1]) : 1;
+    if (threads < 1 || threads > 64) return 2;
+    openblas_set_num_threads(1);
+    double best[3] = { 0 };
+    for (int what = 0; what < 3; what++) {
+        for (int round = 0; round < 2; round++) {
+            Job job[64];
+            pthread_t thread[64];
+            pthread_barrier_t start;
+            pthread_barrier_init(&start, NULL, (unsigned)threads + 1);
+            for (int i = 0; i < threads; i++) {
+                job[i] = (Job){ .what = what, .start = &start };
+                pthread_create(&thread[i], NULL, run, &job[i]);
+            }
+            pthread_barrier_wait(&start);
+            double t = now(), work = 0;
+            for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
+            t = now() - t;
+            for (int i = 0; i < threads; i++) work += job[i].work;
+            if (work / t > best[what]) best[what] = work / t;
+            pthread_barrier_destroy(&start);
+        }
+    }
+    printf("{\"threads\": %d, \"fma_gflops\": %.1f, \"sgemm_gflops\": %.1f, \"triad_gbs\": %.1f}\n", threads, best[0],
+           best[1], best[2]);
+    return 0;
+}
