@@ -1,0 +1,767 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The body of one routine, statement by statement. In: a planned routine. Out: C statements with the
+ * pointers, shares and barriers they need. Invariant: declarations of a function's sources stand at its
+ * top, a pointer into the arena stands right before the statement that first writes it, and every name is
+ * distinct in the function.
+ */
+#include "emit/emit.h"
+#include "ir/builder.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef long long ll;
+enum { COLUMNS = 100 };
+
+/* ---- lines ---- */
+
+void cw_line(CWriter *w, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    for (int i = 0; i < w->indent; i++) sb_puts(w->out, "    ");
+    sb_vprintf(w->out, fmt, ap);
+    sb_putc(w->out, '\n');
+    va_end(ap);
+}
+
+/* Breaks `text` after ", " (or " " in prose) so that lines stay within the columns where that is possible. */
+static void put_wrapped(StrBuf *out, int indent, const char *text, const char *breaks, int hang)
+{
+    bool first = true;
+    while (*text) {
+        const int lead = indent * 4 + (first ? 0 : hang);
+        for (int i = 0; i < lead; i++) sb_putc(out, ' ');
+        size_t len = strlen(text), cut = 0;
+        const size_t room = (size_t)(COLUMNS - lead);
+        if (len > room) {
+            for (size_t i = 0; i + 1 < len && (i < room || !cut); i++)
+                if (text[i + 1] == ' ' && strchr(breaks, text[i])) cut = i + 1;
+        }
+        if (!cut) cut = len;
+        sb_putn(out, text, cut);
+        sb_putc(out, '\n');
+        text += cut;
+        while (*text == ' ') text++;
+        first = false;
+    }
+}
+
+void cw_text(CWriter *w, const char *statement)
+{
+    put_wrapped(w->out, w->indent, statement, ",+?:&|", 4);
+}
+
+static void put_comment(CWriter *w, const char *text)
+{
+    StrBuf sb;
+    sb_init(&sb, w->arena);
+    sb_printf(&sb, "/* %s */", comment_text(w->arena, text));
+    put_wrapped(w->out, w->indent, sb.text, ",;:abcdefghijklmnopqrstuvwxyz])", 3);
+}
+
+/* ---- literals ---- */
+
+const char *cw_real(const CWriter *w, double v)
+{
+    const bool f64 = w->face->m->real_is_f64;
+    char text[48];
+    if (isnan(v)) return "((nn_real)NAN)";
+    if (!f64) v = (double)(float)v;
+    if (isinf(v)) return v > 0 ? "NN_INF" : "(-NN_INF)";
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (f64 ? strtod(text, NULL) == v : (double)strtof(text, NULL) == v) break;
+    }
+    if (!strpbrk(text, ".e")) strcat(text, ".0");
+    return arena_printf(w->arena, signbit(v) ? "(%s%s)" : "%s%s", text, f64 ? "" : "f");
+}
+
+static const char *int_literal(const CWriter *w, int64_t v)
+{
+    if (v > INT32_MIN && v <= INT32_MAX) return arena_printf(w->arena, "%lld", (ll)v);
+    return arena_printf(w->arena, "INT64_C(%lld)", (ll)v);
+}
+
+const char *cw_const(const CWriter *w, DType t, double v)
+{
+    if (t == DT_F32) return cw_real(w, v);
+    const char *text = int_literal(w, (int64_t)v);
+    return v < 0 ? arena_printf(w->arena, "(%s)", text) : text;
+}
+
+/* ---- values and where they lie ---- */
+
+const Node *cw_base(const Node *n, int *k)
+{
+    *k = 0;
+    for (;;) {
+        if (op_is(n, &op_result)) {
+            *k = (int)((const IndexAttrs *)n->attrs)->index;
+            return n->in[0];
+        }
+        if (!op_has(n, OPF_VIEW)) return n;
+        n = n->in[0];
+    }
+}
+
+static const char *local(CWriter *w, const char *wanted)
+{
+    return names_add(w->locals, wanted);
+}
+
+static void put_top(CWriter *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void put_top(CWriter *w, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    StrBuf sb;
+    sb_init(&sb, w->arena);
+    sb_vprintf(&sb, fmt, ap);
+    va_end(ap);
+    put_wrapped(&w->top, 1, sb.text, "=,", 4);
+}
+
+static const char *c_type_of(const CWriter *w, const Node *n, int k)
+{
+    return face_c_type(w->face, (k ? n->more[k - 1] : n->type).dtype);
+}
+
+/* One local per block entry, declared at the top of the function when it is first used. */
+static const char *block_pointer(CWriter *w, const char **slot, const char *block, int64_t offset, bool writable)
+{
+    if (**slot != '!') return *slot;
+    const char *name = *slot + 1;
+    *slot = name;
+    put_top(w, "%s%s *const %s = %s + %s;", writable ? "" : "const ", w->face->real, name, block,
+            int_literal(w, offset));
+    return name;
+}
+
+static const char *port_pointer(CWriter *w, const char **slot, const char *field, const char *type, bool writable)
+{
+    if (**slot != '!') return *slot;
+    const char *name = *slot + 1;
+    *slot = name;
+    put_top(w, "%s%s *const %s = a->%s;", writable ? "" : "const ", type, name, field);
+    return name;
+}
+
+const char *cw_pointer(CWriter *w, const Node *n, int k)
+{
+    const ModelFace *f = w->face;
+    const Buffer *b = &w->plan->result[n->id][k];
+    const RoutineNames *rn = &f->routine[w->routine->index];
+    switch (b->kind) {
+    case AT_ARENA:
+        if (!w->pointer[n->id][k]) {
+            const char *type = c_type_of(w, n, k);
+            const char *wanted = k ? arena_printf(w->arena, "%s_%d", n->name, k) : n->name;
+            w->pointer[n->id][k] = local(w, wanted);
+            w->uses_arena = true;
+            StrBuf sb;
+            sb_init(&sb, w->arena);
+            sb_printf(&sb, "%s *const %s = (%s *)(arena + %s);", type, w->pointer[n->id][k], type,
+                      int_literal(w, b->offset));
+            put_wrapped(&w->body, 1, sb.text, "=", 4);
+        }
+        return w->pointer[n->id][k];
+    case AT_INPUT:
+        return port_pointer(w, &w->input[b->index], rn->input[b->index],
+                            face_c_type(f, w->routine->inputs.data[b->index].type.dtype), false);
+    case AT_OUTPUT:
+        return port_pointer(w, &w->output[b->index], rn->output[b->index],
+                            face_c_type(f, w->routine->outputs.data[b->index].type.dtype), true);
+    case AT_PARAM:
+        w->uses_params = true;
+        return block_pointer(w, &w->param[b->index], "params", f->tensor[b->index].offset, false);
+    case AT_GRAD:
+        w->uses_grads = true;
+        return block_pointer(w, &w->grad[b->index], "grads", f->tensor[b->index].offset, true);
+    case AT_STATE:
+        w->uses_state = true;
+        return block_pointer(w, &w->state[b->index], "state", f->tensor[b->index].offset, true);
+    case AT_METRIC:
+        return arena_printf(w->arena, "(a->metric + %d)", b->index);
+    case AT_HYPER:
+    case AT_NOWHERE:
+        break;
+    }
+    if (op_is(n, &op_hyper)) {
+        const int64_t i = ((const IndexAttrs *)n->attrs)->index;
+        if (*w->hyper[i] == '!') {
+            w->hyper[i]++;
+            put_top(w, "const %s %s = (%s)a->m->base.hypers[%lld];", f->real, w->hyper[i], f->real, (ll)i);
+        }
+        return arena_printf(w->arena, "&%s", w->hyper[i]);
+    }
+    double v;
+    if (node_const_value(n, &v) && type_numel_max(&n->type) == 1) {
+        if (*w->pointer[n->id][k] == '!') {
+            const char *type = c_type_of(w, n, k);
+            w->pointer[n->id][k]++;
+            put_top(w, "const %s %s = %s;", type, w->pointer[n->id][k], cw_const(w, n->type.dtype, v));
+        }
+        return arena_printf(w->arena, "&%s", w->pointer[n->id][k]);
+    }
+    if (!w->fault)
+        w->fault = arena_printf(w->arena, "value %s of %s in %s has no place in memory", n->name, n->op->name,
+                                w->routine->name);
+    return "NULL";
+}
+
+const char *cw_dim(CWriter *w, const DimVar *d)
+{
+    if (*w->dim[d->index] == '!') {
+        w->dim[d->index]++;
+        for (size_t i = 0; i < w->routine->dims.len; i++)
+            if (w->routine->dims.data[i] == d)
+                put_top(w, "const nn_dim %s = a->%s;", w->dim[d->index],
+                        w->face->routine[w->routine->index].dim[i]);
+    }
+    return w->dim[d->index];
+}
+
+static struct ConstShare *const_share(CWriter *w, int64_t n)
+{
+    for (size_t i = 0; i < w->n_shares; i++)
+        if (w->shares[i].n == n) return &w->shares[i];
+    if (w->n_shares == w->cap_shares)
+        w->shares = vec_grow(w->arena, w->shares, w->n_shares, &w->cap_shares, sizeof *w->shares);
+    struct ConstShare *s = &w->shares[w->n_shares++];
+    s->n = n;
+    s->from = local(w, arena_printf(w->arena, "from_%lld", (ll)n));
+    s->to = local(w, arena_printf(w->arena, "to_%lld", (ll)n));
+    return s;
+}
+
+/* This thread's part of axis 0 of a value of type t: [*from, *to) units of *scale rows. */
+void cw_share(CWriter *w, const TensorType *t, const char **from, const char **to, int64_t *scale)
+{
+    w->uses_team = true;
+    if (t->batch) {
+        const int i = t->batch->index;
+        if (*w->dim0[i] == '!') {
+            w->dim0[i]++;
+            const char *size = cw_dim(w, t->batch);
+            put_top(w, "nn_dim %s, %s; /* this thread's share of %s */", w->dim0[i], w->dim1[i], size);
+            put_top(w, "nn_share(team->rank, team->size, %s, 1, &%s, &%s);", size, w->dim0[i], w->dim1[i]);
+        }
+        *from = w->dim0[i];
+        *to = w->dim1[i];
+        *scale = t->dim[0];
+        return;
+    }
+    struct ConstShare *s = const_share(w, t->rank ? t->dim[0] : 1);
+    if (!s->declared) {
+        put_top(w, "nn_dim %s, %s;", s->from, s->to);
+        put_top(w, "nn_share(team->rank, team->size, %lld, 1, &%s, &%s);", (ll)s->n, s->from, s->to);
+        s->declared = true;
+    }
+    *from = s->from;
+    *to = s->to;
+    *scale = 1;
+}
+
+/* ---- templates ---- */
+
+typedef struct Template {
+    CWriter *w;
+    const OpDesc *op;
+    const void *attrs;
+    const char *const *operand; /* of an expression; NULL: a statement about `node` */
+    int n_in;
+    const Node *node;
+} Template;
+
+static const char *attr_literal(CWriter *w, const AttrDef *def, const void *attrs, bool in_expr)
+{
+    const void *field = (const char *)attrs + def->offset;
+    switch (def->kind) {
+    case ATTR_INT: {
+        const char *text = int_literal(w, *(const int64_t *)field);
+        return in_expr && *text == '-' ? arena_printf(w->arena, "(%s)", text) : text;
+    }
+    case ATTR_INT2: {
+        const int64_t *v = field;
+        return arena_printf(w->arena, "%s, %s", int_literal(w, v[0]), int_literal(w, v[1]));
+    }
+    case ATTR_FLOAT: return cw_real(w, *(const double *)field);
+    case ATTR_BOOL: return *(const bool *)field ? "1" : "0";
+    case ATTR_CHOICE: return def->choices[*(const int *)field];
+    case ATTR_INTS: {
+        const IntList *list = field;
+        StrBuf sb;
+        sb_init(&sb, w->arena);
+        for (int i = 0; i < list->n; i++) sb_printf(&sb, "%s%s", i ? ", " : "", int_literal(w, list->v[i]));
+        return sb.text;
+    }
+    case ATTR_SHAPE:
+    case ATTR_TYPE:
+    case ATTR_PTR: break;
+    }
+    if (!w->fault) w->fault = arena_printf(w->arena, "attribute %s cannot stand in C text", def->name);
+    return "0";
+}
+
+bool cw_runs_lead(const CWriter *w, const Node *n)
+{
+    return w->plan->part[n->id] == PART_LEAD;
+}
+
+bool cw_is_lead(const CWriter *w, const Node *n)
+{
+    return cw_runs_lead(w, n);
+}
+
+bool cw_use_blas(const CWriter *w)
+{
+    return w->face->m->use_blas;
+}
+
+/* `name + from * rows` for a thread's first row, or the bare name. */
+static const char *share_pointer(CWriter *w, const char *name, const TensorType *t)
+{
+    const char *from, *to;
+    int64_t scale;
+    cw_share(w, t, &from, &to, &scale);
+    const int64_t row = type_numel(t, t->batch ? 0 : 1, t->rank);
+    if (row == 1) return arena_printf(w->arena, "%s + %s", name, from);
+    return arena_printf(w->arena, "%s + %s * %s", name, from, int_literal(w, row));
+}
+
+static bool shares_axis0(const Node *n, int operand)
+{
+    const TensorType *x = &n->in[operand]->type, *y = &n->type;
+    if (n->op->whole >> operand & 1) return false;
+    if (y->batch || x->batch) return x->batch == y->batch;
+    return x->rank > 0 && y->rank > 0 && x->dim[0] == y->dim[0];
+}
+
+static const char *operand_text(CWriter *w, const Node *n, int i)
+{
+    if (i >= n->n_in || !n->in[i]) return "NULL";
+    int k;
+    const Node *base = cw_base(n->in[i], &k);
+    const char *name = cw_pointer(w, base, k);
+    if (cw_runs_lead(w, n) && shares_axis0(n, i)) return share_pointer(w, name, &n->in[i]->type);
+    return name;
+}
+
+static const char *result_text(CWriter *w, const Node *n, int k)
+{
+    if (w->plan->result[n->id][k].kind == AT_NOWHERE) return "NULL";
+    const TensorType *t = k ? &n->more[k - 1] : &n->type;
+    const char *name = cw_pointer(w, n, k);
+    return cw_runs_lead(w, n) ? share_pointer(w, name, t) : name;
+}
+
+static const char *rows_text(CWriter *w, const Node *n)
+{
+    if (!n->type.rank) return "1";
+    if (!cw_runs_lead(w, n)) {
+        if (!n->type.batch) return int_literal(w, n->type.dim[0]);
+        const char *size = cw_dim(w, n->type.batch);
+        return n->type.dim[0] == 1 ? size : arena_printf(w->arena, "%lld * %s", (ll)n->type.dim[0], size);
+    }
+    const char *from, *to;
+    int64_t scale;
+    cw_share(w, &n->type, &from, &to, &scale);
+    return scale == 1 ? arena_printf(w->arena, "%s - %s", to, from)
+                      : arena_printf(w->arena, "%lld * (%s - %s)", (ll)scale, to, from);
+}
+
+static const char *row0_text(CWriter *w, const Node *n)
+{
+    if (!cw_runs_lead(w, n)) return "0";
+    const char *from, *to;
+    int64_t scale;
+    cw_share(w, &n->type, &from, &to, &scale);
+    return scale == 1 ? from : arena_printf(w->arena, "%lld * %s", (ll)scale, from);
+}
+
+static const char *batch_text(CWriter *w, const Node *n)
+{
+    if (n->type.batch) return cw_dim(w, n->type.batch);
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && n->in[i]->type.batch) return cw_dim(w, n->in[i]->type.batch);
+    return "1";
+}
+
+static const char *scratch_text(CWriter *w, const Node *n)
+{
+    const Buffer *b = &w->plan->scratch[n->id];
+    if (!b->bytes) return "NULL";
+    w->uses_arena = true;
+    return arena_printf(w->arena, "(%s *)(arena + %s)", w->face->real, int_literal(w, b->offset));
+}
+
+static const char *key_text(CWriter *w, const Node *n)
+{
+    int64_t stream = 0;
+    for (const AttrDef *d = n->op->attrs; d && d->name; d++)
+        if (!strcmp(d->name, "stream")) stream = *(const int64_t *)((const char *)n->attrs + d->offset);
+    return arena_printf(w->arena, "nn_key_make(a->m->base.seed, %d, %lld, a->m->base.calls[%d])",
+                        w->routine->index, (ll)stream, w->routine->index);
+}
+
+static const char *word_text(Template *t, const char *word)
+{
+    CWriter *w = t->w;
+    if (!strcmp(word, "real")) return w->face->real;
+    if (!t->operand) {
+        const Node *n = t->node;
+        if (!strncmp(word, "out", 3) && (!word[3] || (isdigit((unsigned char)word[3]) && !word[4])))
+            return result_text(w, n, word[3] ? word[3] - '0' : 0);
+        if (!strcmp(word, "rows")) return rows_text(w, n);
+        if (!strcmp(word, "row0")) return row0_text(w, n);
+        if (!strcmp(word, "batch")) return batch_text(w, n);
+        if (!strcmp(word, "scratch")) return scratch_text(w, n);
+        if (!strcmp(word, "key")) return key_text(w, n);
+        if (!strcmp(word, "team")) {
+            w->uses_team = true;
+            return "team";
+        }
+        if (!strcmp(word, "acc")) {
+            if (!w->plan->accumulate[n->id]) return "0";
+            w->uses_acc = true;
+            return "acc";
+        }
+    }
+    for (const AttrDef *d = t->op->attrs; d && d->name; d++)
+        if (!strcmp(d->name, word)) return attr_literal(w, d, t->attrs, t->operand != NULL);
+    if (!w->fault) w->fault = arena_printf(w->arena, "$%s in the template of %s means nothing", word, t->op->name);
+    return "0";
+}
+
+static const char *expand(Template *t, const char *s)
+{
+    StrBuf sb;
+    sb_init(&sb, t->w->arena);
+    while (*s) {
+        if (*s == '$') {
+            s++;
+            if (*s == '$') {
+                sb_putc(&sb, *s++);
+                continue;
+            }
+            const char *start = s;
+            if (isdigit((unsigned char)*s)) {
+                int i = 0;
+                while (isdigit((unsigned char)*s) && i < 100) i = i * 10 + (*s++ - '0');
+                if (t->operand) sb_puts(&sb, i < t->n_in && t->operand[i] ? t->operand[i] : "0");
+                else sb_puts(&sb, operand_text(t->w, t->node, i));
+                continue;
+            }
+            while (isalnum((unsigned char)*s) || *s == '_') s++;
+            sb_puts(&sb, word_text(t, arena_strndup(t->w->arena, start, (size_t)(s - start))));
+            continue;
+        }
+        if (isalpha((unsigned char)*s) || *s == '_') {
+            while (isalnum((unsigned char)*s) || *s == '_') sb_putc(&sb, *s++);
+            continue;
+        }
+        if (isdigit((unsigned char)*s)) {
+            const char *start = s;
+            while (isalnum((unsigned char)*s) || *s == '.' ||
+                   ((*s == '-' || *s == '+') && (s[-1] == 'e' || s[-1] == 'E')))
+                s++;
+            if (s[-1] != 'r') {
+                sb_putn(&sb, start, (size_t)(s - start));
+                continue;
+            }
+            const size_t len = (size_t)(s - start) - 1;
+            sb_putn(&sb, start, len);
+            if (!memchr(start, '.', len) && !memchr(start, 'e', len)) sb_puts(&sb, ".0");
+            if (!t->w->face->m->real_is_f64) sb_putc(&sb, 'f');
+            continue;
+        }
+        sb_putc(&sb, *s++);
+    }
+    return sb.text;
+}
+
+const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs, const char *const *operand, int n_in)
+{
+    static const char *const none[1] = { NULL };
+    Template t = { .w = w, .op = op, .attrs = attrs, .operand = operand ? operand : none, .n_in = n_in };
+    return expand(&t, op->expr);
+}
+
+void cw_stmt(CWriter *w, const Node *n, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const char *text = arena_vprintf(w->arena, fmt, ap);
+    va_end(ap);
+    Template t = { .w = w, .op = n->op, .attrs = n->attrs, .node = n };
+    cw_text(w, expand(&t, text));
+}
+
+/* ---- nodes ---- */
+
+/* The place in the user's own file: nodes of standard layers point at the call of the layer. */
+static Span user_span(const Node *n)
+{
+    Span s = n->span;
+    const Inst *inst = n->inst;
+    while (inst && (!s.source || s.source->is_std)) {
+        s = inst->call;
+        inst = inst->parent;
+    }
+    return s;
+}
+
+static const char *where_text(CWriter *w, Span s)
+{
+    if (!s.source) return "";
+    const char *name = strrchr(s.source->name, '/');
+    return arena_printf(w->arena, "%s:%d  ", name ? name + 1 : s.source->name, span_place(s).line);
+}
+
+static bool kept_for_backward(const CWriter *w, const Node *n)
+{
+    if (!w->backward || w->backward[n->id]) return false;
+    for (size_t i = (size_t)n->id + 1; i < w->routine->nodes.len; i++) {
+        const Node *user = w->routine->nodes.data[i];
+        if (!w->backward[i] || op_has(user, OPF_VIEW | OPF_SOURCE)) continue;
+        for (int k = 0; k < user->n_in; k++) {
+            int result;
+            if (user->in[k] && cw_base(user->in[k], &result) == n) return true;
+        }
+    }
+    return false;
+}
+
+static void put_op_names(StrBuf *sb, const Node *n)
+{
+    if (!op_is(n, &op_fused)) {
+        sb_puts(sb, n->op->name);
+        return;
+    }
+    const FusedAttrs *f = n->attrs;
+    for (int i = 0; i < f->n_steps && i < 6; i++) sb_printf(sb, "%s%s", i ? ", " : "", f->steps[i].op->name);
+    if (f->n_steps > 6) sb_puts(sb, " ...");
+}
+
+/* Everything that is executed gets a line that says what it is, where it comes from and its shapes. */
+static void put_node_comment(CWriter *w, const Node *n)
+{
+    StrBuf sb;
+    sb_init(&sb, w->arena);
+    sb_puts(&sb, where_text(w, user_span(n)));
+    if (w->backward && w->backward[n->id]) sb_puts(&sb, "backward ");
+    if (n->inst && n->inst->path && *n->inst->path) sb_printf(&sb, "%s: ", n->inst->path);
+    if (op_is(n, &op_grad_store) || op_is(n, &op_assign))
+        sb_printf(&sb, "%s %s", op_is(n, &op_assign) ? "new" : "gradient of",
+                  w->face->m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
+    else if (op_is(n, &op_output) || op_is(n, &op_report))
+        sb_printf(&sb, "%s %s", n->op->name,
+                  w->routine->outputs.data[((const IndexAttrs *)n->attrs)->index].name);
+    else
+        put_op_names(&sb, n);
+    sb_puts(&sb, "  ");
+    for (int i = 0, put = 0; i < n->n_in; i++) {
+        double v;
+        if (!n->in[i] || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v))) continue;
+        if (put++) sb_puts(&sb, ", ");
+        type_print(&sb, &n->in[i]->type);
+    }
+    sb_puts(&sb, " -> ");
+    type_print(&sb, &n->type);
+    for (int k = 1; k < n->n_results; k++) {
+        sb_puts(&sb, ", ");
+        type_print(&sb, &n->more[k - 1]);
+    }
+    if (kept_for_backward(w, n)) sb_puts(&sb, "; kept for backward");
+    put_comment(w, sb.text);
+}
+
+void cw_flush_one(CWriter *w)
+{
+    if (!w->one.len) return;
+    w->uses_team = true;
+    sb_puts(&w->body, "    if (team->rank == 0) {\n");
+    sb_puts(&w->body, w->one.text);
+    sb_puts(&w->body, "    }\n");
+    sb_init(&w->one, w->arena);
+}
+
+static bool same_place(const Buffer *a, BufferKind kind, int64_t index)
+{
+    return a->kind == kind && a->index == index;
+}
+
+/* Copies a root's operand to where the effect goes, unless it was computed there. */
+static bool root_code(CWriter *w, const Node *n)
+{
+    const int64_t index = ((const IndexAttrs *)n->attrs)->index;
+    int k;
+    const Node *from = cw_base(n->in[0], &k);
+    const Buffer *at = &w->plan->result[from->id][k];
+    Buffer to = { .kind = AT_NOWHERE, .index = (int)index };
+    TensorType type = n->type;
+    bool add = false;
+    if (op_is(n, &op_output)) {
+        to.kind = AT_OUTPUT;
+        type = w->routine->outputs.data[index].type;
+    } else if (op_is(n, &op_report)) {
+        to.kind = AT_METRIC;
+        type = type_scalar(DT_F32);
+    } else if (op_is(n, &op_assign)) {
+        to.kind = AT_STATE;
+        type = w->face->m->tensors.data[index]->type;
+    } else if (op_is(n, &op_grad_store)) {
+        to.kind = AT_GRAD;
+        type = w->face->m->tensors.data[index]->type;
+        add = true;
+    }
+    if (same_place(at, to.kind, index)) return false;
+    const char *target;
+    const RoutineNames *rn = &w->face->routine[w->routine->index];
+    switch (to.kind) {
+    case AT_OUTPUT:
+        target = port_pointer(w, &w->output[index], rn->output[index], face_c_type(w->face, type.dtype), true);
+        break;
+    case AT_METRIC: target = arena_printf(w->arena, "a->metric + %lld", (ll)index); break;
+    case AT_STATE:
+        w->uses_state = true;
+        target = block_pointer(w, &w->state[index], "state", w->face->tensor[index].offset, true);
+        break;
+    default:
+        w->uses_grads = true;
+        target = block_pointer(w, &w->grad[index], "grads", w->face->tensor[index].offset, true);
+        break;
+    }
+    put_node_comment(w, n);
+    if (to.kind == AT_METRIC) target = arena_printf(w->arena, "a->metric");
+    if (to.kind == AT_METRIC) {
+        double v;
+        const char *value = node_const_value(from, &v)
+                                ? cw_real(w, v)
+                                : op_is(from, &op_hyper) ? cw_pointer(w, from, k) + 1
+                                                         : arena_printf(w->arena, "%s[0]", cw_pointer(w, from, k));
+        cw_line(w, "%s[%lld] = %s;", target, (ll)index, value);
+        return true;
+    }
+    cw_copy(w, n, n->in[0], target, &type, add);
+    return true;
+}
+
+/* A filled tensor that some kernel wants to read from memory. */
+static bool needs_fill(const CWriter *w, const Node *n)
+{
+    double v;
+    return node_const_value(n, &v) && w->plan->result[n->id][0].kind == AT_ARENA;
+}
+
+void cw_node(CWriter *w, const Node *n)
+{
+    if (w->plan->barrier_before[n->id]) {
+        cw_flush_one(w);
+        w->uses_team = true;
+        sb_puts(&w->body, "    nn_barrier(team);\n");
+    }
+    const bool source = op_has(n, OPF_SOURCE | OPF_VIEW) && !needs_fill(w, n);
+    if (source) return;
+    const bool one = w->plan->part[n->id] != PART_LEAD && w->plan->part[n->id] != PART_TEAM;
+    if (!one) cw_flush_one(w);
+    StrBuf code;
+    sb_init(&code, w->arena);
+    w->indent = one ? 2 : 1;
+    bool some = true;
+    /* Pointers that the statement declares go straight to the body, before it. */
+    w->out = one || op_has(n, OPF_ROOT) ? &code : &w->body;
+    if (op_has(n, OPF_ROOT)) {
+        some = root_code(w, n);
+    } else {
+        put_node_comment(w, n);
+        w->out = &code;
+        if (n->op->emit) n->op->emit(w, n);
+        else cw_elementwise(w, n);
+    }
+    w->indent = 1;
+    w->out = &w->body;
+    if (some) sb_puts(one ? &w->one : &w->body, code.text);
+}
+
+/* Which nodes only gradients and updates need: all that no metric, output or new state depends on. */
+static bool *find_backward(const ModelFace *f, const Routine *r)
+{
+    if (r->kind != ROUTINE_STEP) return NULL;
+    bool *backward = ARENA_ARRAY(f->arena, bool, r->nodes.len + 1);
+    for (size_t i = 0; i < r->nodes.len; i++) backward[i] = true;
+    for (size_t i = r->nodes.len; i-- > 0;) {
+        const Node *n = r->nodes.data[i];
+        if (op_is(n, &op_report) || op_is(n, &op_output) || op_is(n, &op_assign)) backward[i] = false;
+        if (backward[i]) continue;
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k]) backward[n->in[k]->id] = false;
+    }
+    return backward;
+}
+
+/* Names of sources are chosen before anything is written, so that a loop's own locals avoid them; the '!'
+ * in front says that the declaration has not been needed yet. */
+static const char *pending(CWriter *w, const char *wanted)
+{
+    return arena_printf(w->arena, "!%s", names_add(w->locals, wanted));
+}
+
+void cw_init(CWriter *w, const ModelFace *f, const Routine *r)
+{
+    Arena *a = f->arena;
+    const Module *m = f->m;
+    *w = (CWriter){ .face = f, .routine = r, .plan = r->plan, .arena = a, .locals = names_new(a, f->names) };
+    sb_init(&w->top, a);
+    sb_init(&w->body, a);
+    sb_init(&w->one, a);
+    w->out = &w->body;
+    w->indent = 1;
+    w->pointer = arena_alloc_array(a, r->nodes.len + 1, sizeof *w->pointer);
+    w->backward = find_backward(f, r);
+    w->param = ARENA_ARRAY(a, const char *, m->tensors.len + 1);
+    w->grad = ARENA_ARRAY(a, const char *, m->tensors.len + 1);
+    w->state = ARENA_ARRAY(a, const char *, m->tensors.len + 1);
+    w->hyper = ARENA_ARRAY(a, const char *, m->hypers.len + 1);
+    w->input = ARENA_ARRAY(a, const char *, r->inputs.len + 1);
+    w->output = ARENA_ARRAY(a, const char *, r->outputs.len + 1);
+    w->dim = ARENA_ARRAY(a, const char *, m->dims.len + 1);
+    w->dim0 = ARENA_ARRAY(a, const char *, m->dims.len + 1);
+    w->dim1 = ARENA_ARRAY(a, const char *, m->dims.len + 1);
+    for (size_t i = 0; i < m->dims.len; i++) {
+        char *lower = names_mangle(a, m->dims.data[i]->name);
+        for (char *p = lower; *p; p++) *p = (char)tolower((unsigned char)*p);
+        w->dim[i] = pending(w, m->dims.data[i]->name);
+        w->dim0[i] = pending(w, arena_printf(a, "%s0", lower));
+        w->dim1[i] = pending(w, arena_printf(a, "%s1", lower));
+    }
+    for (size_t i = 0; i < r->inputs.len; i++) w->input[i] = pending(w, r->inputs.data[i].name);
+    if (r->kind == ROUTINE_INFER)
+        for (size_t i = 0; i < r->outputs.len; i++) w->output[i] = pending(w, r->outputs.data[i].name);
+    bool *used = ARENA_ARRAY(a, bool, m->tensors.len + 1);
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_assign) || op_is(n, &op_grad_store))
+            used[((const IndexAttrs *)n->attrs)->index] = true;
+        if (op_is(n, &op_const) && r->plan->result[i][0].kind != AT_ARENA)
+            w->pointer[i][0] = pending(w, n->name);
+        if (r->plan->part[i] == PART_LEAD && !n->type.batch && n->type.rank) const_share(w, n->type.dim[0]);
+        if (op_is(n, &op_hyper)) {
+            const int64_t h = ((const IndexAttrs *)n->attrs)->index;
+            if (!w->hyper[h]) w->hyper[h] = pending(w, m->hypers.data[h]->name);
+        }
+    }
+    for (size_t i = 0; i < m->tensors.len; i++) {
+        if (!used[i]) continue;
+        const Tensor *t = m->tensors.data[i];
+        const char **slot = t->kind == TENSOR_STATE ? &w->state[i] : &w->param[i];
+        *slot = pending(w, t->path);
+        if (t->kind == TENSOR_PARAM && r->kind == ROUTINE_STEP)
+            w->grad[i] = pending(w, arena_printf(a, "d_%s", t->path));
+    }
+}

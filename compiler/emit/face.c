@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The face of a generated model: its public names and the layout of its object. In: a module after the
+ * plan pass. Out: a ModelFace that source, header and harness read. Invariants: all names of the file
+ * scope are distinct; every tensor starts on a 64-byte boundary of its block; the ranges of a step cover
+ * exactly its trained tensors and the padding between neighbours.
+ */
+#include "emit/emit.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What a generated file defines whatever the model is called: NAME_new, NAME_free ... */
+static const char *const api_words[] = { "bytes",     "init",     "new",  "free",    "reset",  "hyper",
+                                         "hypers",    "tensors",  "data", "grad",    "get",    "set",
+                                         "find",      "save",     "load", "save_to", "load_from",
+                                         "get_grad",  "info",     NULL };
+
+/* Static names of model.c and macros of its headers that user names must leave alone. */
+static const char *const file_words[] = { "m", "model", "arena", "team", "arg", "a", "acc", "params", "grads",
+                                          "state", "hypers", "i", "j", "k", "l", "i4", "i5", "i6", "i7",
+                                          "out", "half", "run", "scale", "from", "to", "base", "status",
+                                          "norm", "step", "slots", "tensor_info", "hyper_info", "routine_info",
+                                          "model_info", "main", NULL };
+
+const char *face_c_type(const ModelFace *f, DType t)
+{
+    static const char *const type[] = {
+        [DT_F32] = NULL, [DT_I32] = "int32_t", [DT_U8] = "uint8_t", [DT_BOOL] = "uint8_t"
+    };
+    return t == DT_F32 ? f->real : type[t];
+}
+
+const char *face_api(const ModelFace *f, const char *what)
+{
+    return arena_printf(f->arena, "%s_%s", f->stem, what);
+}
+
+int face_loss_port(const Routine *r)
+{
+    for (size_t i = 0; i < r->outputs.len; i++)
+        if (!strcmp(r->outputs.data[i].name, "loss")) return (int)i;
+    return -1;
+}
+
+static bool trains(const Routine *r, const Tensor *t)
+{
+    if (!r->minimize) return false;
+    for (size_t i = 0; i < r->minimize->over.len; i++)
+        if (r->minimize->over.data[i] == t) return true;
+    return false;
+}
+
+bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b)
+{
+    for (size_t i = 0; i < f->m->tensors.len; i++)
+        if (trains(a, f->m->tensors.data[i]) && trains(b, f->m->tensors.data[i])) return true;
+    return false;
+}
+
+void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed)
+{
+    *per_batch = *fixed = 0;
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (!n->op->work) continue;
+        bool batched = n->type.batch != NULL;
+        for (int k = 0; k < n->n_in; k++) batched |= n->in[k] && n->in[k]->type.batch;
+        *(batched ? per_batch : fixed) += n->op->work(n).macs;
+    }
+}
+
+static void place_tensors(ModelFace *f)
+{
+    const Module *m = f->m;
+    f->tensor = ARENA_ARRAY(f->arena, TensorPlace, m->tensors.len + 1);
+    for (size_t i = 0; i < m->tensors.len; i++) {
+        const Tensor *t = m->tensors.data[i];
+        int64_t *end = t->kind == TENSOR_STATE ? &f->state_count : &f->param_count;
+        const int64_t count = type_numel_max(&t->type);
+        f->tensor[i] = (TensorPlace){ .offset = *end, .count = count };
+        *end += (count + f->align - 1) / f->align * f->align;
+        f->tensor[i].id = names_add(
+            f->names, arena_printf(f->arena, "%s_%s", f->upper, names_upper(f->arena, names_mangle(f->arena, t->path))));
+    }
+}
+
+static void place_steps(ModelFace *f)
+{
+    const Module *m = f->m;
+    f->step = ARENA_ARRAY(f->arena, StepPlace, m->routines.len + 1);
+    for (size_t r = 0; r < m->routines.len; r++) {
+        const Routine *routine = m->routines.data[r];
+        StepPlace *s = &f->step[r];
+        if (routine->kind != ROUTINE_STEP) continue;
+        f->has_steps = true;
+        bool open = false; /* the previous parameter is trained too: the range goes on through the padding */
+        for (size_t i = 0; i < m->tensors.len; i++) {
+            const Tensor *t = m->tensors.data[i];
+            if (t->kind == TENSOR_STATE) continue;
+            const TensorPlace *p = &f->tensor[i];
+            if (!trains(routine, t)) {
+                open = false;
+                continue;
+            }
+            if (!open)
+                vec_push(f->arena, &s->ranges, (ParamRange){ .offset = p->offset, .first = (int)i });
+            ParamRange *range = &s->ranges.data[s->ranges.len - 1];
+            range->count = (p->offset + p->count + f->align - 1) / f->align * f->align - range->offset;
+            range->last = (int)i;
+            open = true;
+        }
+        for (size_t i = 0; i < s->ranges.len; i++) {
+            s->ranges.data[i].slot_offset = s->slot_count;
+            s->slot_count += s->ranges.data[i].count;
+        }
+        while (routine->minimize && routine->minimize->optim && routine->minimize->optim->slots[s->n_slots])
+            s->n_slots++;
+        s->slots_offset = f->slot_count;
+        f->slot_count += s->slot_count * s->n_slots;
+    }
+}
+
+static bool all_free(const ModelFace *f, const char *const *names, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (names_taken(f->names, names[i])) return false;
+    return true;
+}
+
+/* All names of one routine share a stem, so that mlp_train, mlp_train_grad and MLP_TRAIN stay together. */
+static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
+{
+    Arena *a = f->arena;
+    const char *stem = names_mangle(a, r->name);
+    for (int i = 2;; i++) {
+        rn->func = arena_printf(a, "%s_%s", f->stem, stem);
+        rn->grad = arena_printf(a, "%s_grad", rn->func);
+        rn->apply = arena_printf(a, "%s_apply", rn->func);
+        rn->out = arena_printf(a, "%s_out", rn->func);
+        rn->bit = arena_printf(a, "%s_%s", f->upper, names_upper(a, stem));
+        rn->bytes = arena_printf(a, "%s_BYTES", rn->bit);
+        const char *all[] = { rn->func, rn->bit, rn->bytes, rn->grad, rn->apply, rn->out };
+        const int n = r->kind == ROUTINE_STEP ? 6 : 3;
+        if (all_free(f, all, n)) {
+            for (int k = 0; k < n; k++) names_add(f->names, all[k]);
+            break;
+        }
+        stem = arena_printf(a, "%s_%d", names_mangle(a, r->name), i);
+    }
+    rn->base = stem;
+    static const char *const suffix[] = { "body", "args", "run", "update", "norm", "apply_body", "ranges", "slots" };
+    for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++)
+        names_reserve(f->names, (const char *const[]){ arena_printf(a, "%s_%s", stem, suffix[i]), NULL });
+
+    NameTable *formal = names_new(a, f->names);
+    rn->dim = ARENA_ARRAY(a, const char *, r->dims.len + 1);
+    rn->input = ARENA_ARRAY(a, const char *, r->inputs.len + 1);
+    rn->output = ARENA_ARRAY(a, const char *, r->outputs.len + 1);
+    for (size_t i = 0; i < r->dims.len; i++) rn->dim[i] = names_add(formal, r->dims.data[i]->name);
+    for (size_t i = 0; i < r->inputs.len; i++) rn->input[i] = names_add(formal, r->inputs.data[i].name);
+    if (r->kind == ROUTINE_STEP) formal = names_new(a, NULL); /* fields have a name space of their own */
+    for (size_t i = 0; i < r->outputs.len; i++) rn->output[i] = names_add(formal, r->outputs.data[i].name);
+}
+
+ModelFace *face_new(const Module *m, const EmitOptions *opt)
+{
+    Arena *a = m->arena;
+    ModelFace *f = ARENA_NEW(a, ModelFace);
+    *f = (ModelFace){ .m = m, .opt = opt, .arena = a, .names = names_new(a, NULL) };
+    f->real = m->real_is_f64 ? "double" : "float";
+    f->align = m->real_is_f64 ? 8 : 16;
+
+    /* names_add on a scratch table escapes words such as `int` and `nn`. */
+    const char *wanted = opt->prefix ? opt->prefix : m->name;
+    NameTable *scratch = names_new(a, NULL);
+    f->type = names_add(scratch, wanted);
+    f->stem = f->type;
+    const size_t len = strlen(f->stem);
+    if (len > 1 && f->stem[len - 1] == '_') f->stem = arena_strndup(a, f->stem, len - 1);
+    const char *with_tail = arena_printf(a, "%s_x", f->stem);
+    if (strcmp(names_add(scratch, with_tail), with_tail)) /* pthread, nn: the family owns NAME_anything */
+        f->stem = f->type = arena_printf(a, "v_%s", f->stem);
+    f->upper = names_upper(a, f->stem);
+
+    names_reserve(f->names, file_words);
+    names_reserve(f->names, (const char *const[]){ f->type, f->upper, arena_printf(a, "%s_H", f->upper), NULL });
+    for (const char *const *w = api_words; *w; w++)
+        names_reserve(f->names, (const char *const[]){ face_api(f, *w), NULL });
+    f->hyper_type = face_api(f, "hyper");
+
+    f->dim_max = ARENA_ARRAY(a, const char *, m->dims.len + 1);
+    for (size_t i = 0; i < m->dims.len; i++)
+        f->dim_max[i] = names_add(f->names, arena_printf(a, "%s_%s_MAX", f->upper,
+                                                         names_upper(a, m->dims.data[i]->name)));
+    f->routine = ARENA_ARRAY(a, RoutineNames, m->routines.len + 1);
+    for (size_t i = 0; i < m->routines.len; i++) name_routine(f, m->routines.data[i], &f->routine[i]);
+    place_tensors(f);
+    place_steps(f);
+    NameTable *fields = names_new(a, NULL);
+    f->hyper = ARENA_ARRAY(a, const char *, m->hypers.len + 1);
+    for (size_t i = 0; i < m->hypers.len; i++) f->hyper[i] = names_add(fields, m->hypers.data[i]->name);
+    return f;
+}
