@@ -17,7 +17,7 @@ int keyword_token(const char *text, size_t len)
         int token;
     } keywords[] = {
 #define KEYWORD(word, token, group, help) { #word, token },
-#include "keywords.def"
+#include "../grammar/keywords.def"
 #undef KEYWORD
     };
     for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
