@@ -6,6 +6,15 @@
 #ifndef NN_KERNELS_H
 #define NN_KERNELS_H
 
+#include "kernels/copy.h"
+#include "kernels/embedding.h"
+#include "kernels/loss.h"
+#include "kernels/math.h"
+#include "kernels/optim.h"
+#include "kernels/random.h"
+#include "kernels/reduce.h"
+#include "kernels/schedule.h"
+#include "kernels/softmax.h"
 #include "kernels/vec.h"
 
 #endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Moving elements between strided boxes: permute, slice, pad, concat and changes of layout. In: up to six
+ * extents with a stride for each side, and the size of an element in bytes. Out: y[i.ys] = x[i.xs] for every
+ * index i of the box. The first extent is the axis that threads share.
+ */
+#ifndef NN_KERNELS_COPY_H
+#define NN_KERNELS_COPY_H
+
+#include "kernels/vec.h"
+#include "nn_threads.h"
+
+typedef struct nn_box {
+    nn_dim n[6], xs[6], ys[6]; /* extents, strides in elements; the last extent is the innermost loop */
+} nn_box;
+
+NN_INLINE void nn_copy(size_t size, nn_box b, const void *x, void *y)
+{
+    const unsigned char *from = x;
+    unsigned char *to = y;
+    const nn_dim bytes = (nn_dim)size, outer = b.n[0] * b.n[1] * b.n[2] * b.n[3];
+    for (nn_dim o = 0; o < outer; o++) {
+        const nn_dim i3 = o % b.n[3], o2 = o / b.n[3], i2 = o2 % b.n[2], o1 = o2 / b.n[2];
+        const nn_dim i1 = o1 % b.n[1], i0 = o1 / b.n[1];
+        const unsigned char *p = from + (i0 * b.xs[0] + i1 * b.xs[1] + i2 * b.xs[2] + i3 * b.xs[3]) * bytes;
+        unsigned char *q = to + (i0 * b.ys[0] + i1 * b.ys[1] + i2 * b.ys[2] + i3 * b.ys[3]) * bytes;
+        for (nn_dim i4 = 0; i4 < b.n[4]; i4++) {
+            const unsigned char *src = p + i4 * b.xs[4] * bytes;
+            unsigned char *dst = q + i4 * b.ys[4] * bytes;
+            if (b.xs[5] == 1 && b.ys[5] == 1) {
+                memcpy(dst, src, (size_t)b.n[5] * size);
+            } else {
+                NN_IVDEP
+                for (nn_dim i5 = 0; i5 < b.n[5]; i5++)
+                    memcpy(dst + i5 * b.ys[5] * bytes, src + i5 * b.xs[5] * bytes, size);
+            }
+        }
+    }
+}
+
+/* The same, all threads sharing the first extent. */
+NN_INLINE void nn_copy_team(const nn_team *team, size_t size, nn_box b, const void *x, void *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, b.n[0], 1, &from, &to);
+    b.n[0] = to - from;
+    nn_copy(size, b, (const unsigned char *)x + from * b.xs[0] * (nn_dim)size,
+            (unsigned char *)y + from * b.ys[0] * (nn_dim)size);
+}
+
+/* y, dense in the order of the loops, from x with a stride per loop. */
+NN_INLINE void nn_permute4(nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, const nn_real *x, nn_dim s0, nn_dim s1,
+                           nn_dim s2, nn_dim s3, nn_real *y)
+{
+    const nn_box b = { { n0, 1, 1, n1, n2, n3 },
+                       { s0, 0, 0, s1, s2, s3 },
+                       { n1 * n2 * n3, 0, 0, n2 * n3, n3, 1 } };
+    nn_copy(sizeof(nn_real), b, x, y);
+}
+
+NN_INLINE void nn_fill(nn_dim n, nn_real value, nn_real *y)
+{
+    for (nn_dim i = 0; i < n; i++) y[i] = value;
+}
+
+NN_INLINE void nn_fill_team(const nn_team *team, nn_dim n, nn_real value, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, n, NN_VL, &from, &to);
+    nn_fill(to - from, value, y + from);
+}
+
+#endif

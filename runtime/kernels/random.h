@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Random operators: draws are a pure function of (key, element index), so neither threads nor batches
+ * nor layouts change them. Philox 4x32-10: element i takes word i % 4 of block i / 4, where i counts
+ * elements in canonical order (samples first). Uniform draws have 24 bits and are the same numbers in
+ * single and double precision; normal draws are computed in double and rounded once.
+ */
+#ifndef NN_KERNELS_RANDOM_H
+#define NN_KERNELS_RANDOM_H
+
+#include <Random123/philox.h>
+
+#include "kernels/vec.h"
+
+typedef struct nn_key {
+    uint32_t v[4]; /* Philox key, and the upper half of the counter */
+} nn_key;
+
+/* The stream of one random node of one call. */
+NN_INLINE nn_key nn_key_make(uint64_t seed, uint32_t routine, uint32_t stream, uint64_t call)
+{
+    const philox4x32_ctr_t c = { { routine, stream, (uint32_t)call, (uint32_t)(call >> 32) } };
+    const philox4x32_key_t k = { { (uint32_t)seed, (uint32_t)(seed >> 32) } };
+    const philox4x32_ctr_t r = philox4x32(c, k);
+    return (nn_key){ { r.v[0], r.v[1], r.v[2], r.v[3] } };
+}
+
+/* Words 4 * block .. 4 * block + 3 of the stream. */
+NN_INLINE void nn_words4(nn_key key, nn_dim block, uint32_t out[4])
+{
+    const philox4x32_ctr_t c = { { (uint32_t)block, (uint32_t)(block >> 32), key.v[2], key.v[3] } };
+    const philox4x32_key_t k = { { key.v[0], key.v[1] } };
+    const philox4x32_ctr_t r = philox4x32(c, k);
+    for (int i = 0; i < 4; i++) out[i] = r.v[i];
+}
+
+NN_INLINE uint32_t nn_word(nn_key key, nn_dim i)
+{
+    uint32_t w[4];
+    nn_words4(key, i / 4, w);
+    return w[i % 4];
+}
+
+NN_INLINE nn_real nn_uniform_from(uint32_t word)
+{
+    return (nn_real)(word >> 8) * NN_R(5.9604644775390625e-8);
+}
+
+/* Probability p as a threshold: a word below it happens with probability p to 2^-32; p = 1 always happens. */
+NN_INLINE uint64_t nn_threshold(double p)
+{
+    return (uint64_t)(p * 4294967296.0);
+}
+
+/* log of x in (0, 1], through 2 artanh((m - 1) / (m + 1)); |s| <= 0.172 makes 11 terms enough for double. */
+NN_INLINE double nn_unit_log(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    u -= 0x3fe6a09e667f3bcdu;
+    const double e = (double)((int64_t)u >> 52);
+    u = (u & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu;
+    double m;
+    memcpy(&m, &u, sizeof m);
+    const double s = (m - 1) / (m + 1), z = s * s;
+    double p = 1.0 / 21;
+    p = p * z + 1.0 / 19;
+    p = p * z + 1.0 / 17;
+    p = p * z + 1.0 / 15;
+    p = p * z + 1.0 / 13;
+    p = p * z + 1.0 / 11;
+    p = p * z + 1.0 / 9;
+    p = p * z + 1.0 / 7;
+    p = p * z + 1.0 / 5;
+    p = p * z + 1.0 / 3;
+    return 2 * s * (p * z + 1) + e * 0.69314718055994530942;
+}
+
+/* Two normal numbers by Box and Muller: sqrt(-2 log u) (cos, sin)(2 pi v) with u in (0, 1], v in [0, 1). The
+ * angle is reduced exactly, to a quarter turn and a rest of at most an eighth on either side. */
+NN_INLINE void nn_normal_pair(uint32_t a, uint32_t b, nn_real *first, nn_real *second)
+{
+    const double radius = sqrt(-2 * nn_unit_log(((double)a + 1) * 0x1p-32));
+    const uint32_t quarter = (b + 0x20000000u) >> 30;
+    const double t = (double)(int32_t)(b - (quarter << 30)) * (6.28318530717958647692 * 0x1p-32), z = t * t;
+    double s = -1.0 / 1307674368000;
+    s = s * z + 1.0 / 6227020800;
+    s = s * z - 1.0 / 39916800;
+    s = s * z + 1.0 / 362880;
+    s = s * z - 1.0 / 5040;
+    s = s * z + 1.0 / 120;
+    s = s * z - 1.0 / 6;
+    s = s * z * t + t;
+    double c = 1.0 / 20922789888000;
+    c = c * z - 1.0 / 87178291200;
+    c = c * z + 1.0 / 479001600;
+    c = c * z - 1.0 / 3628800;
+    c = c * z + 1.0 / 40320;
+    c = c * z - 1.0 / 720;
+    c = c * z + 1.0 / 24;
+    c = c * z - 1.0 / 2;
+    c = c * z + 1;
+    const double x = quarter & 1 ? s : c, y = quarter & 1 ? c : s;
+    *first = (nn_real)(radius * (quarter == 1 || quarter == 2 ? -x : x));
+    *second = (nn_real)(radius * (quarter >= 2 && quarter <= 3 ? -y : y));
+}
+
+/* y[i] = draw first + i, i in [0, n). Blocks of four words; the first and the last block may be partial. */
+NN_INLINE void nn_rand(nn_key key, nn_dim first, nn_dim n, nn_real *y)
+{
+    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
+        uint32_t w[4];
+        nn_words4(key, block, w);
+        for (nn_dim i = 0; i < 4; i++) {
+            const nn_dim at = block * 4 + i - first;
+            if (at >= 0 && at < n) y[at] = nn_uniform_from(w[i]);
+        }
+    }
+}
+
+NN_INLINE void nn_randn(nn_key key, nn_dim first, nn_dim n, nn_real *y)
+{
+    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
+        uint32_t w[4];
+        nn_real v[4];
+        nn_words4(key, block, w);
+        nn_normal_pair(w[0], w[1], &v[0], &v[1]);
+        nn_normal_pair(w[2], w[3], &v[2], &v[3]);
+        for (nn_dim i = 0; i < 4; i++) {
+            const nn_dim at = block * 4 + i - first;
+            if (at >= 0 && at < n) y[at] = v[i];
+        }
+    }
+}
+
+/* 1 with probability p, else 0. */
+NN_INLINE void nn_bernoulli(nn_key key, nn_dim first, nn_dim n, double p, nn_real *y)
+{
+    const uint64_t limit = nn_threshold(p);
+    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
+        uint32_t w[4];
+        nn_words4(key, block, w);
+        for (nn_dim i = 0; i < 4; i++) {
+            const nn_dim at = block * 4 + i - first;
+            if (at >= 0 && at < n) y[at] = w[i] < limit ? NN_R(1.0) : NN_R(0.0);
+        }
+    }
+}
+
+/* y = x / (1 - p) where draw i is kept, else 0. x and y may be the same memory. */
+NN_INLINE void nn_dropout(nn_key key, nn_dim first, nn_dim n, double p, const nn_real *x, nn_real *y)
+{
+    const uint64_t limit = nn_threshold(p);
+    const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
+    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
+        uint32_t w[4];
+        nn_words4(key, block, w);
+        for (nn_dim i = 0; i < 4; i++) {
+            const nn_dim at = block * 4 + i - first;
+            if (at >= 0 && at < n) y[at] = w[i] < limit ? NN_R(0.0) : x[at] * scale;
+        }
+    }
+}
+
+/* The same for channels-last memory: element (b, c, s) lies at (b, s, c) but draws as number (b, c, s). */
+NN_INLINE void nn_dropout_channels_last(nn_key key, nn_dim row0, nn_dim rows, nn_dim channels, nn_dim spatial,
+                                        double p, const nn_real *x, nn_real *y)
+{
+    const uint64_t limit = nn_threshold(p);
+    const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
+    for (nn_dim b = 0; b < rows; b++)
+        for (nn_dim c = 0; c < channels; c++) {
+            const nn_dim first = ((row0 + b) * channels + c) * spatial;
+            for (nn_dim block = first / 4; block * 4 < first + spatial; block++) {
+                uint32_t w[4];
+                nn_words4(key, block, w);
+                for (nn_dim i = 0; i < 4; i++) {
+                    const nn_dim s = block * 4 + i - first, at = (b * spatial + s) * channels + c;
+                    if (s >= 0 && s < spatial) y[at] = w[i] < limit ? NN_R(0.0) : x[at] * scale;
+                }
+            }
+        }
+}
+
+/* Sample row0 + b of [outer][n][inner] is mirrored along n when its draw says so. Its own inverse. */
+NN_INLINE void nn_random_flip(nn_key key, nn_dim row0, nn_dim rows, nn_dim outer, nn_dim n, nn_dim inner,
+                              const nn_real *x, nn_real *y)
+{
+    for (nn_dim b = 0; b < rows; b++) {
+        const int flip = (int)(nn_word(key, row0 + b) >> 31);
+        for (nn_dim o = 0; o < outer; o++, x += n * inner, y += n * inner)
+            for (nn_dim i = 0; i < n; i++)
+                memcpy(y + (flip ? n - 1 - i : i) * inner, x + i * inner, (size_t)inner * sizeof(nn_real));
+    }
+}
+
+/* Sample of [outer][h][w][inner], zero-padded by `pad` on all sides, cut back to h x w at a random place: a
+ * shift by (dv, du) in [-pad, pad]^2. sign = 1 shifts, sign = -1 shifts back (the adjoint). */
+NN_INLINE void nn_random_crop(nn_key key, nn_dim row0, nn_dim rows, nn_dim pad, int sign, nn_dim outer, nn_dim h,
+                              nn_dim w, nn_dim inner, const nn_real *x, nn_real *y)
+{
+    const uint64_t places = (uint64_t)(2 * pad + 1);
+    for (nn_dim b = 0; b < rows; b++) {
+        const nn_dim dv = sign * ((nn_dim)(nn_word(key, 2 * (row0 + b)) * places >> 32) - pad);
+        const nn_dim du = sign * ((nn_dim)(nn_word(key, 2 * (row0 + b) + 1) * places >> 32) - pad);
+        for (nn_dim o = 0; o < outer; o++, x += h * w * inner, y += h * w * inner)
+            for (nn_dim v = 0; v < h; v++)
+                for (nn_dim u = 0; u < w; u++) {
+                    const nn_dim sv = v + dv, su = u + du;
+                    nn_real *to = y + (v * w + u) * inner;
+                    if (sv >= 0 && sv < h && su >= 0 && su < w)
+                        memcpy(to, x + (sv * w + su) * inner, (size_t)inner * sizeof(nn_real));
+                    else
+                        for (nn_dim i = 0; i < inner; i++) to[i] = 0;
+                }
+    }
+}
+
+#endif

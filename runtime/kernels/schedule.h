@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Schedules: the value of a scalar at a step, from its base value and the schedule's numbers. `step` counts
+ * the updates already applied, from 0. Plain doubles, evaluated once per update.
+ */
+#ifndef NN_KERNELS_SCHEDULE_H
+#define NN_KERNELS_SCHEDULE_H
+
+#include "kernels/vec.h"
+
+/* Linear warm-up in front of any schedule: step 0 gets 1 / warmup of the value, step warmup - 1 all of it. */
+NN_INLINE double nn_warmup(double value, int64_t step, double warmup)
+{
+    const double part = ((double)step + 1) / (warmup > 1 ? warmup : 1);
+    return part < 1 ? value * part : value;
+}
+
+NN_INLINE double nn_schedule_constant(double base, int64_t step)
+{
+    (void)step;
+    return base;
+}
+
+NN_INLINE double nn_schedule_step_decay(double base, int64_t step, double every, double factor)
+{
+    return base * pow(factor, floor((double)step / every));
+}
+
+NN_INLINE double nn_schedule_multi_step(double base, int64_t step, double factor, double at1, double at2,
+                                        double at3, double at4, double at5, double at6)
+{
+    const double at[6] = { at1, at2, at3, at4, at5, at6 };
+    for (int i = 0; i < 6; i++)
+        if (at[i] > 0 && (double)step >= at[i]) base *= factor;
+    return base;
+}
+
+NN_INLINE double nn_schedule_exp_decay(double base, int64_t step, double factor, double every)
+{
+    return base * pow(factor, (double)step / every);
+}
+
+NN_INLINE double nn_schedule_inverse_time(double base, int64_t step, double rate, double every)
+{
+    return base / (1 + rate * (double)step / every);
+}
+
+NN_INLINE double nn_schedule_polynomial(double base, int64_t step, double steps, double power, double floor_)
+{
+    const double left = (double)step < steps ? 1 - (double)step / steps : 0;
+    return floor_ + (base - floor_) * pow(left, power);
+}
+
+/* Half a cosine from base to floor_ over `steps`, held there; with restarts every period starts anew and is
+ * `mult` times as long as the one before. */
+NN_INLINE double nn_schedule_cosine(double base, int64_t step, double steps, double floor_, double restarts,
+                                    double mult)
+{
+    double at = (double)step, period = steps;
+    if (restarts != 0) {
+        if (mult > 1) {
+            const double n = floor(log(1 + at * (mult - 1) / steps) / log(mult) + 1e-9);
+            at -= steps * (pow(mult, n) - 1) / (mult - 1);
+            period = steps * pow(mult, n);
+        } else {
+            at -= steps * floor(at / steps);
+        }
+    }
+    if (at < 0) at = 0;
+    if (at > period) at = period;
+    return floor_ + (base - floor_) * 0.5 * (1 + cos(3.14159265358979323846 * at / period));
+}
+
+#endif
