@@ -8,6 +8,7 @@
 
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
+#include "kernels/grad.h"
 #include "kernels/loss.h"
 #include "kernels/math.h"
 #include "kernels/optim.h"
