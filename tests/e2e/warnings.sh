@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Everything compiles without a warning: generated code of every example and test model in f32, f64 and without
+# BLAS, with gcc and clang under the full set of warnings; its header in a C++ program; and the project's own
+# sources with both compilers.
+
+. tests/lib.sh
+suite warnings
+
+# Analyses that need optimisation run in gcc at -O1; clang warns from its front end alone.
+cc_strict() { # COMPILER FILE
+    case $1 in
+    gcc) gcc $NN_STRICT -O1 -Wno-psabi -Iruntime -I"$(dirname "$2")" -c -o /dev/null "$2" ;;
+    clang) clang $NN_STRICT -fsyntax-only -Iruntime -I"$(dirname "$2")" "$2" ;;
+    g++ | clang++) printf '#include "%s"\nint main() { return 0; }\n' "$(basename "$2" .c).h" |
+        $1 -std=c++11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fsyntax-only -Iruntime -I"$(dirname "$2")" -x c++ - ;;
+    esac
+}
+
+one() { # MODEL
+    model=$1
+    name=$(echo "${model%.nn}" | tr / _)
+    for variant in f32 f64 no-blas; do
+        case $variant in f32) flags= ;; f64) flags=--real=f64 ;; *) flags=--no-blas ;; esac
+        out=$WORK/$name.$variant.c
+        if ! "$NNC" "$model" $flags -o "$out" >"$out.log" 2>&1; then
+            fail "$model $variant: nnc" "$out.log"
+            continue
+        fi
+        for cc in gcc clang; do
+            # The large models are many specialised kernels; one precision of them is enough for gcc.
+            [ "$cc$variant" != gccno-blas ] || continue
+            try "$model $variant $cc" cc_strict $cc "$out"
+        done
+    done
+    for cc in g++ clang++; do try "$model header $cc" cc_strict $cc "$WORK/$name.f32.c"; done
+}
+
+if [ "${1:-}" = --one ]; then
+    WORK=$B/test/warnings
+    one "$2"
+    exit 0
+fi
+
+# The largest first, so that the last process does not run alone.
+ls -S examples/*/model.nn tests/e2e/models/*.nn tests/bench/models/*.nn | xargs -P "$JOBS" -n 1 "$0" --one
+
+own() { # COMPILER FILE
+    case $2 in
+    compiler/*) $1 -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fsyntax-only -Icompiler -I"$B/gen" "$2" ;;
+    runtime/*) $1 -std=gnu11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -Wno-psabi -fsyntax-only -Iruntime "$2" ;;
+    *) $1 -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wconversion -Werror -fsyntax-only -Iruntime -Icompiler "$2" ;;
+    esac
+}
+for f in $(find compiler runtime -name '*.c') tests/e2e/fill.c tests/e2e/compare.c tests/e2e/tensors.c; do
+    for cc in gcc clang; do try "$f $cc" own $cc "$f"; done
+done
+finish
