@@ -314,11 +314,9 @@ def optimizers():
     def loss_of(t):
         return F.cross_entropy(forward(t), t["y"]), {}
 
-    def cosine(step, base=0.2, total=80, warmup=10, floor=0.0):
-        if step < warmup:
-            return base * (step + 1) / warmup
-        done = min(step - warmup, total - warmup) / (total - warmup)
-        return floor + (base - floor) * 0.5 * (1 + math.cos(math.pi * done))
+    def cosine(step, base=0.2, steps=80, warmup=10):
+        """Half a cosine over all steps; the warm-up scales its first values."""
+        return base * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)) * min(1.0, (step + 1) / warmup)
 
     o = torch.optim
     cases = {
