@@ -10,6 +10,19 @@
  * A barrier stands before a node when, since the last barrier, some other node touched overlapping memory
  * in a way that another thread's share could conflict with. Shares never depend on sums, and every
  * reduction has a shape fixed by the problem, so results have the same bits for any number of threads.
+ *
+ * Shares. A batched node is divided by units of its batch variable: thread t of T computes the rows
+ * dim[0] * [B*t/T, B*(t+1)/T). A node without a batch axis is divided likewise by dim[0]. Two nodes with the
+ * same batch variable and the same dim[0] therefore give a thread the same rows, which is what lets one
+ * follow the other without a barrier. A node is PART_LEAD only when axis 0 varies slowest in memory in all
+ * values it divides; OPF_LEAD nodes where that is not so run PART_ONE over all rows.
+ *
+ * Memory. A value that is computed in place has the buffer of the operand it replaces, so pointers of one
+ * node may be equal (never partly overlapping, and never both written). Constants and hypers are AT_NOWHERE
+ * and AT_HYPER when only elementwise nodes read them; when a kernel or a root needs a pointer they are AT_ARENA,
+ * the source node has part ONE or LEAD, and the writer fills the buffer there. Roots whose value is already
+ * in place (AT_OUTPUT, or AT_GRAD with `accumulate`) have PART_NONE; the others copy. All assign roots stand at
+ * the end, after every read of any state.
  */
 #ifndef NNC_IR_PLAN_H
 #define NNC_IR_PLAN_H
@@ -49,5 +62,9 @@ struct Plan {
     int64_t bound_bytes;        /* liveness lower bound for this order */
     int n_barriers;
 };
+
+/* True when each thread's share of n reads only the same share of operand i: the operand has the result's
+ * leading axis and the descriptor does not ask for all of it. Only meaningful for PART_LEAD nodes. */
+bool node_divides_operand(const Node *n, int i);
 
 #endif
