@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * From a planned module to text: C source and header, the graph picture, the summary, the memory report
- * and the operator manual. In: a Module whose routines carry plans. Out: bytes in a StrBuf; nothing here
+ * From a planned module to text: C source and header, the graph picture, the summary and the memory
+ * report. In: a Module whose routines carry plans. Out: bytes in a StrBuf; nothing here
  * opens a file. Invariant: every output is a pure function of module and options.
  */
 #ifndef NNC_EMIT_EMIT_H
@@ -81,6 +81,7 @@ typedef struct ModelFace {
     bool has_steps;
     const char *real;         /* float or double */
     int align;                /* reals per 64 bytes */
+    const char *fault;        /* set by emit_source: what the writer could not express, an internal error */
 } ModelFace;
 
 ModelFace *face_new(const Module *m, const EmitOptions *opt);
@@ -94,7 +95,7 @@ bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b); 
 
 /* ---- the writers ---- */
 
-void emit_source(const ModelFace *f, StrBuf *out);
+void emit_source(ModelFace *f, StrBuf *out);
 void emit_header(const ModelFace *f, StrBuf *out);
 void emit_harness_tables(const ModelFace *f, StrBuf *out); /* called by emit_source */
 void emit_banner(const ModelFace *f, StrBuf *out);
@@ -102,8 +103,6 @@ void emit_banner(const ModelFace *f, StrBuf *out);
 void emit_summary(const Module *m, StrBuf *out);
 void emit_dot(const Module *m, StrBuf *out);
 void emit_report(const Module *m, StrBuf *out);
-void emit_manual_op(const OpDesc *op, StrBuf *out); /* one operator, as Markdown: --help-op */
-void emit_manual(Arena *a, StrBuf *out);            /* the whole manual */
 
 /* ---- cwriter.c and elementwise.c: bodies of routines ---- */
 

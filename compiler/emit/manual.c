@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The operator manual as Markdown, made from the tables: operators, layers and losses of the standard
+ * library, optimizers, schedules, initialisers. What it says about one name is what --help-op prints.
+ */
+#include "emit/manual.h"
+
+#include <math.h>
+#include <string.h>
+
+static void put_real(StrBuf *out, double v)
+{
+    if (isinf(v)) sb_puts(out, v > 0 ? "inf" : "-inf");
+    else sb_real(out, v);
+}
+
+static void put_default(StrBuf *out, const AttrDef *d)
+{
+    if (isnan(d->def)) {
+        sb_puts(out, "required");
+        return;
+    }
+    if (d->kind == ATTR_BOOL) sb_puts(out, d->def != 0 ? "true" : "false");
+    else if (d->kind == ATTR_CHOICE) sb_puts(out, d->choices[(int)d->def]);
+    else if (d->kind == ATTR_INTS || d->kind == ATTR_SHAPE) sb_puts(out, "[]");
+    else put_real(out, d->def);
+}
+
+static const char *kind_name(AttrKind k)
+{
+    static const char *const name[] = {
+        [ATTR_INT] = "int",       [ATTR_INT2] = "int or [int, int]", [ATTR_FLOAT] = "float", [ATTR_BOOL] = "bool",
+        [ATTR_CHOICE] = "word",   [ATTR_INTS] = "list of int",       [ATTR_SHAPE] = "shape", [ATTR_TYPE] = "type",
+        [ATTR_PTR] = "internal",
+    };
+    return name[k];
+}
+
+static bool is_writable(const AttrDef *d)
+{
+    return d->kind != ATTR_PTR && d->kind != ATTR_TYPE;
+}
+
+/* Text between Markdown table bars. */
+static void put_cell(StrBuf *out, const char *s)
+{
+    for (; s && *s; s++) {
+        if (*s == '|') sb_puts(out, "\\|");
+        else sb_putc(out, *s == '\n' ? ' ' : *s);
+    }
+}
+
+void manual_op(const OpDesc *op, StrBuf *out)
+{
+    sb_printf(out, "### %s\n\n`%s(", op->name, op->name);
+    int put = 0;
+    for (int i = 0; i < OP_MAX_IN && op->in[i]; i++) sb_printf(out, "%s%s", put++ ? ", " : "", op->in[i]);
+    for (const AttrDef *d = op->attrs; d && d->name; d++) {
+        if (!is_writable(d)) continue;
+        sb_printf(out, "%s%s", put++ ? ", " : "", d->name);
+        if (!isnan(d->def)) {
+            sb_puts(out, " = ");
+            put_default(out, d);
+        }
+    }
+    sb_printf(out, ")` : %s\n\n", op->summary);
+    if (op->doc && *op->doc) sb_printf(out, "%s\n\n", op->doc);
+    bool any = false;
+    for (const AttrDef *d = op->attrs; d && d->name; d++) {
+        if (!is_writable(d)) continue;
+        if (!any) sb_puts(out, "| attribute | kind | default | meaning |\n|---|---|---|---|\n");
+        any = true;
+        sb_printf(out, "| `%s` | %s", d->name, kind_name(d->kind));
+        if (d->kind == ATTR_CHOICE) {
+            sb_puts(out, ": ");
+            for (int i = 0; d->choices[i]; i++) sb_printf(out, "%s%s", i ? ", " : "", d->choices[i]);
+        } else if (d->min != 0 || d->max != 0) {
+            sb_puts(out, " in [");
+            put_real(out, d->min);
+            sb_puts(out, ", ");
+            put_real(out, d->max);
+            sb_putc(out, ']');
+        }
+        sb_puts(out, " | ");
+        put_default(out, d);
+        sb_puts(out, " | ");
+        put_cell(out, d->doc);
+        sb_puts(out, " |\n");
+    }
+    if (any) sb_putc(out, '\n');
+    if (op->no_grad) sb_printf(out, "No gradient: %s.\n\n", op->no_grad);
+    if (op->torch) sb_printf(out, "PyTorch, ONNX: `%s`.\n\n", op->torch);
+    if (op->samples && op->samples[0].expr) {
+        sb_puts(out, "```\n");
+        for (const OpSample *s = op->samples; s->expr; s++) sb_printf(out, "%s -> %s\n", s->expr, s->type);
+        sb_puts(out, "```\n\n");
+    }
+}
+
+void manual_block(const StdBlock *b, StrBuf *out)
+{
+    sb_printf(out, "### %s\n\n`%s`\n\n", b->name, b->signature);
+    if (b->doc && *b->doc) sb_printf(out, "%s\n\n", b->doc);
+    if (b->torch) sb_printf(out, "PyTorch: `%s`.\n\n", b->torch);
+    if (b->text) {
+        const size_t n = strlen(b->text);
+        sb_printf(out, "```\n%s%s```\n\n", b->text, n && b->text[n - 1] == '\n' ? "" : "\n");
+    }
+}
+
+static void put_args(StrBuf *out, const OptimArg *args)
+{
+    if (!args || !args->name) return;
+    sb_puts(out, "| argument | default | range | meaning |\n|---|---|---|---|\n");
+    for (; args->name; args++) {
+        sb_printf(out, "| `%s` | ", args->name);
+        if (isnan(args->def)) sb_puts(out, "required");
+        else if (args->is_flag) sb_puts(out, args->def != 0 ? "true" : "false");
+        else put_real(out, args->def);
+        sb_puts(out, " | ");
+        if (args->is_flag) sb_puts(out, "true, false");
+        else if (args->min != 0 || args->max != 0) {
+            sb_putc(out, '[');
+            put_real(out, args->min);
+            sb_puts(out, ", ");
+            put_real(out, args->max);
+            sb_putc(out, ']');
+        }
+        sb_puts(out, " | ");
+        put_cell(out, args->doc);
+        sb_puts(out, " |\n");
+    }
+    sb_putc(out, '\n');
+}
+
+static void put_signature(StrBuf *out, const char *name, const OptimArg *args)
+{
+    sb_printf(out, "### %s\n\n`%s(", name, name);
+    for (int i = 0; args && args[i].name; i++) {
+        sb_printf(out, "%s%s", i ? ", " : "", args[i].name);
+        if (isnan(args[i].def)) continue;
+        sb_puts(out, " = ");
+        if (args[i].is_flag) sb_puts(out, args[i].def != 0 ? "true" : "false");
+        else put_real(out, args[i].def);
+    }
+    sb_puts(out, ")` : ");
+}
+
+static void put_doc(StrBuf *out, const char *summary, const char *doc)
+{
+    sb_printf(out, "%s\n\n", summary);
+    if (doc && *doc) sb_printf(out, "%s\n\n", doc);
+}
+
+void manual_optim(const OptimDesc *o, StrBuf *out)
+{
+    put_signature(out, o->name, o->scalars);
+    put_doc(out, o->summary, o->doc);
+    put_args(out, o->scalars);
+    if (o->slots[0]) {
+        sb_puts(out, "State per parameter: ");
+        for (int i = 0; o->slots[i]; i++) sb_printf(out, "%s`%s`", i ? ", " : "", o->slots[i]);
+        sb_puts(out, ".\n\n");
+    }
+    if (o->torch) sb_printf(out, "PyTorch: `%s`.\n\n", o->torch);
+}
+
+void manual_schedule(const ScheduleDesc *s, StrBuf *out)
+{
+    put_signature(out, s->name, s->args);
+    put_doc(out, s->summary, s->doc);
+    put_args(out, s->args);
+    if (s->torch) sb_printf(out, "PyTorch: `%s`.\n\n", s->torch);
+}
+
+void manual_init(const InitDesc *d, StrBuf *out)
+{
+    sb_printf(out, "### %s\n\n`%s(", d->name, d->name);
+    for (int i = 0; i < 4 && d->args[i]; i++) {
+        sb_printf(out, "%s%s", i ? ", " : "", d->args[i]);
+        if (isnan(d->def[i])) continue;
+        sb_puts(out, " = ");
+        put_real(out, d->def[i]);
+    }
+    sb_puts(out, ")` : ");
+    put_doc(out, d->summary, d->doc);
+}
+
+static void put_blocks(const StdBlock *blocks, size_t n, const char *list, const char *heading, StrBuf *out)
+{
+    sb_printf(out, "## %s\n\n", heading);
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(blocks[i].list, list)) manual_block(&blocks[i], out);
+}
+
+void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out)
+{
+    sb_puts(out, "# Operators, layers, losses and optimizers\n\n"
+                 "Generated by `nnc --manual` from the tables of the compiler and its standard library.\n\n"
+                 "A bare `NAME(...)` in a program means the first of: a block of the program, a block of the\n"
+                 "standard library, an operator. `ops.NAME(...)` is always the operator.\n\n");
+    put_blocks(blocks, n_blocks, "layers", "Layers", out);
+    put_blocks(blocks, n_blocks, "losses", "Losses", out);
+    put_blocks(blocks, n_blocks, "metrics", "Metrics", out);
+    put_blocks(blocks, n_blocks, "functions", "Functions", out);
+    sb_puts(out, "## Operators\n\n");
+    for (size_t i = 0; i < op_table_len; i++)
+        if (!(op_table[i]->flags & OPF_INTERNAL)) manual_op(op_table[i], out);
+    sb_puts(out, "## Optimizers\n\n");
+    for (size_t i = 0; i < optim_table_len; i++) manual_optim(optim_table[i], out);
+    sb_puts(out, "## Schedules\n\n");
+    for (size_t i = 0; i < schedule_table_len; i++) manual_schedule(schedule_table[i], out);
+    sb_puts(out, "## Initialisers\n\n");
+    for (size_t i = 0; i < init_table_len; i++) manual_init(init_table[i], out);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Markdown about everything that has a name in the language, made from the descriptors.
+ */
+#ifndef NNC_EMIT_MANUAL_H
+#define NNC_EMIT_MANUAL_H
+
+#include "front/front.h"
+#include "ir/op.h"
+
+void manual_op(const OpDesc *op, StrBuf *out);
+void manual_block(const StdBlock *b, StrBuf *out);
+void manual_optim(const OptimDesc *o, StrBuf *out);
+void manual_schedule(const ScheduleDesc *s, StrBuf *out);
+void manual_init(const InitDesc *d, StrBuf *out);
+void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Lists and explanations, straight from the tables.
+ */
+#include "info.h"
+
+#include <string.h>
+
+#include "emit/emit.h"
+#include "emit/manual.h"
+#include "passes/pass.h"
+
+typedef struct Names {
+    Arena *arena;
+    Words words;
+} Names;
+
+static void add(Names *n, const char *word)
+{
+    vec_push(n->arena, &n->words, word);
+}
+
+static void add_blocks(Names *n, const StdBlock *blocks, size_t n_blocks, const char *list)
+{
+    for (size_t i = 0; i < n_blocks; i++)
+        if (!strcmp(blocks[i].list, list)) add(n, blocks[i].name);
+}
+
+static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
+{
+    Names names = { .arena = a };
+    size_t n_blocks;
+    const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
+    if (!strcmp(what, "ops")) {
+        for (size_t i = 0; i < op_table_len; i++)
+            if (!(op_table[i]->flags & OPF_INTERNAL)) add(&names, op_table[i]->name);
+    } else if (!strcmp(what, "optimizers")) {
+        for (size_t i = 0; i < optim_table_len; i++) add(&names, optim_table[i]->name);
+    } else if (!strcmp(what, "schedules")) {
+        for (size_t i = 0; i < schedule_table_len; i++) add(&names, schedule_table[i]->name);
+    } else if (!strcmp(what, "inits")) {
+        for (size_t i = 0; i < init_table_len; i++) add(&names, init_table[i]->name);
+    } else if (!strcmp(what, "passes")) {
+        for (size_t i = 0; i < pass_table_len; i++) add(&names, pass_table[i].name);
+    } else {
+        add_blocks(&names, blocks, n_blocks, what);
+    }
+    for (size_t i = 0; i < names.words.len; i++) fprintf(to, "%s\n", names.words.data[i]);
+}
+
+/* One name may be a layer and the operator it is built on: both are explained. */
+static bool explain(Arena *a, Diag *d, const char *name, FILE *to)
+{
+    Names known = { .arena = a };
+    StrBuf sb;
+    sb_init(&sb, a);
+    size_t n_blocks;
+    const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
+    for (size_t i = 0; i < n_blocks; i++) {
+        add(&known, blocks[i].name);
+        if (!strcmp(blocks[i].name, name)) manual_block(&blocks[i], &sb);
+    }
+    for (size_t i = 0; i < op_table_len; i++) {
+        if (op_table[i]->flags & OPF_INTERNAL) continue;
+        add(&known, op_table[i]->name);
+        if (!strcmp(op_table[i]->name, name)) manual_op(op_table[i], &sb);
+    }
+    for (size_t i = 0; i < optim_table_len; i++) {
+        add(&known, optim_table[i]->name);
+        if (!strcmp(optim_table[i]->name, name)) manual_optim(optim_table[i], &sb);
+    }
+    for (size_t i = 0; i < schedule_table_len; i++) {
+        add(&known, schedule_table[i]->name);
+        if (!strcmp(schedule_table[i]->name, name)) manual_schedule(schedule_table[i], &sb);
+    }
+    for (size_t i = 0; i < init_table_len; i++) {
+        add(&known, init_table[i]->name);
+        if (!strcmp(init_table[i]->name, name)) manual_init(init_table[i], &sb);
+    }
+    if (sb.len) {
+        fputs(sb.text, to);
+        return true;
+    }
+    const char *near = str_nearest(name, known.words.data, known.words.len);
+    if (near) fprintf(stderr, "nnc: nothing is called '%s'; did you mean '%s'?\n", name, near);
+    else fprintf(stderr, "nnc: nothing is called '%s'\n", name);
+    return false;
+}
+
+bool info_print(Arena *a, Diag *d, const Options *o, FILE *to, int *exit_code)
+{
+    if (o->help) {
+        options_help(to);
+    } else if (o->version) {
+        fprintf(to, "nnc %s\n", NNC_VERSION);
+    } else if (o->list) {
+        print_list(a, d, o->list, to);
+    } else if (o->help_op) {
+        if (!explain(a, d, o->help_op, to)) {
+            *exit_code = EXIT_USAGE;
+            return false;
+        }
+    } else {
+        size_t n_blocks;
+        const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
+        StrBuf sb;
+        sb_init(&sb, a);
+        manual_all(blocks, n_blocks, &sb);
+        fputs(sb.text, to);
+    }
+    return true;
+}
