@@ -26,10 +26,26 @@ static void add_blocks(Names *n, const StdBlock *blocks, size_t n_blocks, const 
         if (!strcmp(blocks[i].list, list)) add(n, blocks[i].name);
 }
 
+/* What tests/ops checks: one sample a line, with the number of results and what a test must know. */
+static void print_samples(FILE *to)
+{
+    for (size_t i = 0; i < op_table_len; i++) {
+        const OpDesc *op = op_table[i];
+        for (const OpSample *s = op->samples; s && s->expr; s++)
+            fprintf(to, "%s\t%s\t%s\t%d\t%s%s%s\n", op->name, s->expr, s->type, op->n_results ? op->n_results : 1,
+                    op->no_grad ? "nograd " : "", op->flags & OPF_RANDOM ? "random " : "",
+                    op->flags & OPF_INTERNAL ? "internal" : "");
+    }
+}
+
 static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
 {
     Names names = { .arena = a };
     size_t n_blocks;
+    if (!strcmp(what, "samples")) {
+        print_samples(to);
+        return;
+    }
     const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
     if (!strcmp(what, "ops")) {
         for (size_t i = 0; i < op_table_len; i++)

@@ -50,7 +50,7 @@ static const Option table[] = {
     { "--color", CHOICE, FIELD(color), "auto|always|never", "colour messages (auto: on a terminal)" },
     { "--diagnostics", CHOICE, FIELD(diagnostics), "text|json", "form of messages (text)" },
     { "Information", GROUP, 0, NULL, NULL },
-    { "--list", CHOICE, FIELD(list), "ops|layers|losses|metrics|functions|optimizers|schedules|inits|passes",
+    { "--list", CHOICE, FIELD(list), "ops|layers|losses|metrics|functions|optimizers|schedules|inits|passes|samples",
       "print the names, one a line" },
     { "--help-op", TEXT, FIELD(help_op), "NAME", "explain an operator, layer, loss, optimizer ..." },
     { "--manual", FLAG, FIELD(manual), NULL, "print the operator manual as Markdown" },

@@ -21,7 +21,11 @@ if ! echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { (void)d;
 fi
 
 SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
-make B="$F" CC=clang OPT=-O1 ARCH= SAN="$SAN" "$F/libnnc.a" "$F/libnn.a" || exit 1
+need=
+for t in $targets; do case $t in nn*) need="$need $F/libnnc.a" ;; *) need="$need $F/libnn.a" ;; esac; done
+# shellcheck disable=SC2086 # a list of targets
+need=$(printf "%s\n" $need | sort -u)
+make B="$F" CC=clang OPT=-O1 ARCH= SAN="$SAN" $need || exit 1
 mkdir -p "$F/tmp" "$F/crashes"
 CFLAGS="-std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Icompiler -Iruntime -I$F/gen"
 FUZZ_TMP=$F/tmp
