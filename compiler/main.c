@@ -171,6 +171,7 @@ typedef struct Job {
     const Options *o;
     Diag *diag;
     FrontFiles files;
+    const Summary *summary; /* --emit=summary */
     int exit_code;
 } Job;
 
@@ -252,7 +253,7 @@ static bool generate(Job *job, Module *m, Outputs *out)
     const char *header = NULL;
     if (wants(o, "nnir")) module_print(&text, m);
     else if (wants(o, "dot")) emit_dot(m, &text);
-    else if (wants(o, "summary")) emit_summary(m, &text);
+    else if (wants(o, "summary")) emit_summary(job->summary, m, &text);
     else if (c && (o->emit || o->output || !(o->report || o->dump_ir))) {
         header = o->header ? o->header : to_stdout ? NULL : with_extension(a, o->output, ".h");
         const char *included = header ? base_name(header) : arena_printf(a, "%s.h", m->name);
@@ -303,6 +304,7 @@ static bool compile(Job *job)
     m->real_is_f64 = o->real && !strcmp(o->real, "f64");
     m->use_blas = !o->no_blas;
     if (!verify(job, m, "front end")) return false;
+    if (wants(o, "summary")) job->summary = summary_collect(m);
     const PassOutcome outcome = passes_run_until(m, &passes);
     if (outcome == PASSES_FAILED || diag_errors(job->diag)) return false;
     if (outcome == PASSES_STOPPED) {

@@ -100,7 +100,10 @@ void emit_header(const ModelFace *f, StrBuf *out);
 void emit_harness_tables(const ModelFace *f, StrBuf *out); /* called by emit_source */
 void emit_banner(const ModelFace *f, StrBuf *out);
 
-void emit_summary(const Module *m, StrBuf *out);
+/* The summary describes layers as they were written, so they are collected before the passes run. */
+typedef struct Summary Summary;
+Summary *summary_collect(const Module *m);
+void emit_summary(const Summary *s, const Module *m, StrBuf *out);
 void emit_dot(const Module *m, StrBuf *out);
 void emit_report(const Module *m, StrBuf *out);
 
