@@ -21,11 +21,11 @@ run_one() {
     stem=${test%.*}
     tmp=$WORK/$(echo "$stem" | tr / _)
     cmds=$(head -n 8 "$test" | tr -d '\000\r')
-    cmd=$(echo "$cmds" | sed -n 's/^# RUN: //p' | head -n 1)
-    want=$(echo "$cmds" | sed -n 's/^# EXIT: //p' | head -n 1)
+    cmd=$(printf "%s\n" "$cmds" | sed -n 's/^# RUN: //p' | head -n 1)
+    want=$(printf "%s\n" "$cmds" | sed -n 's/^# EXIT: //p' | head -n 1)
     subject=$test
     case $test in *.cmd) subject=$stem.nn ;; esac
-    cmd=$(echo "$cmd" | sed -e "s|%s|$subject|g" -e "s|%t|$tmp|g")
+    cmd=$(printf "%s\n" "$cmd" | sed -e "s|%s|$subject|g" -e "s|%t|$tmp|g")
 
     timeout "${TEST_TIMEOUT:-20}" sh -c "$cmd" >"$tmp.stdout" 2>"$tmp.stderr"
     code=$?
@@ -71,7 +71,7 @@ run_one() {
     else
         {
             cat "$tmp.diff"
-            echo "again:       PATH=$(dirname "$NNC"):\$PATH sh -c '$cmd'"
+            printf '%s\n' "again:       PATH=$(dirname "$NNC"):\$PATH sh -c '$cmd'"
             echo "if intended: make bless T=$test"
         } >"$tmp.report"
         fail "$test" "$tmp.report"

@@ -1,0 +1,2 @@
+# RUN: printf 'nn 1; # \303\050\n' | nnc -
+# EXIT: 1

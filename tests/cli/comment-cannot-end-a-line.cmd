@@ -1,0 +1,1 @@
+# RUN: printf 'nn 1; # ends in a backslash \\\\\nmodel m { infer f(x: f32[2]) -> y { y = x; } }\n' | nnc - -o %t.c && gcc -std=c11 -Wall -Wextra -Werror -Iruntime -fsyntax-only %t.c; code=$?; rm -f %t.c %t.h; exit $code

@@ -1,0 +1,2 @@
+# RUN: nnc /dev/zero
+# EXIT: 3

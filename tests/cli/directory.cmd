@@ -1,0 +1,2 @@
+# RUN: nnc tests
+# EXIT: 3

@@ -1,0 +1,2 @@
+# RUN: printf '' | nnc -
+# EXIT: 1

@@ -1,0 +1,2 @@
+# RUN: nnc no/such/file.nn
+# EXIT: 3

@@ -1,0 +1,2 @@
+# RUN: nnc -o
+# EXIT: 2

@@ -1,0 +1,1 @@
+# RUN: printf 'nn 1;\nmodel int { layer main = dense(2); infer errno(y1: f32[1, 3]) -> NULL { NULL = main(y1); } }\n' | nnc - -o %t.c && gcc -std=c11 -Wall -Wextra -Werror -Iruntime -fsyntax-only %t.c; code=$?; rm -f %t.c %t.h; exit $code

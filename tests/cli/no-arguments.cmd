@@ -1,0 +1,2 @@
+# RUN: nnc
+# EXIT: 2

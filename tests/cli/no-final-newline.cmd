@@ -1,0 +1,2 @@
+# RUN: printf 'nn 1;\nmodel m { infer f(x: f32[2]) -> y { y = x + ; } }' | nnc -
+# EXIT: 1

@@ -1,0 +1,2 @@
+# RUN: printf '# nothing\n\n' | nnc -
+# EXIT: 1

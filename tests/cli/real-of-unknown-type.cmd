@@ -1,0 +1,2 @@
+# RUN: nnc --real=f16 x.nn
+# EXIT: 2

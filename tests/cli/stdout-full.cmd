@@ -1,0 +1,2 @@
+# RUN: printf 'nn 1;\nmodel m { layer net = dense(2); infer f(x: f32[1, 3]) -> y { y = net(x); } }\n' | nnc - > /dev/full
+# EXIT: 3

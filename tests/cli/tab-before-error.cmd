@@ -1,0 +1,2 @@
+# RUN: printf 'nn 1;\n\tconst A = ;\n' | nnc -
+# EXIT: 1

@@ -1,0 +1,2 @@
+# RUN: head -c 17000000 /dev/zero | tr '\0' ' ' | nnc -
+# EXIT: 4

@@ -1,0 +1,2 @@
+# RUN: nnc a.nn b.nn
+# EXIT: 2

@@ -1,0 +1,2 @@
+# RUN: nnc --emit=cc x.nn
+# EXIT: 2

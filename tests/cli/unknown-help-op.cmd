@@ -1,0 +1,2 @@
+# RUN: nnc --help-op conv2
+# EXIT: 2

@@ -1,0 +1,2 @@
+# RUN: nnc --list=op
+# EXIT: 2

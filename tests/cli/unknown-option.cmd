@@ -1,0 +1,2 @@
+# RUN: nnc --emitt=c %s
+# EXIT: 2
