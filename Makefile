@@ -49,7 +49,7 @@ RUN_OBJ := $(RUN_SRC:%.c=$(B)/obj/%.o)
 # The compiler without its main: what unit tests and fuzz targets link.
 NNC_LIB_OBJ := $(filter-out $(B)/obj/compiler/main.o,$(NNC_OBJ))
 
-.PHONY: all deps test unit text demo check-ops bless emit-diff bench bench-deps fuzz soak asan coverage \
+.PHONY: all deps test unit text demo examples check-ops bless emit-diff bench bench-deps fuzz soak asan coverage \
         format lint doc install clean help compile-commands
 
 all: $(B)/nnc $(B)/libnn.a ## build the compiler and the library
@@ -185,8 +185,21 @@ soak: all ## long run: random networks, kill and resume, an hour by default (SOA
 # ---- demo, benchmark ----
 
 DATA ?=
-demo: all ## train LeNet on digits within two minutes: DATA=dir takes MNIST files from there
-	@examples/lenet/demo.sh '$(DATA)'
+demo: $(B)/examples/lenet/app ## train LeNet on digits within two minutes: DATA=dir takes MNIST files from there
+	@$(B)/examples/lenet/app --save $(B)/examples/lenet/lenet.safetensors $(if $(DATA),--data '$(DATA)')
+
+EXAMPLES := $(patsubst examples/%/main.c,%,$(wildcard examples/*/main.c))
+examples: $(EXAMPLES:%=$(B)/examples/%/app) ## build every example as build/examples/NAME/app
+
+$(B)/examples/%/model.c: examples/%/model.nn $(B)/nnc
+	$(say) NNC $<
+	$(Q)mkdir -p $(@D) && $(B)/nnc $< -o $@
+
+$(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a
+	$(say) CC $<
+	$(Q)$(CC) $(NN_CFLAGS) -I$(@D) -o $@ $< $(@D)/model.c $(B)/libnn.a $(RUN_LIBS)
+
+.PRECIOUS: $(B)/examples/%/model.c
 
 M ?=
 bench: all ## time the models of tests/bench against their peers: M=m3
