@@ -9,5 +9,6 @@ bool node_divides_operand(const Node *n, int i)
     if (x->rank == 0 || y->rank == 0 || (i < 32 && (n->op->whole >> i & 1u))) return false;
     /* Broadcasting lines shapes up from the right: a shorter operand has no leading axis in common. */
     if ((op_has(n, OPF_ELEMENTWISE) || op_is(n, &op_fused)) && x->rank != y->rank) return false;
-    return x->dim[0] == y->dim[0] && x->batch == y->batch;
+    if (x->batch || y->batch) return x->batch == y->batch;
+    return x->dim[0] == y->dim[0];
 }

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Chooses the order of every value in memory. In: canonical layouts everywhere. Out: each operand lies as
+ * its kernel demands (ir/layout.h); conversions are to_layout nodes, one per value and order, and none
+ * where both orders put every element at the same place.
+ *
+ * Parameters are stored in the order of the kernel that reads them, first routine and first use first; a
+ * kernel with another wish gets a converted copy. Operators that take any order pass on the order
+ * of their operands, so that images stay channels-last from the first convolution to the last.
+ */
+#include "ir/layout.h"
+#include "passes/pass.h"
+
+/* The same values in order `want`. Constants have no memory and are only relabelled. */
+static Node *in_layout(Builder *b, Node *x, Layout want)
+{
+    if (type_layouts_coincide(&x->type, x->type.layout, want)) return x;
+    TensorType type = x->type;
+    double value;
+    type.layout = want;
+    b->name = x->name;
+    if (node_const_value(x, &value)) return mk_fill(b, &type, value);
+    const Span span = b->span;
+    const Inst *inst = b->inst;
+    b->span = x->span;
+    b->inst = x->inst;
+    Node *y = mk1(b, &op_to_layout, &type, x);
+    b->span = span;
+    b->inst = inst;
+    return y;
+}
+
+/* What the operands of the result's shape share: a kernel's order wins over the canonical one, because
+ * the value is about to be used by, or came from, such a kernel. */
+static Layout shared_layout(const Node *old, Node *const *in)
+{
+    for (int i = 0; i < old->n_in; i++)
+        if (in[i] && type_same_shape(&in[i]->type, &old->type) && in[i]->type.layout != LAYOUT_CANONICAL)
+            return in[i]->type.layout;
+    return LAYOUT_CANONICAL;
+}
+
+static Node *layout_node(Builder *b, const Node *old, Node *const *mapped, void *ctx)
+{
+    const Module *m = ctx;
+    Node **in = ARENA_ARRAY(m->arena, Node *, old->n_in);
+    const Layout shared = shared_layout(old, mapped);
+    for (int i = 0; i < old->n_in; i++) {
+        Layout want = shared;
+        in[i] = mapped[i];
+        if (!in[i]) continue;
+        if (layout_wanted(m, old, i, &want))
+            in[i] = in_layout(b, in[i], want);
+        else if (layout_is_shared(old) && type_same_shape(&in[i]->type, &old->type))
+            in[i] = in_layout(b, in[i], shared);
+    }
+    return mk_copy(b, old, in);
+}
+
+/* Gives every parameter below n the order `want`: n itself, or what elementwise operators made of it (the
+ * folded weights of an infer routine). */
+static void wish(Module *m, const Node *n, Layout want, int depth)
+{
+    if (op_is(n, &op_param)) {
+        Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
+        if (t->type.layout == LAYOUT_CANONICAL && !type_layouts_coincide(&t->type, LAYOUT_CANONICAL, want))
+            t->type.layout = want;
+    } else if (depth > 0 && op_has(n, OPF_ELEMENTWISE)) {
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] && type_same_shape(&n->in[i]->type, &n->type)) wish(m, n->in[i], want, depth - 1);
+    }
+}
+
+/* Once per module, before any routine is rewritten: direct uses first, then those through arithmetic. */
+static void choose_storage(Module *m)
+{
+    for (int depth = 0; depth <= 4; depth += 4) {
+        for (size_t k = 0; k < m->routines.len; k++) {
+            const Routine *r = m->routines.data[k];
+            for (size_t i = 0; i < r->nodes.len; i++) {
+                const Node *n = r->nodes.data[i];
+                const Layout *wanted = n->op->operand_layout;
+                for (int j = 0; wanted && j < n->n_in && j < OP_MAX_IN; j++)
+                    if (n->in[j] && wanted[j] != LAYOUT_CANONICAL) wish(m, n->in[j], wanted[j], depth);
+            }
+        }
+    }
+}
+
+bool pass_layout(Module *m, Routine *r)
+{
+    if (!m->has_layouts) {
+        choose_storage(m);
+        m->has_layouts = true;
+    }
+    routine_rewrite(m, r, layout_node, m);
+    routine_sweep(m, r);
+    return true;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Packing of intervals: buffers with sizes and lifetimes get offsets so that buffers alive together do not
+ * overlap and the whole is small (dynamic storage allocation).
+ */
+#ifndef NNC_PASSES_PACK_H
+#define NNC_PASSES_PACK_H
+
+#include <stdint.h>
+
+#include "base/arena.h"
+
+enum { PACK_ALIGN = 64 };
+
+typedef struct PackItem {
+    int64_t bytes;   /* rounded up to PACK_ALIGN by the packer; 0 takes no room */
+    int first, last; /* alive at positions first..last, inclusive */
+    int64_t offset;  /* result: a multiple of PACK_ALIGN */
+} PackItem;
+
+/* The largest sum of sizes alive at one position: no packing can be smaller. */
+int64_t pack_bound(Arena *a, const PackItem *item, int n);
+
+/* Fills in the offsets; returns the bytes needed. Deterministic. */
+int64_t pack_items(Arena *a, PackItem *item, int n);
+
+#endif

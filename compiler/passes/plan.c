@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Who computes what, when threads wait, and where values lie. In: the final graph of a routine. Out: its
+ * nodes in the order of execution and a Plan (ir/plan.h).
+ *
+ * 1. Order: effects stand where they are due (gradients and outputs behind their producer, so that buffers
+ *    die early; reports, then state assignments at the end). Other orders that free memory sooner are tried
+ *    and taken when they make the arena smaller.
+ * 2. Places: views repeat their operand's buffer; a value that goes straight into an output or a gradient
+ *    slot is computed there; elementwise results replace operands that die.
+ * 3. Arena: passes/pack.c.
+ * 4. Barriers, last, because they depend on which values share memory: see Note [hazards].
+ */
+#include <string.h>
+
+#include "passes/pack.h"
+#include "passes/pass.h"
+
+enum {
+    SMALL = 4096 /* elements without a batch axis that one thread computes faster than a team meets */
+};
+
+typedef struct Storage {
+    BufferKind kind;
+    int index;
+    int64_t bytes;
+    int first, last; /* ids */
+    int n_uses;
+    int merged;      /* storage whose memory this one takes over in place, -1: none */
+    int item;        /* position among the packed items, -1: none */
+} Storage;
+
+typedef struct Planner {
+    Module *m;
+    Routine *r;
+    Arena *a;
+    int n;
+    int (*storage_of)[OP_MAX_RESULTS]; /* by node id and result */
+    VEC(Storage) storage;
+    int *scratch;                      /* by node id: storage, -1: none */
+    Plan *plan;
+} Planner;
+
+static int64_t index_of(const Node *n)
+{
+    return ((const IndexAttrs *)n->attrs)->index;
+}
+
+static const TensorType *type_of_result(const Node *n, int k)
+{
+    return k ? &n->more[k - 1] : &n->type;
+}
+
+static int64_t bytes_of(const Planner *p, const TensorType *t)
+{
+    return type_numel_max(t) * dtype_size(t->dtype, p->m->real_is_f64);
+}
+
+static bool is_elementwise(const Node *n)
+{
+    return op_has(n, OPF_ELEMENTWISE) || op_is(n, &op_fused);
+}
+
+/* The node and result behind op_result. */
+static const Node *value_of(const Node *x, int *k)
+{
+    *k = op_is(x, &op_result) ? (int)index_of(x) : 0;
+    return *k ? x->in[0] : x;
+}
+
+static int storage_of(const Planner *p, const Node *x)
+{
+    int k;
+    const Node *n = value_of(x, &k);
+    return p->storage_of[n->id][k];
+}
+
+/* The storage whose place is decided: follows in-place replacement. */
+static Storage *home(const Planner *p, int s)
+{
+    while (p->storage.data[s].merged >= 0) s = p->storage.data[s].merged;
+    return &p->storage.data[s];
+}
+
+/* ---- order ---- */
+
+static bool is_late_root(const Node *n)
+{
+    return op_is(n, &op_assign) || op_is(n, &op_report);
+}
+
+/* The order that the passes left, with effects where they are due. */
+static void order_roots(Planner *p)
+{
+    VEC(Node *) out = { 0 };
+    const Routine *r = p->r;
+    VEC(Node *) *early = arena_alloc_array(p->a, (size_t)p->n, sizeof *early);
+    for (int i = 0; i < p->n; i++) {
+        Node *n = r->nodes.data[i];
+        if (op_has(n, OPF_ROOT) && !is_late_root(n)) vec_push(p->a, &early[n->in[0]->id], n);
+    }
+    for (int i = 0; i < p->n; i++) {
+        if (op_has(r->nodes.data[i], OPF_ROOT)) continue;
+        vec_push(p->a, &out, r->nodes.data[i]);
+        for (size_t k = 0; k < early[i].len; k++) vec_push(p->a, &out, early[i].data[k]);
+    }
+    for (int i = 0; i < p->n; i++)
+        if (op_is(r->nodes.data[i], &op_report)) vec_push(p->a, &out, r->nodes.data[i]);
+    for (int i = 0; i < p->n; i++)
+        if (op_is(r->nodes.data[i], &op_assign)) vec_push(p->a, &out, r->nodes.data[i]);
+    p->r->nodes.data = out.data;
+    p->r->nodes.len = p->r->nodes.cap = out.len;
+    routine_renumber(p->r);
+}
+
+/* ---- storages ---- */
+
+static int new_storage(Planner *p, BufferKind kind, int index, int64_t bytes, int id)
+{
+    const Storage s = { .kind = kind, .index = index, .bytes = bytes, .first = id, .last = id,
+                        .merged = -1, .item = -1 };
+    vec_push(p->a, &p->storage, s);
+    return (int)p->storage.len - 1;
+}
+
+/* A filled constant is written to memory only for kernels: loops and roots have its value in the text. */
+static bool kernel_reads(const Planner *p, const Node *c)
+{
+    if (type_numel_max(&c->type) == 1) return false;
+    for (int i = c->id + 1; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] == c && !is_elementwise(n) && !op_has(n, OPF_ROOT)) return true;
+    }
+    return false;
+}
+
+static void make_storages(Planner *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        for (int k = 0; k < OP_MAX_RESULTS; k++) p->storage_of[i][k] = -1;
+        p->scratch[i] = -1;
+        if (op_has(n, OPF_ROOT)) continue;
+        if (op_is(n, &op_result) || op_has(n, OPF_VIEW)) {
+            p->storage_of[i][0] = storage_of(p, n->in[0]);
+            continue;
+        }
+        for (int k = 0; k < n->n_results; k++) {
+            BufferKind kind = AT_ARENA;
+            int index = 0;
+            if (op_is(n, &op_input)) kind = AT_INPUT;
+            else if (op_is(n, &op_param)) kind = AT_PARAM;
+            else if (op_is(n, &op_state)) kind = AT_STATE;
+            else if (op_is(n, &op_hyper)) kind = AT_HYPER;
+            else if (op_is(n, &op_const) && !kernel_reads(p, n)) kind = AT_NOWHERE;
+            if (op_has(n, OPF_SOURCE) && !op_is(n, &op_const)) index = (int)index_of(n);
+            p->storage_of[i][k] = new_storage(p, kind, index, bytes_of(p, type_of_result(n, k)), i);
+        }
+        const int64_t scratch = n->op->scratch ? n->op->scratch(n) : 0;
+        if (scratch > 0)
+            p->scratch[i] = new_storage(p, AT_ARENA, 0, scratch * dtype_size(DT_F32, p->m->real_is_f64), i);
+    }
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        if (op_is(n, &op_result) || op_has(n, OPF_VIEW)) continue;
+        for (int k = 0; k < n->n_in; k++) {
+            if (!n->in[k]) continue;
+            Storage *s = &p->storage.data[storage_of(p, n->in[k])];
+            s->last = i;
+            s->n_uses++;
+        }
+    }
+}
+
+/* A kernel's value, as opposed to a source's: only such a value can be computed somewhere else. */
+static bool is_computed(const Node *n)
+{
+    return !op_has(n, OPF_SOURCE | OPF_ROOT | OPF_VIEW);
+}
+
+/* The node and result whose memory x is: behind views. */
+static const Node *producer_of(const Node *x, int *k)
+{
+    for (;;) {
+        x = value_of(x, k);
+        if (!op_has(x, OPF_VIEW)) return x;
+        x = x->in[0];
+    }
+}
+
+/* Outputs and gradient slots as the place of computation. */
+static void place_effects(Planner *p)
+{
+    bool *taken = ARENA_ARRAY(p->a, bool, p->r->outputs.len);
+    for (int i = 0; i < p->n; i++) {
+        const Node *root = p->r->nodes.data[i];
+        if (!op_is(root, &op_output) && !op_is(root, &op_grad_store)) continue;
+        int k;
+        const Node *n = producer_of(root->in[0], &k);
+        Storage *s = &p->storage.data[p->storage_of[n->id][k]];
+        const int64_t index = index_of(root);
+        if (s->kind != AT_ARENA || !is_computed(n) || s->bytes != bytes_of(p, &root->type)) continue;
+        if (op_is(root, &op_output)) {
+            if (taken[index]) continue;
+            taken[index] = true;
+            s->kind = AT_OUTPUT;
+            s->index = (int)index;
+        } else if (s->n_uses == 1 && n->n_results == 1 && (is_elementwise(n) || op_has(n, OPF_ACCUMULATE))) {
+            /* With gradients accumulated over calls the slot holds a sum, not this value: nobody else may
+             * read it. */
+            s->kind = AT_GRAD;
+            s->index = (int)index;
+            p->plan->accumulate[n->id] = true;
+        }
+    }
+}
+
+/* ---- in place ---- */
+
+/* Same element at the same place: then each element is read before it is overwritten. */
+static bool same_elements(const TensorType *x, const TensorType *y)
+{
+    return type_equal(x, y) && type_layouts_coincide(x, x->layout, y->layout);
+}
+
+static bool can_replace(const Planner *p, const Node *n, int k, int i)
+{
+    const Node *x = n->in[i];
+    if (!x || !same_elements(&x->type, type_of_result(n, k))) return false;
+    if (!is_elementwise(n) && (i != 0 || k != 0 || !op_has(n, OPF_INPLACE) || n->op->whole & 1u)) return false;
+    const Storage *s = home(p, storage_of(p, x));
+    const Storage *own = &p->storage.data[storage_of(p, x)];
+    if (s->kind != AT_ARENA || s->last != n->id || own->last != n->id || own->bytes != s->bytes) return false;
+    /* Another operand in the same memory must be read in step with this one. */
+    for (int j = 0; j < n->n_in; j++)
+        if (j != i && n->in[j] && home(p, storage_of(p, n->in[j])) == s &&
+            (!is_elementwise(n) || !same_elements(&n->in[j]->type, &x->type)))
+            return false;
+    return true;
+}
+
+static void replace_operands(Planner *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        if (!is_computed(n) || !(is_elementwise(n) || op_has(n, OPF_INPLACE)) || p->plan->accumulate[i]) continue;
+        for (int k = 0; k < n->n_results; k++) {
+            Storage *y = &p->storage.data[p->storage_of[i][k]];
+            if (y->kind != AT_ARENA || y->last == i) continue;
+            for (int j = 0; j < n->n_in; j++) {
+                if (!can_replace(p, n, k, j)) continue;
+                Storage *x = home(p, storage_of(p, n->in[j]));
+                y->merged = (int)(x - p->storage.data);
+                x->last = y->last; /* beyond i, so no second result can take the memory */
+                break;
+            }
+        }
+    }
+}
+
+/* ---- arena ---- */
+
+static void pack(Planner *p)
+{
+    VEC(PackItem) items = { 0 };
+    for (size_t i = 0; i < p->storage.len; i++) {
+        Storage *s = &p->storage.data[i];
+        if (s->kind != AT_ARENA || s->merged >= 0) continue;
+        s->item = (int)items.len;
+        vec_push(p->a, &items, (PackItem){ s->bytes, s->first, s->last, 0 });
+    }
+    p->plan->bound_bytes = pack_bound(p->a, items.data, (int)items.len);
+    p->plan->arena_bytes = pack_items(p->a, items.data, (int)items.len);
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        for (int k = 0; k < n->n_results; k++) {
+            const int s = p->storage_of[i][k];
+            if (s < 0) continue;
+            const Storage *h = home(p, s);
+            p->plan->result[i][k] = (Buffer){ .kind = h->kind, .index = h->index, .bytes = p->storage.data[s].bytes,
+                                              .first = p->storage.data[s].first, .last = p->storage.data[s].last,
+                                              .offset = h->item >= 0 ? items.data[h->item].offset : 0 };
+        }
+        if (p->scratch[i] >= 0) {
+            const Storage *s = &p->storage.data[p->scratch[i]];
+            p->plan->scratch[i] = (Buffer){ .kind = AT_ARENA, .offset = items.data[s->item].offset,
+                                            .bytes = s->bytes, .first = i, .last = i };
+        }
+    }
+}
+
+/* ---- parts ---- */
+
+static bool axis0_is_slowest(const TensorType *t)
+{
+    return t->layout == LAYOUT_CHANNELS_LAST || type_layouts_coincide(t, t->layout, LAYOUT_CANONICAL);
+}
+
+static Part loop_part(const TensorType *t)
+{
+    if (t->rank == 0) return PART_ONE;
+    if (t->batch) return PART_LEAD;
+    return t->dim[0] > 1 && type_numel_max(t) >= SMALL ? PART_LEAD : PART_ONE;
+}
+
+static Part kernel_part(const Node *n)
+{
+    if (!op_has(n, OPF_LEAD)) return PART_TEAM;
+    if (n->type.rank == 0 || (!n->type.batch && n->type.dim[0] == 1)) return PART_ONE;
+    for (int k = 0; k < n->n_results; k++)
+        if (!axis0_is_slowest(type_of_result(n, k))) return PART_ONE;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && node_divides_operand(n, i) && !axis0_is_slowest(&n->in[i]->type)) return PART_ONE;
+    return PART_LEAD;
+}
+
+static bool root_in_place(const Planner *p, const Node *root)
+{
+    int k;
+    const Node *n = value_of(root->in[0], &k);
+    const Buffer *at = &p->plan->result[n->id][k];
+    const BufferKind kind = op_is(root, &op_output) ? AT_OUTPUT
+                            : op_is(root, &op_assign) ? AT_STATE
+                            : op_is(root, &op_grad_store) ? AT_GRAD
+                                                          : AT_METRIC;
+    return at->kind == kind && at->index == index_of(root);
+}
+
+static void choose_parts(Planner *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        Part part = PART_NONE;
+        if (op_has(n, OPF_ROOT))
+            part = root_in_place(p, n) ? PART_NONE : loop_part(&n->type);
+        else if (op_is(n, &op_const))
+            part = p->plan->result[i][0].kind == AT_ARENA ? loop_part(&n->type) : PART_NONE;
+        else if (is_elementwise(n))
+            part = loop_part(&n->type);
+        else if (is_computed(n))
+            part = kernel_part(n);
+        p->plan->part[i] = part;
+    }
+}
+
+/* ---- barriers ----
+ *
+ * Note [hazards]
+ * Between two barriers the threads run at their own pace. Two accesses of different nodes to overlapping
+ * memory, at least one of them a write, need a barrier between them unless the same thread makes both of
+ * any pair that overlaps. That is so when thread 0 alone makes both, or when both are divided by axis 0 in
+ * the same way: the same number of units (one batch variable, or one constant dim[0]), starting at the
+ * same address, with the same stride per unit and the same period. A barrier is placed as late as possible, right before
+ * the first node in conflict, which for a fixed order gives the fewest.
+ */
+typedef enum Who { BY_THREAD_0, BY_SHARE, BY_ANYONE } Who;
+
+typedef struct Access {
+    BufferKind kind;
+    int index;
+    int64_t from, to;  /* bytes */
+    bool write;
+    Who who;
+    int64_t units;     /* BY_SHARE: -1 - index of the batch variable, or dim[0] */
+    int64_t stride, period; /* BY_SHARE: bytes from unit to unit; bytes after which units repeat */
+} Access;
+
+typedef VEC(Access) Accesses;
+
+static void add_access(const Planner *p, Accesses *list, const Buffer *b, const TensorType *t, Part part,
+                       bool divided, bool write)
+{
+    if (b->kind == AT_NOWHERE || b->kind == AT_HYPER) return;
+    Access x = { .kind = b->kind, .index = b->kind == AT_ARENA ? 0 : b->index, .from = b->offset,
+                 .to = b->offset + b->bytes, .write = write, .who = BY_ANYONE };
+    if (part == PART_ONE) {
+        x.who = BY_THREAD_0;
+    } else if (part == PART_LEAD && divided && t->rank) {
+        int64_t stride[MAX_RANK];
+        type_strides(t, stride);
+        x.who = BY_SHARE;
+        x.units = t->batch ? -1 - t->batch->index : t->dim[0];
+        x.stride = stride[0] * (t->batch ? t->dim[0] : 1) * dtype_size(t->dtype, p->m->real_is_f64);
+        /* When axis 0 is the slowest, its units never repeat and the period says nothing. */
+        x.period = axis0_is_slowest(t) ? 0 : x.stride * t->dim[0];
+    }
+    vec_push(p->a, list, x);
+}
+
+static bool conflict(const Access *x, const Access *y)
+{
+    if (!x->write && !y->write) return false;
+    if (x->kind != y->kind || x->index != y->index || x->to <= y->from || y->to <= x->from) return false;
+    if (x->who == BY_THREAD_0 && y->who == BY_THREAD_0) return false;
+    return !(x->who == BY_SHARE && y->who == BY_SHARE && x->from == y->from && x->units == y->units &&
+             x->stride == y->stride && x->period == y->period);
+}
+
+static void list_accesses(const Planner *p, const Node *n, Accesses *list)
+{
+    const Plan *plan = p->plan;
+    const Part part = plan->part[n->id];
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i]) continue;
+        int k;
+        const Node *x = value_of(n->in[i], &k);
+        add_access(p, list, &plan->result[x->id][k], &n->in[i]->type, part, node_divides_operand(n, i), false);
+    }
+    if (op_has(n, OPF_ROOT)) {
+        const BufferKind kind = op_is(n, &op_output) ? AT_OUTPUT
+                                : op_is(n, &op_assign) ? AT_STATE
+                                : op_is(n, &op_grad_store) ? AT_GRAD
+                                                           : AT_METRIC;
+        const Buffer to = { .kind = kind, .index = (int)index_of(n), .bytes = bytes_of(p, &n->type) };
+        add_access(p, list, &to, &n->type, part, true, true);
+        return;
+    }
+    for (int k = 0; k < n->n_results; k++) {
+        const TensorType *t = type_of_result(n, k);
+        const bool divided = t->batch == n->type.batch && (t->batch || (t->rank && t->dim[0] == n->type.dim[0]));
+        add_access(p, list, &plan->result[n->id][k], t, part, divided, true);
+    }
+    if (plan->scratch[n->id].bytes)
+        add_access(p, list, &plan->scratch[n->id], &n->type, part, false, true);
+}
+
+static void place_barriers(Planner *p)
+{
+    Accesses before = { 0 }, now = { 0 };
+    p->plan->n_barriers = 0;
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        p->plan->barrier_before[i] = false;
+        if (p->plan->part[i] == PART_NONE) continue;
+        now.len = 0;
+        list_accesses(p, n, &now);
+        bool wait = false;
+        for (size_t x = 0; x < now.len && !wait; x++)
+            for (size_t y = 0; y < before.len && !wait; y++) wait = conflict(&now.data[x], &before.data[y]);
+        if (wait) {
+            p->plan->barrier_before[i] = true;
+            p->plan->n_barriers++;
+            before.len = 0;
+        }
+        for (size_t x = 0; x < now.len; x++) vec_push(p->a, &before, now.data[x]);
+    }
+}
+
+/* ---- orders that need less memory ---- */
+
+/* A list schedule: of the nodes that are ready and stand at most `window` places behind the first
+ * unscheduled one, the one that leaves the least memory alive. A window of 1 keeps the order. */
+static void reorder(Planner *p, int window)
+{
+    const int n = p->n;
+    Node **old = p->r->nodes.data;
+    int *missing = ARENA_ARRAY(p->a, int, n), *left = ARENA_ARRAY(p->a, int, (int)p->storage.len);
+    bool *done = ARENA_ARRAY(p->a, bool, n);
+    VEC(int) *users = arena_alloc_array(p->a, (size_t)n, sizeof *users);
+    int fixed = n; /* reports and assignments stay at the end */
+    while (fixed > 0 && is_late_root(old[fixed - 1])) fixed--;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < old[i]->n_in; k++)
+            if (old[i]->in[k]) {
+                missing[i]++;
+                vec_push(p->a, &users[old[i]->in[k]->id], i);
+            }
+    for (size_t s = 0; s < p->storage.len; s++) left[s] = p->storage.data[s].n_uses;
+    Node **out = ARENA_ARRAY(p->a, Node *, n);
+    for (int len = 0, first = 0; len < n; len++) {
+        while (done[first]) first++;
+        int best = -1;
+        int64_t best_growth = 0;
+        const int end = first >= fixed ? first + 1 : first + window < fixed ? first + window : fixed;
+        for (int i = first; i < end; i++) {
+            if (done[i] || missing[i]) continue;
+            int64_t growth = 0;
+            for (int k = 0; k < old[i]->n_results; k++) {
+                const int s = p->storage_of[i][k];
+                if (s >= 0 && is_computed(old[i]) && p->storage.data[s].kind == AT_ARENA)
+                    growth += p->storage.data[s].bytes;
+            }
+            for (int k = 0; k < old[i]->n_in && is_computed(old[i]); k++) {
+                const int s = old[i]->in[k] ? storage_of(p, old[i]->in[k]) : -1;
+                if (s >= 0 && p->storage.data[s].kind == AT_ARENA && left[s] == 1) growth -= p->storage.data[s].bytes;
+            }
+            if (best >= 0 && growth >= best_growth) continue;
+            best = i;
+            best_growth = growth;
+        }
+        done[best] = true;
+        out[len] = old[best];
+        for (size_t k = 0; k < users[best].len; k++) missing[users[best].data[k]]--;
+        if (!op_is(old[best], &op_result) && !op_has(old[best], OPF_VIEW))
+            for (int k = 0; k < old[best]->n_in; k++)
+                if (old[best]->in[k]) left[storage_of(p, old[best]->in[k])]--;
+    }
+    p->r->nodes.data = out;
+    p->r->nodes.len = p->r->nodes.cap = (size_t)n;
+    routine_renumber(p->r);
+}
+
+static void decide_memory(Planner *p)
+{
+    Plan *plan = ARENA_NEW(p->a, Plan);
+    const int n = p->n;
+    p->plan = plan;
+    plan->part = ARENA_ARRAY(p->a, Part, n);
+    plan->barrier_before = ARENA_ARRAY(p->a, bool, n);
+    plan->accumulate = ARENA_ARRAY(p->a, bool, n);
+    plan->scratch = ARENA_ARRAY(p->a, Buffer, n);
+    plan->result = arena_alloc_array(p->a, (size_t)n, sizeof *plan->result);
+    p->storage_of = arena_alloc_array(p->a, (size_t)n, sizeof *p->storage_of);
+    p->scratch = ARENA_ARRAY(p->a, int, n);
+    p->storage.len = 0;
+    make_storages(p);
+    place_effects(p);
+    replace_operands(p);
+    pack(p);
+}
+
+/* A new order must earn its keep: the text of the routine follows the user's, unless memory is saved. */
+static void choose_order(Planner *p)
+{
+    static const int windows[] = { 4, 16, 64 };
+    decide_memory(p);
+    Plan *best = p->plan;
+    Node **best_nodes = p->r->nodes.data;
+    const int64_t wanted = best->arena_bytes - best->arena_bytes / 50;
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        Node **start = p->r->nodes.data;
+        reorder(p, windows[i]);
+        decide_memory(p);
+        if (p->plan->arena_bytes <= wanted && p->plan->arena_bytes < best->arena_bytes) {
+            best = p->plan;
+            best_nodes = p->r->nodes.data;
+        }
+        p->r->nodes.data = start;
+        routine_renumber(p->r);
+        decide_memory(p); /* the next order starts from the storages of this one */
+    }
+    p->r->nodes.data = best_nodes;
+    routine_renumber(p->r);
+    p->plan = best;
+}
+
+/* ---- the graph's last change ---- */
+
+/* Assignments run one after the other, so a state that is assigned another state's old value needs a copy
+ * made before: x + -0.0 is x for every x. */
+static Node *copy_states(Builder *b, const Node *old, Node *const *in, void *ctx)
+{
+    (void)ctx;
+    if (!op_is(old, &op_assign) || old->type.dtype != DT_F32) return NULL;
+    const Node *x = old->in[0];
+    while (op_has(x, OPF_VIEW)) x = x->in[0];
+    if (!op_is(x, &op_state) || index_of(x) == index_of(old)) return NULL;
+    b->name = old->in[0]->name;
+    Node *copy = mk2(b, &op_add, NULL, in[0], mk_const(b, DT_F32, -0.0));
+    return mk_copy(b, old, (Node *[]){ copy });
+}
+
+bool pass_plan(Module *m, Routine *r)
+{
+    r->plan = NULL;
+    routine_rewrite(m, r, copy_states, NULL);
+    routine_sweep(m, r);
+    Planner p = { .m = m, .r = r, .a = m->arena, .n = (int)r->nodes.len };
+    order_roots(&p);
+    choose_order(&p);
+    choose_parts(&p);
+    place_barriers(&p);
+    r->plan = p.plan;
+    return true;
+}
