@@ -151,6 +151,18 @@ static const char *port_pointer(CWriter *w, const char **slot, const char *field
     return name;
 }
 
+/* The local that holds the value of a hyper, read once at the top. */
+const char *cw_hyper(CWriter *w, const Node *n)
+{
+    const int64_t i = ((const IndexAttrs *)n->attrs)->index;
+    const char *real = w->face->real;
+    if (*w->hyper[i] == '!') {
+        w->hyper[i]++;
+        put_top(w, "const %s %s = (%s)a->m->base.hypers[%lld];", real, w->hyper[i], real, (ll)i);
+    }
+    return w->hyper[i];
+}
+
 const char *cw_pointer(CWriter *w, const Node *n, int k)
 {
     const ModelFace *f = w->face;
@@ -191,14 +203,7 @@ const char *cw_pointer(CWriter *w, const Node *n, int k)
     case AT_NOWHERE:
         break;
     }
-    if (op_is(n, &op_hyper)) {
-        const int64_t i = ((const IndexAttrs *)n->attrs)->index;
-        if (*w->hyper[i] == '!') {
-            w->hyper[i]++;
-            put_top(w, "const %s %s = (%s)a->m->base.hypers[%lld];", f->real, w->hyper[i], f->real, (ll)i);
-        }
-        return arena_printf(w->arena, "&%s", w->hyper[i]);
-    }
+    if (op_is(n, &op_hyper)) return arena_printf(w->arena, "&%s", cw_hyper(w, n));
     double v;
     if (node_const_value(n, &v) && type_numel_max(&n->type) == 1) {
         if (*w->pointer[n->id][k] == '!') {
@@ -334,21 +339,13 @@ static const char *share_pointer(CWriter *w, const char *name, const TensorType 
     return arena_printf(w->arena, "%s + %s * %s", name, from, int_literal(w, row));
 }
 
-static bool shares_axis0(const Node *n, int operand)
-{
-    const TensorType *x = &n->in[operand]->type, *y = &n->type;
-    if (n->op->whole >> operand & 1) return false;
-    if (y->batch || x->batch) return x->batch == y->batch;
-    return x->rank > 0 && y->rank > 0 && x->dim[0] == y->dim[0];
-}
-
 static const char *operand_text(CWriter *w, const Node *n, int i)
 {
     if (i >= n->n_in || !n->in[i]) return "NULL";
     int k;
     const Node *base = cw_base(n->in[i], &k);
     const char *name = cw_pointer(w, base, k);
-    if (cw_runs_lead(w, n) && shares_axis0(n, i)) return share_pointer(w, name, &n->in[i]->type);
+    if (cw_runs_lead(w, n) && node_divides_operand(n, i)) return share_pointer(w, name, &n->in[i]->type);
     return name;
 }
 
@@ -366,13 +363,13 @@ static const char *rows_text(CWriter *w, const Node *n)
     if (!cw_runs_lead(w, n)) {
         if (!n->type.batch) return int_literal(w, n->type.dim[0]);
         const char *size = cw_dim(w, n->type.batch);
-        return n->type.dim[0] == 1 ? size : arena_printf(w->arena, "%lld * %s", (ll)n->type.dim[0], size);
+        return n->type.dim[0] == 1 ? size : arena_printf(w->arena, "(%lld * %s)", (ll)n->type.dim[0], size);
     }
     const char *from, *to;
     int64_t scale;
     cw_share(w, &n->type, &from, &to, &scale);
-    return scale == 1 ? arena_printf(w->arena, "%s - %s", to, from)
-                      : arena_printf(w->arena, "%lld * (%s - %s)", (ll)scale, to, from);
+    return scale == 1 ? arena_printf(w->arena, "(%s - %s)", to, from)
+                      : arena_printf(w->arena, "(%lld * (%s - %s))", (ll)scale, to, from);
 }
 
 static const char *row0_text(CWriter *w, const Node *n)
@@ -381,7 +378,7 @@ static const char *row0_text(CWriter *w, const Node *n)
     const char *from, *to;
     int64_t scale;
     cw_share(w, &n->type, &from, &to, &scale);
-    return scale == 1 ? from : arena_printf(w->arena, "%lld * %s", (ll)scale, from);
+    return scale == 1 ? from : arena_printf(w->arena, "(%lld * %s)", (ll)scale, from);
 }
 
 static const char *batch_text(CWriter *w, const Node *n)
@@ -643,7 +640,7 @@ static bool root_code(CWriter *w, const Node *n)
         double v;
         const char *value = node_const_value(from, &v)
                                 ? cw_real(w, v)
-                                : op_is(from, &op_hyper) ? cw_pointer(w, from, k) + 1
+                                : op_is(from, &op_hyper) ? cw_hyper(w, from)
                                                          : arena_printf(w->arena, "%s[0]", cw_pointer(w, from, k));
         cw_line(w, "%s[%lld] = %s;", target, (ll)index, value);
         return true;
@@ -652,11 +649,10 @@ static bool root_code(CWriter *w, const Node *n)
     return true;
 }
 
-/* A filled tensor that some kernel wants to read from memory. */
+/* A constant or a hyper that some kernel wants to read from memory. */
 static bool needs_fill(const CWriter *w, const Node *n)
 {
-    double v;
-    return node_const_value(n, &v) && w->plan->result[n->id][0].kind == AT_ARENA;
+    return (op_is(n, &op_const) || op_is(n, &op_hyper)) && w->plan->result[n->id][0].kind == AT_ARENA;
 }
 
 void cw_node(CWriter *w, const Node *n)

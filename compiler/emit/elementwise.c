@@ -71,7 +71,7 @@ static void add_operand(Nest *nest, const Node *n)
         return;
     }
     if (op_is(base, &op_hyper)) {
-        x->literal = cw_pointer(w, base, k) + 1; /* the scalar's own name, without the '&' */
+        x->literal = cw_hyper(w, base);
         return;
     }
     x->pointer = cw_pointer(w, base, k);
@@ -329,7 +329,7 @@ void cw_elementwise(CWriter *w, const Node *n)
     Nest nest = { .w = w, .type = &n->type };
     const char *wanted[OP_MAX_IN] = { 0 };
     double fill;
-    const bool is_fill = node_const_value(n, &fill);
+    const bool is_const = node_const_value(n, &fill), is_fill = is_const || op_is(n, &op_hyper);
     for (int i = 0; i < n->n_in; i++) {
         add_operand(&nest, n->in[i]);
         wanted[i] = operand_name(n->in[i]);
@@ -344,7 +344,7 @@ void cw_elementwise(CWriter *w, const Node *n)
     open_loops(&nest);
     read_operands(&nest, names, wanted);
     if (is_fill) {
-        store(&nest, 0, cw_const(w, n->type.dtype, fill), false);
+        store(&nest, 0, is_const ? cw_const(w, n->type.dtype, fill) : cw_hyper(w, n), false);
     } else if (op_is(n, &op_fused)) {
         fused_body(&nest, n, names);
     } else {

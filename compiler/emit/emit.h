@@ -136,6 +136,7 @@ void cw_text(CWriter *w, const char *statement); /* indented and wrapped after c
 void cw_node(CWriter *w, const Node *n);  /* comment, barrier, declarations and code of one node */
 void cw_flush_one(CWriter *w);            /* writes what thread 0 does so far */
 const char *cw_pointer(CWriter *w, const Node *n, int k); /* local that points at result k */
+const char *cw_hyper(CWriter *w, const Node *n);           /* local that holds a hyper's value */
 const char *cw_dim(CWriter *w, const DimVar *d);
 void cw_share(CWriter *w, const TensorType *t, const char **from, const char **to, int64_t *scale);
 const char *cw_real(const CWriter *w, double v); /* literal of the real type */

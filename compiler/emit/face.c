@@ -20,7 +20,7 @@ static const char *const api_words[] = { "bytes",     "init",     "new",  "free"
 static const char *const file_words[] = { "m", "model", "arena", "team", "arg", "a", "acc", "params", "grads",
                                           "state", "hypers", "i", "j", "k", "l", "i4", "i5", "i6", "i7",
                                           "out", "half", "run", "scale", "from", "to", "base", "status",
-                                          "norm", "step", "slots", "tensor_info", "hyper_info", "routine_info",
+                                          "norm", "step", "slots", "apply", "metric", "partial", "harness", "tensor_info", "hyper_info", "routine_info",
                                           "model_info", "main", NULL };
 
 const char *face_c_type(const ModelFace *f, DType t)
@@ -133,6 +133,10 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
 {
     Arena *a = f->arena;
     const char *stem = names_mangle(a, r->name);
+    static const char *const suffix[] = { "body",   "args",  "run",  "update",     "norm",     "apply_body",
+                                          "ranges", "slots", "call", "grad_call", "apply_call",
+                                          "inputs", "outputs", "dims" };
+    enum { N_STATIC = sizeof suffix / sizeof *suffix };
     for (int i = 2;; i++) {
         rn->func = arena_printf(a, "%s_%s", f->stem, stem);
         rn->grad = arena_printf(a, "%s_grad", rn->func);
@@ -140,18 +144,21 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
         rn->out = arena_printf(a, "%s_out", rn->func);
         rn->bit = arena_printf(a, "%s_%s", f->upper, names_upper(a, stem));
         rn->bytes = arena_printf(a, "%s_BYTES", rn->bit);
-        const char *all[] = { rn->func, rn->bit, rn->bytes, rn->grad, rn->apply, rn->out };
-        const int n = r->kind == ROUTINE_STEP ? 6 : 3;
+        const char *all[6 + N_STATIC] = { rn->func, rn->bit, rn->bytes };
+        int n = 3;
+        for (int k = 0; k < N_STATIC; k++) all[n++] = arena_printf(a, "%s_%s", stem, suffix[k]);
+        if (r->kind == ROUTINE_STEP) {
+            all[n++] = rn->grad;
+            all[n++] = rn->apply;
+            all[n++] = rn->out;
+        }
         if (all_free(f, all, n)) {
-            for (int k = 0; k < n; k++) names_add(f->names, all[k]);
+            for (int k = 0; k < n; k++) names_reserve(f->names, (const char *const[]){ all[k], NULL });
             break;
         }
         stem = arena_printf(a, "%s_%d", names_mangle(a, r->name), i);
     }
     rn->base = stem;
-    static const char *const suffix[] = { "body", "args", "run", "update", "norm", "apply_body", "ranges", "slots" };
-    for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++)
-        names_reserve(f->names, (const char *const[]){ arena_printf(a, "%s_%s", stem, suffix[i]), NULL });
 
     NameTable *formal = names_new(a, f->names);
     rn->dim = ARENA_ARRAY(a, const char *, r->dims.len + 1);
