@@ -186,7 +186,7 @@ soak: all ## long run: random networks, kill and resume, an hour by default (SOA
 
 DATA ?=
 demo: $(B)/examples/lenet/app ## train LeNet on digits within two minutes: DATA=dir takes MNIST files from there
-	@$(B)/examples/lenet/app --save $(B)/examples/lenet/lenet.safetensors $(if $(DATA),--data '$(DATA)')
+	@$(B)/examples/lenet/app --out $(B)/examples/lenet/lenet.safetensors $(if $(DATA),--data '$(DATA)')
 
 EXAMPLES := $(patsubst examples/%/main.c,%,$(wildcard examples/*/main.c))
 examples: $(EXAMPLES:%=$(B)/examples/%/app) ## build every example as build/examples/NAME/app
