@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+#
+# What the numerical tests share (sourced after lib.sh): the tools fill and compare, and harness programs.
+
+mkdir -p "$B/tools"
+for tool in fill compare; do
+    if [ ! -x "$B/tools/$tool" ] || [ -n "$(find tests/e2e/$tool.c tests/e2e/tensors.c tests/e2e/tensors.h -newer "$B/tools/$tool")" ]; then
+        "$CC" -std=gnu11 -O2 -Wall -Wextra -o "$B/tools/$tool" tests/e2e/$tool.c tests/e2e/tensors.c -ljansson -lm || exit 2
+    fi
+done
+
+# harness NAME VARIANT: builds $B/harness/NAME-VARIANT from tests/e2e/models/NAME.nn unless it is newer than what
+# it is made of. Variants: f32, f64, no-blas.
+harness() {
+    h=$B/harness/$1-$2
+    [ -x "$h" ] && [ "$h" -nt "$NNC" ] && [ "$h" -nt "$NNLIB" ] && [ "$h" -nt "tests/e2e/models/$1.nn" ] && return
+    mkdir -p "$B/harness"
+    case $2 in f32) flags= libs=$NN_LIBS ;; f64) flags=--real=f64 libs=$NN_LIBS ;; no-blas) flags=--no-blas libs="-lz -lpthread -lm" ;; esac
+    "$NNC" --emit=harness $flags "tests/e2e/models/$1.nn" -o "$h.c" &&
+        "$CC" $NN_FLAGS -O2 -Wall -Wextra -Werror -I"$B/harness" -o "$h" "$h.c" "$NNLIB" $libs
+}
