@@ -10,7 +10,8 @@
  *   training/hyper.NAME               live scalars, F64
  *   training/ROUTINE.steps, .calls    counters, I64
  *   training/seed                     I64
- * A path holds no '/', so the two groups cannot collide. Metadata: nn.model, nn.hash.
+ * A path holds no '/', so the two groups cannot collide. Other names with a '/' belong to the application and
+ * are passed over. Metadata: nn.model, nn.hash.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -118,8 +119,7 @@ static nn_status save_item(void *ctx, const Item *it)
     return NN_OK;
 }
 
-/* The file of an object, in memory. */
-static nn_status to_file(const nn_model *m, unsigned what, nn_st_file **out)
+nn_status nn_model_to_st(const nn_model *m, unsigned what, nn_st_file **out)
 {
     char hash[24];
     *out = NULL;
@@ -142,7 +142,7 @@ nn_status nn_model_save(const nn_model *m, unsigned what, const char *path)
 {
     nn_st_file *f;
     if (!path) return NN_EINVAL;
-    nn_status s = to_file(m, what, &f);
+    nn_status s = nn_model_to_st(m, what, &f);
     if (s == NN_OK) s = nn_st_save(f, path, NULL);
     int error = errno;
     nn_st_close(f);
@@ -154,7 +154,7 @@ nn_status nn_model_save_to(const nn_model *m, unsigned what, nn_write_fn write, 
 {
     nn_st_file *f;
     if (!write) return NN_EINVAL;
-    nn_status s = to_file(m, what, &f);
+    nn_status s = nn_model_to_st(m, what, &f);
     if (s == NN_OK) s = nn_st_write(f, write, ctx, NULL);
     nn_st_close(f);
     return s;
@@ -251,7 +251,8 @@ static void check_unexpected(Load *l, const nn_model *m, unsigned what)
     for (int i = 0; i < nn_st_count(l->file); i++) {
         const char *name = nn_st_at(l->file, i)->name;
         int training = strncmp(name, TRAINING, sizeof TRAINING - 1) == 0;
-        if (training ? !(what & NN_TRAINING) || !m->slots : !(what & NN_WEIGHTS)) continue;
+        if (training ? !(what & NN_TRAINING) || !m->slots : !(what & NN_WEIGHTS) || strchr(name, '/'))
+            continue;
         if (l->wanted[nn_st_position(l->file, name)]) continue;
         l->report->unexpected++;
         first_offender(l, name);
@@ -272,8 +273,17 @@ static void name_models(Load *l)
            l->info->name, own, reason);
 }
 
-static nn_status load_file(nn_model *m, unsigned what, const nn_st_file *f, nn_load_report *report)
+static int load_arguments_ok(nn_model *m, unsigned what)
 {
+    return m && (what & NN_ALL) && !(what & ~(unsigned)(NN_ALL | NN_PARTIAL));
+}
+
+nn_status nn_model_from_st(nn_model *m, unsigned what, const nn_st_file *f, nn_load_report *report)
+{
+    nn_load_report own;
+    if (!report) report = &own;
+    memset(report, 0, sizeof *report);
+    if (!load_arguments_ok(m, what) || !f) return NN_EINVAL;
     Load l = { .file = f, .report = report, .info = m->info };
     unsigned parts = what & NN_ALL;
     l.wanted = calloc((size_t)nn_st_count(f) + 1, 1);
@@ -292,11 +302,6 @@ static nn_status load_file(nn_model *m, unsigned what, const nn_st_file *f, nn_l
     return s;
 }
 
-static int load_arguments_ok(nn_model *m, unsigned what)
-{
-    return m && (what & NN_ALL) && !(what & ~(unsigned)(NN_ALL | NN_PARTIAL));
-}
-
 nn_status nn_model_load(nn_model *m, unsigned what, const char *path, nn_load_report *report)
 {
     nn_load_report own;
@@ -305,7 +310,7 @@ nn_status nn_model_load(nn_model *m, unsigned what, const char *path, nn_load_re
     memset(report, 0, sizeof *report);
     if (!load_arguments_ok(m, what) || !path) return NN_EINVAL;
     nn_status s = nn_st_open(&f, path, report->message);
-    if (s == NN_OK) s = load_file(m, what, f, report);
+    if (s == NN_OK) s = nn_model_from_st(m, what, f, report);
     nn_st_close(f);
     return s;
 }
@@ -319,7 +324,7 @@ nn_status nn_model_load_from(nn_model *m, unsigned what, nn_read_fn read, size_t
     memset(report, 0, sizeof *report);
     if (!load_arguments_ok(m, what) || !read) return NN_EINVAL;
     nn_status s = nn_st_read(&f, read, size, ctx, report->message);
-    if (s == NN_OK) s = load_file(m, what, f, report);
+    if (s == NN_OK) s = nn_model_from_st(m, what, f, report);
     nn_st_close(f);
     return s;
 }

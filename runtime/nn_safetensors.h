@@ -75,6 +75,12 @@ nn_status nn_st_write(const nn_st_file *f, nn_write_fn write, void *ctx, char *w
 
 void nn_st_close(nn_st_file *f); /* NULL is fine */
 
+/* ---- checkpoints in memory ----
+ * What nn_model_save writes, as an object, for programs that keep tensors of their own in the same file: give
+ * them names with a '/' in them ("loop/position"), which loading a model passes over. `what` as in nn_model.h. */
+nn_status nn_model_to_st(const nn_model *m, unsigned what, nn_st_file **out);
+nn_status nn_model_from_st(nn_model *m, unsigned what, const nn_st_file *f, nn_load_report *report);
+
 #ifdef __cplusplus
 }
 #endif
