@@ -70,7 +70,8 @@ int main(int argc, char **argv)
     if (code == 0) {
         s = write_samples(m, picture, why);
         if (s != NN_OK) code = nn_fail(s, why);
-        else printf("%s: %d samples\nd_loss: %.3f  g_loss: %.3f\n", picture, SAMPLES, result.train[0], result.train[1]);
+        else printf("%s: %d samples\ntrain loss: discriminator %.3f, generator %.3f\n", picture, SAMPLES,
+                    result.train[0], result.train[1]);
     }
     gan_free(m);
     nn_dataset_free(&train);

@@ -11,7 +11,7 @@
 #include "nn_init.h"
 #include "nn_train.h"
 
-enum { SAMPLES = 1000, FEATURES = 3 };
+enum { TRAIN = 1000, TEST = 200, SAMPLES = TRAIN + TEST, FEATURES = 3 };
 
 static const float truth[FEATURES + 1] = { 2.0F, -3.0F, 0.5F, 1.0F };
 
@@ -20,6 +20,15 @@ static nn_status step(void *m, const nn_batch *b, double *value)
     linear_train_out out = { 0 };
     nn_status s = linear_train(m, b->n, b->x, b->t, &out);
     value[0] = out.loss;
+    return s;
+}
+
+static nn_status eval(void *m, const nn_batch *b, double *value)
+{
+    float y[LINEAR_B_MAX];
+    nn_status s = linear_predict(m, b->n, b->x, y);
+    value[0] = 0;
+    for (int i = 0; i < b->n; i++) value[0] += pow((double)(y[i] - b->t[i]), 2) / b->n;
     return s;
 }
 
@@ -38,15 +47,19 @@ int main(int argc, char **argv)
         t[i] += truth[FEATURES];
         for (int j = 0; j < FEATURES; j++) t[i] += truth[j] * x[i * FEATURES + j];
     }
-    nn_dataset data = nn_dataset_wrap(SAMPLES, FEATURES, x, NULL, 1, t);
+    nn_dataset train = nn_dataset_wrap(TRAIN, FEATURES, x, NULL, 1, t);
+    nn_dataset test = nn_dataset_wrap(TEST, FEATURES, x + TRAIN * FEATURES, NULL, 1, t + TRAIN);
 
-    linear *m = linear_new(LINEAR_TRAIN, &(nn_options){ .seed = args.seed, .threads = args.threads });
+    linear *m = linear_new(LINEAR_TRAIN | LINEAR_PREDICT,
+                           &(nn_options){ .seed = args.seed, .threads = args.threads });
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) linear_hypers(m)->train_lr = args.lr;
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &data, .step = step,
-                           .step_values = { "loss" } };
-    code = nn_train(&trainer, NULL);
+    nn_trainer trainer = { .model = m, .args = &args, .train = &train, .valid = &test,
+                           .step = step, .step_values = { "loss" },
+                           .eval = eval, .eval_values = { "test_loss" }, .eval_smaller_is_better = 1 };
+    nn_train_result result;
+    code = nn_train(&trainer, &result);
     if (code == 0) {
         float found[FEATURES + 1];
         linear_get(m, LINEAR_NET_WEIGHT, found);
@@ -57,7 +70,7 @@ int main(int argc, char **argv)
                    (double)found[i]);
             worst = fmax(worst, fabs((double)(found[i] - truth[i])));
         }
-        printf("largest error: %.4f\n", worst);
+        printf("largest error: %.4f\ntest loss: %.6f\n", worst, result.eval[0]);
     }
     linear_free(m);
     return code;

@@ -55,7 +55,7 @@ int main(int argc, char **argv)
         snprintf(picture, sizeof picture, "%s.png", args.out);
         s = write_samples(m, picture, why);
         if (s != NN_OK) code = nn_fail(s, why);
-        else printf("%s: %d samples\nloss: %.2f\n", picture, SAMPLES, result.train[0]);
+        else printf("%s: %d samples\ntrain loss: %.2f\n", picture, SAMPLES, result.train[0]);
     }
     vae_free(m);
     nn_dataset_free(&train);
