@@ -104,6 +104,18 @@ static int store(nn_args *a, const Option *o, const char *text)
     return 0;
 }
 
+static const char *expected(const Option *o)
+{
+    switch (o->kind) {
+    case COUNT: return o->least > 0 ? "a whole number from 1 on" : "a whole number from 0 on";
+    case SEED: return "a whole number below 2^64";
+    case REAL: return "a number from 0 on";
+    case TEXT:
+    case PROGRESS: break;
+    }
+    return o->value;
+}
+
 static const Option *find_option(const char *name, size_t n)
 {
     for (int i = 0; i < N_OPTIONS; i++)
@@ -133,9 +145,7 @@ int nn_args_parse(nn_args *a, int argc, char **argv, const char *about)
             return NN_EXIT_USAGE;
         }
         if (!store(a, o, text)) {
-            fprintf(stderr, "%s: --%s: expected %s%s, found '%.100s'\n", program, o->name,
-                    o->kind == COUNT ? (o->least ? "a positive number, " : "a number from 0 on, ") : "", o->value,
-                    text);
+            fprintf(stderr, "%s: --%s: expected %s, found '%.100s'\n", program, o->name, expected(o), text);
             return NN_EXIT_USAGE;
         }
     }

@@ -154,6 +154,7 @@ typedef struct Run {
     int64_t best_epoch, stale;
     double *history;            /* [epoch][n_step + n_eval] */
     nn_st_file *best_weights;   /* NULL until there is a best epoch, and without keep_best */
+    int saved;                  /* this run has written args->out */
     char why[NN_ERROR_TEXT];
 } Run;
 
@@ -191,6 +192,7 @@ static nn_status save(Run *r)
     s = ok ? save_best(r, f) : NN_ENOMEM;
     if (s == NN_OK) s = nn_st_save(f, r->args->out, r->why);
     nn_st_close(f);
+    r->saved |= s == NN_OK;
     return s;
 }
 
@@ -322,8 +324,8 @@ static nn_status run_steps(Run *r, nn_progress *p)
             nn_say(r->why, "epoch %lld, step %lld: the %s or a gradient is not finite; %s%s",
                    (long long)r->epoch + 1, (long long)r->batch + 1,
                    r->n_step > 0 ? r->t->step_values[0] : "loss",
-                   r->args->out ? "the last good checkpoint is " : "nothing was saved",
-                   r->args->out ? r->args->out : "");
+                   r->saved ? "the last good checkpoint is " : "no checkpoint was written",
+                   r->saved ? r->args->out : "");
             return NN_ENONFINITE;
         }
         if (s != NN_OK) return s;
