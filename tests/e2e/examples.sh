@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Every example, trained briefly to a stated result. Lines of the table: the example, its options, and a condition on
+# the number at the end of its last line.
+
+. tests/lib.sh
+suite examples
+
+# example           options                                      last line         condition
+table() {
+    cat <<'END'
+linear              --epochs 10                                  test_loss         < 0.001
+mlp                 --epochs 2                                   test_accuracy     > 0.93
+lenet               --epochs 2                                   test_accuracy     > 0.95
+resnet20            --epochs 1 --limit-batches 30                test_accuracy     > 0.20
+vae                 --epochs 2                                   train_loss        < 190
+gan                 --epochs 1 --limit-batches 20                train_loss        > 0
+finetune            --epochs 2                                   test_accuracy     > 0.85
+END
+}
+
+try "examples build" make B="$B" examples
+for dir in examples/*/; do
+    name=$(basename "$dir")
+    table | grep -q "^$name " || fail "$name: not in the table of $0"
+    [ -s "$dir/README.md" ] && [ -s "$dir/main.c" ] && [ -s "$dir/model.nn" ] || fail "$name: model.nn, main.c or README.md is missing"
+done
+table | while read -r name options; do
+    condition=$(echo "$options" | awk '{ print $(NF - 2), $(NF - 1), $NF }')
+    options=$(echo "$options" | awk '{ NF -= 3; print }')
+    log=$WORK/$name.log
+    # shellcheck disable=SC2086 # options are words
+    timeout 300 "$B/examples/$name/app" $options --progress none --out "$WORK/$name.safetensors" >"$log" 2>&1
+    code=$?
+    last=$(tail -n 1 "$log")
+    echo "exit code $code, expected: $condition" >>"$log"
+    label=$(echo "$condition" | awk '{ sub(/_/, " ", $1); print $1 }')
+    if [ $code = 0 ] && echo "$last" | grep -q "^$label: " && echo "$last $condition" | awk '{
+            value = $(NF - 3); bound = $NF
+            if (value !~ /^-?[0-9.]+$/) exit 1
+            exit !($(NF - 1) == "<" ? value < bound : value > bound)
+        }'; then
+        pass "$name: $last"
+    else
+        fail "$name: $last" "$log"
+    fi
+done
+
+# Stopped after two epochs and resumed: the same checkpoint as in one go.
+app=$B/examples/mlp/app
+try "mlp in one go" "$app" --epochs 3 --limit-batches 20 --progress none --out "$WORK/whole.safetensors"
+try "mlp, first part" "$app" --epochs 2 --limit-batches 20 --progress none --out "$WORK/part.safetensors"
+try "mlp, resumed" "$app" --epochs 3 --limit-batches 20 --progress none --threads 1 --resume "$WORK/part.safetensors" --out "$WORK/rest.safetensors"
+try "resumed equals uninterrupted" cmp "$WORK/whole.safetensors" "$WORK/rest.safetensors"
+
+try "data from IDX files that do not exist: exit code 3" sh -c '"$1" --data no/such/dir; [ $? = 3 ]' sh "$app"
+try "an unknown option: exit code 2" sh -c '"$1" --epoch 3; [ $? = 2 ]' sh "$app"
+finish

@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Under ASan and UBSan: the compiler on every text test, and the generated code of all examples and test models, a
+# few steps each, with gcc and clang.
+
+. tests/lib.sh
+. tests/e2e/tools.sh
+
+A=$B/asan
+SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+
+one() { # MODEL COMPILER: the harness runs every routine on drawn inputs
+    name=$(echo "${1%.nn}" | tr / _)
+    h=$WORK/$name-$2
+    # clang's runtime cannot be mixed with objects that gcc instrumented.
+    case $2 in clang) lib=$NNLIB ;; *) lib=$A/libnn.a ;; esac
+    if ! "$NNC" --emit=harness "$1" -o "$h.c" >"$h.log" 2>&1 ||
+        ! $2 $NN_FLAGS -O1 -g $SANITIZE -I"$WORK" -o "$h" "$h.c" "$lib" $NN_LIBS >>"$h.log" 2>&1; then
+        fail "$1 $2: builds" "$h.log"
+        return
+    fi
+    "$h" --list | awk '$1 == "infer" || $1 == "step" { print $2 }' >"$h.routines"
+    [ -s "$h.routines" ] || fail "$1 $2: no routines"
+    while read -r routine; do
+        try "$1 $2: $routine" "$h" --routine "$routine" --batch 3 --steps 2 --threads 2 --seed 1
+    done <"$h.routines"
+}
+
+if [ "${1:-}" = --one ]; then
+    one "$2" gcc
+    one "$2" clang
+    exit 0
+fi
+
+if ! make B="$A" OPT=-O1 SAN="$SANITIZE" "$A/nnc" "$A/libnn.a" >"$B/test/asan.log" 2>&1; then
+    suite sanitize
+    fail "sanitized build" "$B/test/asan.log"
+    finish
+    exit 1
+fi
+UBSAN_OPTIONS=print_stacktrace=1
+ASAN_OPTIONS=detect_stack_use_after_return=1
+export UBSAN_OPTIONS ASAN_OPTIONS
+text=0
+NNC=$A/nnc tests/run.sh || text=1
+
+suite sanitize
+ls -S examples/*/model.nn tests/e2e/models/*.nn | xargs -P "$JOBS" -n 1 "$0" --one
+finish && [ $text = 0 ]
