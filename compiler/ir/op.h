@@ -79,6 +79,7 @@ struct OpDesc {
     unsigned flags;
     int n_results;                     /* 0 means 1 */
     unsigned whole; /* OPF_LEAD: bit i: every share gets all of operand i, even when its axis 0 fits the result's */
+    unsigned unread; /* bit i: only the type of operand i matters (`like`); its memory is neither kept nor filled */
     /* Operators that are OPF_LEAD for some attributes only (a reduction that keeps axis 0, a concatenation along
        another axis): decides per node instead of the flag; ask op_is_lead(). Nodes it declines are PART_TEAM. */
     bool (*is_lead)(const Node *n);
@@ -203,6 +204,7 @@ typedef struct ConstAttrs { double value; TensorType type; } ConstAttrs;   /* a 
 
 static inline bool op_is(const Node *n, const OpDesc *op) { return n->op == op; }
 static inline bool op_has(const Node *n, unsigned flag) { return (n->op->flags & flag) != 0; }
+static inline bool op_reads(const Node *n, int i) { return n->in[i] && !(i < 32 && (n->op->unread >> i & 1u)); }
 static inline bool op_is_lead(const Node *n) { return n->op->is_lead ? n->op->is_lead(n) : op_has(n, OPF_LEAD); }
 
 /* Attribute tables, generically: defaults, equality field by field, printing `name = value`. */
