@@ -255,7 +255,9 @@ static bool generate(Job *job, Module *m, Outputs *out)
     else if (wants(o, "dot")) emit_dot(m, &text);
     else if (wants(o, "summary")) emit_summary(job->summary, m, &text);
     else if (c && (o->emit || o->output || !(o->report || o->dump_ir))) {
-        header = o->header ? o->header : to_stdout ? NULL : with_extension(a, o->output, ".h");
+        /* Beside a device or a pipe there is no place for a header. */
+        const bool beside = !to_stdout && !is_special(o->output);
+        header = o->header ? o->header : beside ? with_extension(a, o->output, ".h") : NULL;
         const char *included = header ? base_name(header) : arena_printf(a, "%s.h", m->name);
         const EmitOptions emit = { .prefix = o->prefix, .header = included, .harness = wants(o, "harness") };
         ModelFace *f = face_new(m, &emit);

@@ -252,6 +252,7 @@ void cw_share(CWriter *w, const TensorType *t, const char **from, const char **t
         const int i = t->batch->index;
         if (*w->dim0[i] == '!') {
             w->dim0[i]++;
+            w->dim1[i]++;
             const char *size = cw_dim(w, t->batch);
             put_top(w, "nn_dim %s, %s; /* this thread's share of %s */", w->dim0[i], w->dim1[i], size);
             put_top(w, "nn_share(team->rank, team->size, %s, 1, &%s, &%s);", size, w->dim0[i], w->dim1[i]);

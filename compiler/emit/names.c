@@ -133,7 +133,8 @@ const char *names_add(NameTable *t, const char *wanted)
     if (has_owned_prefix(base)) base = arena_printf(t->arena, "v_%s", base);
     if (is_owned(base)) base = arena_printf(t->arena, "%s_", base);
     const char *name = base;
-    for (int i = 2; names_taken(t, name); i++) name = arena_printf(t->arena, "%s_%d", base, i);
+    const char *joint = base[strlen(base) - 1] == '_' ? "" : "_";
+    for (int i = 2; names_taken(t, name); i++) name = arena_printf(t->arena, "%s%s%d", base, joint, i);
     map_set(t->taken, name, t);
     return name;
 }
