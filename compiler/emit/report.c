@@ -5,35 +5,68 @@
  */
 #include "emit/emit.h"
 
+#include <stdlib.h>
+
 typedef long long ll;
 
-static void put_buffer(StrBuf *out, const Routine *r, const char *name, const char *type, const Buffer *b)
+static void put_buffer(StrBuf *out, const char *name, const char *type, const Buffer *b)
 {
-    (void)r;
     sb_printf(out, "  %10lld %10lld  %5d..%-5d  %-24s %s\n", (ll)b->offset, (ll)b->bytes, b->first, b->last, name, type);
 }
 
-/* The step at which most bytes are live. */
-static void put_peak(StrBuf *out, const Routine *r, Arena *a)
+typedef struct Piece {
+    int64_t from, to;
+} Piece;
+
+static int by_start(const void *x, const void *y)
+{
+    const Piece *a = x, *b = y;
+    return a->from < b->from ? -1 : a->from > b->from;
+}
+
+static void add_piece(Piece *piece, int *n, const Buffer *b, int at)
+{
+    if (b->kind == AT_ARENA && b->bytes && b->first <= at && at <= b->last)
+        piece[(*n)++] = (Piece){ b->offset, b->offset + b->bytes };
+}
+
+/* Bytes of the arena that hold something while node `at` runs; values computed in place count once. */
+static int64_t live_bytes(const Routine *r, int at, Piece *piece)
 {
     const Plan *p = r->plan;
-    int64_t *live = ARENA_ARRAY(a, int64_t, r->nodes.len + 1);
+    int n = 0;
     for (size_t i = 0; i < r->nodes.len; i++) {
-        const Node *n = r->nodes.data[i];
-        if (op_has(n, OPF_VIEW) || op_is(n, &op_result)) continue;
-        for (int k = 0; k < n->n_results; k++) {
-            const Buffer *b = &p->result[i][k];
-            if (b->kind != AT_ARENA) continue;
-            for (int at = b->first; at <= b->last && at < (int)r->nodes.len; at++) live[at] += b->bytes;
-        }
-        if (p->scratch[i].bytes) live[i] += p->scratch[i].bytes;
+        const Node *x = r->nodes.data[i];
+        if (op_has(x, OPF_VIEW) || op_is(x, &op_result)) continue;
+        for (int k = 0; k < x->n_results; k++) add_piece(piece, &n, &p->result[i][k], at);
+        add_piece(piece, &n, &p->scratch[i], at);
     }
+    qsort(piece, (size_t)n, sizeof *piece, by_start);
+    int64_t bytes = 0, end = 0;
+    for (int i = 0; i < n; i++) {
+        const int64_t from = piece[i].from > end ? piece[i].from : end;
+        if (piece[i].to > from) bytes += piece[i].to - from;
+        if (piece[i].to > end) end = piece[i].to;
+    }
+    return bytes;
+}
+
+/* The node at which most bytes are live. */
+static void put_peak(StrBuf *out, const Routine *r, Arena *a)
+{
+    Piece *piece = ARENA_ARRAY(a, Piece, r->nodes.len * (OP_MAX_RESULTS + 1) + 1);
     size_t peak = 0;
-    for (size_t i = 1; i < r->nodes.len; i++)
-        if (live[i] > live[peak]) peak = i;
+    int64_t most = -1;
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const int64_t bytes = live_bytes(r, (int)i, piece);
+        if (bytes > most) {
+            most = bytes;
+            peak = i;
+        }
+    }
     if (!r->nodes.len) return;
     const Node *n = r->nodes.data[peak];
-    sb_printf(out, "  most is live at node %zu: %s = %s, %lld bytes\n", peak, n->name, n->op->name, (ll)live[peak]);
+    sb_printf(out, "  most is live at node %zu: %s = %s, %lld bytes\n", peak, n->name, n->op->name, (ll)most);
 }
 
 static void put_routine(StrBuf *out, const Module *m, const Routine *r)
@@ -53,10 +86,10 @@ static void put_routine(StrBuf *out, const Module *m, const Routine *r)
             const Buffer *b = &p->result[i][k];
             if (b->kind != AT_ARENA) continue;
             const char *name = k ? arena_printf(m->arena, "%s.%d", n->name, k) : n->name;
-            put_buffer(out, r, name, type_text(m->arena, k ? &n->more[k - 1] : &n->type), b);
+            put_buffer(out, name, type_text(m->arena, k ? &n->more[k - 1] : &n->type), b);
         }
         if (p->scratch[i].bytes)
-            put_buffer(out, r, arena_printf(m->arena, "(workspace of %s)", n->name), "", &p->scratch[i]);
+            put_buffer(out, arena_printf(m->arena, "(workspace of %s)", n->name), "", &p->scratch[i]);
     }
     sb_putc(out, '\n');
 }
