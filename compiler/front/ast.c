@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/map.h"
+
 Name name_new(Arena *a, const char *text, Span span)
 {
     (void)a;
@@ -121,6 +123,73 @@ bool expr_is_name(const Expr *e, const char **name)
     if (e->kind != EX_PATH || e->path->steps.len) return false;
     *name = e->path->head.text;
     return true;
+}
+
+/* ---- numbering ---- */
+
+typedef struct Numbering {
+    Arena *a;
+    StrMap *count; /* name -> int */
+} Numbering;
+
+static void number_expr(const Numbering *n, Expr *e);
+
+static void number_list(const Numbering *n, const ExprVec *v)
+{
+    for (size_t i = 0; i < v->len; i++) number_expr(n, v->data[i]);
+}
+
+/* Arguments come first: in f(g(x)) the call of g is the earlier one. */
+static void number_call(const Numbering *n, Expr *e)
+{
+    for (size_t i = 0; i < e->args.len; i++) number_expr(n, e->args.data[i].value);
+    const char *name = e->path->head.text;
+    int *count = map_get(n->count, name);
+    if (!count) {
+        count = ARENA_NEW(n->a, int);
+        map_set(n->count, name, count);
+    }
+    if (!e->label.text) e->ordinal = ++*count;
+}
+
+static void number_expr(const Numbering *n, Expr *e)
+{
+    VEC(Expr *) spine = { 0 };
+    for (; e->kind == EX_BINARY; e = e->a) vec_push(n->a, &spine, e);
+    if (e->kind == EX_CALL) {
+        number_call(n, e);
+    } else {
+        if (e->a) number_expr(n, e->a);
+        if (e->b) number_expr(n, e->b);
+        if (e->c) number_expr(n, e->c);
+        number_list(n, &e->list);
+    }
+    for (size_t i = spine.len; i-- > 0;) number_expr(n, spine.data[i]->b);
+}
+
+static void number_body(const Numbering *n, const StmtVec *body)
+{
+    for (size_t i = 0; i < body->len; i++) {
+        Stmt *s = body->data[i];
+        number_list(n, &s->values);
+        if (s->a) number_expr(n, s->a);
+        if (s->b) number_expr(n, s->b);
+        for (size_t k = 0; k < s->scan.len; k++) number_expr(n, s->scan.data[k].value);
+        for (size_t k = 0; k < s->reports.len; k++)
+            if (s->reports.data[k].value) number_expr(n, s->reports.data[k].value);
+        for (size_t k = 0; k < s->arms.len; k++) {
+            if (s->arms.data[k].cond) number_expr(n, s->arms.data[k].cond);
+            number_body(n, &s->arms.data[k].body);
+        }
+        number_body(n, &s->body);
+    }
+}
+
+void ast_number_calls(Arena *a, const StmtVec *body, Expr *value)
+{
+    const Numbering n = { a, map_new(a) };
+    number_body(&n, body);
+    if (value) number_expr(&n, value);
 }
 
 /* ---- printing ---- */

@@ -79,6 +79,7 @@ struct Expr {
     ArgVec args;   /* EX_CALL */
     bool parens;   /* EX_CALL: `f()` rather than a bare pipe stage `f` */
     Name label;    /* EX_CALL: `@label` */
+    int ordinal;   /* EX_CALL: how many calls of that name stand before it in the same body, plus one */
     Expr *a, *b, *c; /* operands; EX_PIPE: a is the head */
     ExprVec list;  /* EX_LIST elements; EX_PIPE: the stages, each an EX_CALL */
 };
@@ -191,6 +192,9 @@ Expr *expr_list(Arena *a, const ExprVec *elements, Span span);
 Stmt *stmt_new(Arena *a, StmtKind kind, Span span);
 Item *item_new(Arena *a, ItemKind kind, Name name, Span span);
 Name name_new(Arena *a, const char *text, Span span);
+
+/* Gives every call in a body its ordinal, from which unlabelled instances are named: dense_1, dense_2. */
+void ast_number_calls(Arena *a, const StmtVec *body, Expr *value);
 
 const char *expr_op_sign(ExprOp op);
 bool expr_is_name(const Expr *e, const char **name); /* a bare name: a path without steps */
