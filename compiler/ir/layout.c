@@ -6,6 +6,14 @@ bool layout_is_shared(const Node *n)
     return op_has(n, OPF_ELEMENTWISE | OPF_ANY_LAYOUT) || op_is(n, &op_fused);
 }
 
+bool layout_shares(const Node *n, int i)
+{
+    const TensorType *x = &n->in[i]->type;
+    if (!layout_is_shared(n)) return false;
+    if (op_has(n, OPF_ELEMENTWISE) || op_is(n, &op_fused)) return type_same_shape(x, &n->type);
+    return x->rank == 4 || x->rank == n->type.rank;
+}
+
 bool layout_wanted(const Module *m, const Node *n, int i, Layout *want)
 {
     const OpDesc *op = n->op;

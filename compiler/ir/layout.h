@@ -12,7 +12,12 @@
  * whatever order its operands share. */
 bool layout_wanted(const Module *m, const Node *n, int i, Layout *want);
 
-/* Operands of one shape must share one order: elementwise operators, fused groups, OPF_ANY_LAYOUT. */
+/* True for nodes that take any order their operands share: elementwise operators, fused groups,
+ * OPF_ANY_LAYOUT. */
 bool layout_is_shared(const Node *n);
+
+/* Whether operand i of such a node is one of those that must share: element for element where operands may
+ * broadcast (the others are read by their own strides), by rank elsewhere. */
+bool layout_shares(const Node *n, int i);
 
 #endif

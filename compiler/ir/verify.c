@@ -143,14 +143,15 @@ static void verify_inferred(const Verifier *v, const Node *n)
 
 static void verify_layouts(const Verifier *v, const Node *n)
 {
+    const Node *sharer = NULL;
     for (int i = 0; i < n->n_in; i++) {
         const Node *x = n->in[i];
-        Layout want = n->type.layout;
+        Layout want;
         if (!x) continue;
-        /* Where an order is only shared, operands that broadcast are read by their own strides. */
         if (!layout_wanted(v->m, n, i, &want)) {
-            if (!layout_is_shared(n) || !type_same_shape(&x->type, &n->type)) continue;
-            want = n->type.layout;
+            if (!layout_shares(n, i)) continue;
+            if (!sharer) sharer = x;
+            want = n->type.rank == x->type.rank ? n->type.layout : sharer->type.layout;
         }
         if (!type_layouts_coincide(&x->type, x->type.layout, want))
             FAULT(v, n, "operand %d (%s) lies %s, expected %s", i, x->name, layout_name(x->type.layout),

@@ -30,13 +30,12 @@ static Node *in_layout(Builder *b, Node *x, Layout want)
     return y;
 }
 
-/* What the operands of the result's shape share: a kernel's order wins over the canonical one, because
- * the value is about to be used by, or came from, such a kernel. */
+/* The order that operands without a wish of the node's share: a kernel's order wins over the canonical
+ * one, because the value is about to be used by, or came from, such a kernel. */
 static Layout shared_layout(const Node *old, Node *const *in)
 {
     for (int i = 0; i < old->n_in; i++)
-        if (in[i] && type_same_shape(&in[i]->type, &old->type) && in[i]->type.layout != LAYOUT_CANONICAL)
-            return in[i]->type.layout;
+        if (in[i] && layout_shares(old, i) && in[i]->type.layout != LAYOUT_CANONICAL) return in[i]->type.layout;
     return LAYOUT_CANONICAL;
 }
 
@@ -51,9 +50,12 @@ static Node *layout_node(Builder *b, const Node *old, Node *const *mapped, void 
         if (!in[i]) continue;
         if (layout_wanted(m, old, i, &want))
             in[i] = in_layout(b, in[i], want);
-        else if (layout_is_shared(old) && type_same_shape(&in[i]->type, &old->type))
+        else if (layout_shares(old, i))
             in[i] = in_layout(b, in[i], shared);
     }
+    /* A view of a constant would have to lie somewhere; a constant of the view's shape need not. */
+    double value;
+    if (op_has(old, OPF_VIEW) && node_const_value(in[0], &value)) return mk_fill(b, &old->type, value);
     return mk_copy(b, old, in);
 }
 

@@ -58,13 +58,37 @@ static int64_t first_fit(const Packer *p, int n_placed, int i)
     return at;
 }
 
-/* Places the items in this order. Returns the bytes needed. */
-static int64_t place(Packer *p, const int *order)
+/* Highest offset below `limit` where item i overlaps nothing alive with it; negative when there is none. */
+static int64_t last_fit(const Packer *p, int n_placed, int i, int64_t limit)
+{
+    const PackItem *x = &p->item[i];
+    const int64_t bytes = rounded(x->bytes);
+    int64_t at = limit - bytes;
+    for (int k = n_placed; k-- > 0;) {
+        const PackItem *y = &p->item[p->placed[k]];
+        const int64_t from = p->offset[p->placed[k]];
+        if (y->last < x->first || y->first > x->last || from + rounded(y->bytes) <= at) continue;
+        if (from - bytes < at) at = from - bytes;
+    }
+    return at;
+}
+
+/* Does the item placed last in time before i lie at the bottom? Then i belongs at the top: in a chain, where
+ * each value dies when the next is ready, neighbours at opposite ends reach the bound. */
+static bool top_is_next(const Packer *p, int k, const int *order)
+{
+    return k > 0 && p->offset[order[k - 1]] == 0;
+}
+
+/* Places the items in this order; with a limit above 0, at both ends of an arena of that size. Returns the
+ * bytes needed. */
+static int64_t place(Packer *p, const int *order, int64_t limit)
 {
     int64_t end = 0;
     for (int k = 0; k < p->n; k++) {
         const int i = order[k];
-        const int64_t at = first_fit(p, k, i);
+        int64_t at = limit && top_is_next(p, k, order) ? last_fit(p, k, i, limit) : -1;
+        if (at < 0) at = first_fit(p, k, i);
         int j = k;
         while (j > 0 && p->offset[p->placed[j - 1]] > at) {
             p->placed[j] = p->placed[j - 1];
@@ -93,7 +117,7 @@ static int compare_keys(const void *a, const void *b)
     return (x->item > y->item) - (x->item < y->item);
 }
 
-enum { BY_SIZE, BY_AREA, BY_LENGTH, BY_START, BY_END, BY_PEAK, N_ORDERS };
+enum { BY_SIZE, BY_AREA, BY_LENGTH, BY_START, BY_END, BY_PEAK, BY_START_TWO_ENDS };
 
 static void make_order(Arena *a, const PackItem *item, int n, int kind, int peak, int *order)
 {
@@ -105,7 +129,8 @@ static void make_order(Arena *a, const PackItem *item, int n, int kind, int peak
         switch (kind) {
         case BY_AREA: key[i].key = bytes / PACK_ALIGN * length; break;
         case BY_LENGTH: key[i] = (Key){ length, bytes, i }; break;
-        case BY_START: key[i] = (Key){ -x->first, bytes, i }; break;
+        case BY_START:
+        case BY_START_TWO_ENDS: key[i] = (Key){ -x->first, bytes, i }; break;
         case BY_END: key[i] = (Key){ x->last, bytes, i }; break;
         case BY_PEAK: key[i] = (Key){ x->first <= peak && peak <= x->last, bytes, i }; break;
         default: break;
@@ -131,13 +156,29 @@ static int find_peak(Arena *a, const PackItem *item, int n, int64_t bound)
     return 0;
 }
 
+static int64_t limit_of(int kind, int64_t bound)
+{
+    return kind == BY_START_TWO_ENDS ? bound : 0;
+}
+
+int64_t pack_in_order(Arena *a, PackItem *item, int n, int kind)
+{
+    Packer p = { .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n) };
+    int *order = ARENA_ARRAY(a, int, n);
+    const int64_t bound = pack_bound(a, item, n);
+    make_order(a, item, n, kind, find_peak(a, item, n, bound), order);
+    const int64_t end = place(&p, order, limit_of(kind, bound));
+    for (int i = 0; i < n; i++) item[i].offset = p.offset[i];
+    return end;
+}
+
 static uint32_t next_random(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
     return *state >> 8;
 }
 
-int64_t pack_items(Arena *a, PackItem *item, int n)
+int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
 {
     if (n == 0) return 0;
     Packer p = { .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n) };
@@ -146,9 +187,9 @@ int64_t pack_items(Arena *a, PackItem *item, int n)
     int *order = ARENA_ARRAY(a, int, n), *best_order = ARENA_ARRAY(a, int, n);
     int64_t best = INT64_MAX;
     const size_t order_bytes = (size_t)n * sizeof *order;
-    for (int kind = 0; kind < N_ORDERS && best > bound; kind++) {
+    for (int kind = 0; kind < PACK_ORDERS && best > bound; kind++) {
         make_order(a, item, n, kind, peak, order);
-        const int64_t end = place(&p, order);
+        const int64_t end = place(&p, order, limit_of(kind, bound));
         if (end >= best) continue;
         best = end;
         memcpy(best_order, order, order_bytes);
@@ -158,14 +199,14 @@ int64_t pack_items(Arena *a, PackItem *item, int n)
     /* Items that reach the end come too late in the order: each round moves one of them, and sometimes any
      * other, further to the front. */
     uint32_t random = 1;
-    int64_t rounds = SEARCH_EFFORT / ((int64_t)n * n + 1);
+    int64_t rounds = search ? SEARCH_EFFORT / ((int64_t)n * n + 1) : 0;
     if (rounds > MAX_ROUNDS) rounds = MAX_ROUNDS;
     int *current = ARENA_ARRAY(a, int, n);
-    int64_t current_end = best;
     memcpy(current, best_order, order_bytes);
+    int64_t current_end = place(&p, current, 0);
     for (int64_t round = 0; round < rounds && best > bound; round++) {
         memcpy(order, current, order_bytes);
-        place(&p, order);
+        place(&p, order, 0);
         int from = -1;
         for (int k = 0; k < n; k++)
             if (p.offset[order[k]] + rounded(item[order[k]].bytes) == current_end && k > 0) from = k;
@@ -173,7 +214,7 @@ int64_t pack_items(Arena *a, PackItem *item, int n)
         const int to = from ? (int)(next_random(&random) % (uint32_t)from) : 0, moved = order[from];
         memmove(order + to + 1, order + to, (size_t)(from - to) * sizeof *order);
         order[to] = moved;
-        const int64_t end = place(&p, order);
+        const int64_t end = place(&p, order, 0);
         if (end <= current_end) {
             memcpy(current, order, order_bytes);
             current_end = end;

@@ -37,6 +37,7 @@ typedef struct Planner {
     int n;
     int (*storage_of)[OP_MAX_RESULTS]; /* by node id and result */
     VEC(Storage) storage;
+    VEC(PackItem) items;
     int *scratch;                      /* by node id: storage, -1: none */
     Plan *plan;
 } Planner;
@@ -130,7 +131,7 @@ static bool kernel_reads(const Planner *p, const Node *c)
     for (int i = c->id + 1; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] == c && !is_elementwise(n) && !op_has(n, OPF_ROOT)) return true;
+            if (n->in[k] == c && op_reads(n, k) && !is_elementwise(n) && !op_has(n, OPF_ROOT)) return true;
     }
     return false;
 }
@@ -143,7 +144,7 @@ static void make_storages(Planner *p)
         p->scratch[i] = -1;
         if (op_has(n, OPF_ROOT)) continue;
         if (op_is(n, &op_result) || op_has(n, OPF_VIEW)) {
-            p->storage_of[i][0] = storage_of(p, n->in[0]);
+            p->storage_of[i][0] = storage_of(p, op_is(n, &op_result) ? n : n->in[0]);
             continue;
         }
         for (int k = 0; k < n->n_results; k++) {
@@ -165,7 +166,7 @@ static void make_storages(Planner *p)
         const Node *n = p->r->nodes.data[i];
         if (op_is(n, &op_result) || op_has(n, OPF_VIEW)) continue;
         for (int k = 0; k < n->n_in; k++) {
-            if (!n->in[k]) continue;
+            if (!op_reads(n, k)) continue;
             Storage *s = &p->storage.data[storage_of(p, n->in[k])];
             s->last = i;
             s->n_uses++;
@@ -227,14 +228,14 @@ static bool same_elements(const TensorType *x, const TensorType *y)
 static bool can_replace(const Planner *p, const Node *n, int k, int i)
 {
     const Node *x = n->in[i];
-    if (!x || !same_elements(&x->type, type_of_result(n, k))) return false;
+    if (!op_reads(n, i) || !same_elements(&x->type, type_of_result(n, k))) return false;
     if (!is_elementwise(n) && (i != 0 || k != 0 || !op_has(n, OPF_INPLACE) || n->op->whole & 1u)) return false;
     const Storage *s = home(p, storage_of(p, x));
     const Storage *own = &p->storage.data[storage_of(p, x)];
     if (s->kind != AT_ARENA || s->last != n->id || own->last != n->id || own->bytes != s->bytes) return false;
     /* Another operand in the same memory must be read in step with this one. */
     for (int j = 0; j < n->n_in; j++)
-        if (j != i && n->in[j] && home(p, storage_of(p, n->in[j])) == s &&
+        if (j != i && op_reads(n, j) && home(p, storage_of(p, n->in[j])) == s &&
             (!is_elementwise(n) || !same_elements(&n->in[j]->type, &x->type)))
             return false;
     return true;
@@ -261,17 +262,20 @@ static void replace_operands(Planner *p)
 
 /* ---- arena ---- */
 
-static void pack(Planner *p)
+/* The values whose place in the arena is still open become items of the packer. */
+static void list_items(Planner *p)
 {
-    VEC(PackItem) items = { 0 };
+    p->items.len = 0;
     for (size_t i = 0; i < p->storage.len; i++) {
         Storage *s = &p->storage.data[i];
         if (s->kind != AT_ARENA || s->merged >= 0) continue;
-        s->item = (int)items.len;
-        vec_push(p->a, &items, (PackItem){ s->bytes, s->first, s->last, 0 });
+        s->item = (int)p->items.len;
+        vec_push(p->a, &p->items, (PackItem){ s->bytes, s->first, s->last, 0 });
     }
-    p->plan->bound_bytes = pack_bound(p->a, items.data, (int)items.len);
-    p->plan->arena_bytes = pack_items(p->a, items.data, (int)items.len);
+}
+
+static void take_offsets(Planner *p)
+{
     for (int i = 0; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
         for (int k = 0; k < n->n_results; k++) {
@@ -280,14 +284,22 @@ static void pack(Planner *p)
             const Storage *h = home(p, s);
             p->plan->result[i][k] = (Buffer){ .kind = h->kind, .index = h->index, .bytes = p->storage.data[s].bytes,
                                               .first = p->storage.data[s].first, .last = p->storage.data[s].last,
-                                              .offset = h->item >= 0 ? items.data[h->item].offset : 0 };
+                                              .offset = h->item >= 0 ? p->items.data[h->item].offset : 0 };
         }
         if (p->scratch[i] >= 0) {
             const Storage *s = &p->storage.data[p->scratch[i]];
-            p->plan->scratch[i] = (Buffer){ .kind = AT_ARENA, .offset = items.data[s->item].offset,
+            p->plan->scratch[i] = (Buffer){ .kind = AT_ARENA, .offset = p->items.data[s->item].offset,
                                             .bytes = s->bytes, .first = i, .last = i };
         }
     }
+}
+
+static void pack(Planner *p, bool search)
+{
+    list_items(p);
+    p->plan->bound_bytes = pack_bound(p->a, p->items.data, (int)p->items.len);
+    p->plan->arena_bytes = pack_items(p->a, p->items.data, (int)p->items.len, search);
+    take_offsets(p);
 }
 
 /* ---- parts ---- */
@@ -306,12 +318,12 @@ static Part loop_part(const TensorType *t)
 
 static Part kernel_part(const Node *n)
 {
-    if (!op_has(n, OPF_LEAD)) return PART_TEAM;
+    if (!op_is_lead(n)) return PART_TEAM;
     if (n->type.rank == 0 || (!n->type.batch && n->type.dim[0] == 1)) return PART_ONE;
     for (int k = 0; k < n->n_results; k++)
         if (!axis0_is_slowest(type_of_result(n, k))) return PART_ONE;
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] && node_divides_operand(n, i) && !axis0_is_slowest(&n->in[i]->type)) return PART_ONE;
+        if (op_reads(n, i) && node_divides_operand(n, i) && !axis0_is_slowest(&n->in[i]->type)) return PART_ONE;
     return PART_LEAD;
 }
 
@@ -402,7 +414,7 @@ static void list_accesses(const Planner *p, const Node *n, Accesses *list)
     const Plan *plan = p->plan;
     const Part part = plan->part[n->id];
     for (int i = 0; i < n->n_in; i++) {
-        if (!n->in[i]) continue;
+        if (!op_reads(n, i)) continue;
         int k;
         const Node *x = value_of(n->in[i], &k);
         add_access(p, list, &plan->result[x->id][k], &n->in[i]->type, part, node_divides_operand(n, i), false);
@@ -482,7 +494,7 @@ static void reorder(Planner *p, int window)
                     growth += p->storage.data[s].bytes;
             }
             for (int k = 0; k < old[i]->n_in && is_computed(old[i]); k++) {
-                const int s = old[i]->in[k] ? storage_of(p, old[i]->in[k]) : -1;
+                const int s = op_reads(old[i], k) ? storage_of(p, old[i]->in[k]) : -1;
                 if (s >= 0 && p->storage.data[s].kind == AT_ARENA && left[s] == 1) growth -= p->storage.data[s].bytes;
             }
             if (best >= 0 && growth >= best_growth) continue;
@@ -494,14 +506,15 @@ static void reorder(Planner *p, int window)
         for (size_t k = 0; k < users[best].len; k++) missing[users[best].data[k]]--;
         if (!op_is(old[best], &op_result) && !op_has(old[best], OPF_VIEW))
             for (int k = 0; k < old[best]->n_in; k++)
-                if (old[best]->in[k]) left[storage_of(p, old[best]->in[k])]--;
+                if (op_reads(old[best], k)) left[storage_of(p, old[best]->in[k])]--;
     }
     p->r->nodes.data = out;
     p->r->nodes.len = p->r->nodes.cap = (size_t)n;
     routine_renumber(p->r);
 }
 
-static void decide_memory(Planner *p)
+/* Everything but parts and barriers, for the order in which the nodes stand. */
+static void decide_memory(Planner *p, bool search)
 {
     Plan *plan = ARENA_NEW(p->a, Plan);
     const int n = p->n;
@@ -517,32 +530,53 @@ static void decide_memory(Planner *p)
     make_storages(p);
     place_effects(p);
     replace_operands(p);
-    pack(p);
+    pack(p, search);
 }
 
 /* A new order must earn its keep: the text of the routine follows the user's, unless memory is saved. */
 static void choose_order(Planner *p)
 {
     static const int windows[] = { 4, 16, 64 };
-    decide_memory(p);
-    Plan *best = p->plan;
+    decide_memory(p, false);
+    int64_t best = p->plan->arena_bytes;
     Node **best_nodes = p->r->nodes.data;
-    const int64_t wanted = best->arena_bytes - best->arena_bytes / 50;
+    const int64_t wanted = best - best / 50;
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         Node **start = p->r->nodes.data;
         reorder(p, windows[i]);
-        decide_memory(p);
-        if (p->plan->arena_bytes <= wanted && p->plan->arena_bytes < best->arena_bytes) {
-            best = p->plan;
+        decide_memory(p, false);
+        if (p->plan->arena_bytes <= wanted && p->plan->arena_bytes < best) {
+            best = p->plan->arena_bytes;
             best_nodes = p->r->nodes.data;
         }
         p->r->nodes.data = start;
         routine_renumber(p->r);
-        decide_memory(p); /* the next order starts from the storages of this one */
+        decide_memory(p, false); /* the next order starts from the storages of this one */
     }
     p->r->nodes.data = best_nodes;
     routine_renumber(p->r);
-    p->plan = best;
+    decide_memory(p, true);
+}
+
+/* Packings of one size differ in which values share bytes, and so in the barriers they need. */
+static void choose_packing(Planner *p)
+{
+    const int n = (int)p->items.len;
+    place_barriers(p);
+    int fewest = p->plan->n_barriers;
+    int64_t *best = ARENA_ARRAY(p->a, int64_t, n);
+    for (int i = 0; i < n; i++) best[i] = p->items.data[i].offset;
+    for (int order = 0; order < PACK_ORDERS; order++) {
+        if (pack_in_order(p->a, p->items.data, n, order) > p->plan->arena_bytes) continue;
+        take_offsets(p);
+        place_barriers(p);
+        if (p->plan->n_barriers >= fewest) continue;
+        fewest = p->plan->n_barriers;
+        for (int i = 0; i < n; i++) best[i] = p->items.data[i].offset;
+    }
+    for (int i = 0; i < n; i++) p->items.data[i].offset = best[i];
+    take_offsets(p);
+    place_barriers(p);
 }
 
 /* ---- the graph's last change ---- */
@@ -570,7 +604,7 @@ bool pass_plan(Module *m, Routine *r)
     order_roots(&p);
     choose_order(&p);
     choose_parts(&p);
-    place_barriers(&p);
+    choose_packing(&p);
     r->plan = p.plan;
     return true;
 }

@@ -137,7 +137,7 @@ static void check_node_memory(Checker *c, const Node *n)
     const Plan *plan = c->plan;
     const Buffer *scratch = &plan->scratch[n->id];
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i]) read_label(c, n, n->in[i]);
+        if (op_reads(n, i)) read_label(c, n, n->in[i]);
     for (int k = 0; k < n->n_results; k++) {
         const Buffer *y = &plan->result[n->id][k];
         if (y->kind == AT_ARENA && (y->offset < 0 || y->offset % 64 || y->offset + y->bytes > plan->arena_bytes))
@@ -148,7 +148,7 @@ static void check_node_memory(Checker *c, const Node *n)
             if (overlap(y, &plan->result[n->id][j])) FAULT(c, n, "results %d and %d overlap", j, k);
         if (scratch->bytes && overlap(y, scratch)) FAULT(c, n, "result %d overlaps the workspace", k);
         for (int i = 0; i < n->n_in; i++) {
-            if (!n->in[i]) continue;
+            if (!op_reads(n, i)) continue;
             int ik;
             const Node *x = owner(n->in[i], &ik);
             const Buffer *bx = &plan->result[x->id][ik];
@@ -235,7 +235,7 @@ static void touch_node(Checker *c, const Node *n, int thread, int n_threads)
 {
     const Plan *plan = c->plan;
     for (int i = 0; i < n->n_in; i++) {
-        if (!n->in[i]) continue;
+        if (!op_reads(n, i)) continue;
         int k;
         const Node *x = owner(n->in[i], &k);
         touch(c, n, &plan->result[x->id][k], &n->in[i]->type, node_divides_operand(n, i), false, thread, n_threads);

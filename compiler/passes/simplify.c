@@ -19,6 +19,8 @@ typedef struct Simplify {
 static Node *simplify_node(Builder *b, const Node *old, Node *const *in, void *ctx)
 {
     Simplify *s = ctx;
+    double value;
+    if (op_has(old, OPF_VIEW) && node_const_value(in[0], &value)) return mk_fill(b, &old->type, value);
     Node *n = mk_copy(b, old, in);
     while (n->op->simplify) {
         const size_t first_new = b->routine->nodes.len;
