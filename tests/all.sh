@@ -11,7 +11,7 @@ rm -f "$B"/test/*.results
 broken=
 for s in tests/lint.sh tests/unit.sh tests/run.sh tests/docs.sh tests/ops/check-ops.sh tests/e2e/warnings.sh \
     tests/e2e/reference.sh tests/e2e/threads.sh tests/e2e/resume.sh tests/e2e/program.sh tests/e2e/sanitize.sh \
-    tests/e2e/examples.sh tests/e2e/install.sh; do
+    tests/e2e/examples.sh tests/e2e/install.sh tests/e2e/hacking.sh; do
     "$s"
     code=$?
     # 1 is a failed test, which the count shows; anything else is a broken suite.

@@ -7,6 +7,8 @@
 set -u
 LC_ALL=C
 export LC_ALL
+# A make that a test starts is on its own: the job server of the make that started the tests is out of reach.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 
 B=${B:-build}
 NNC=${NNC:-$B/nnc}
