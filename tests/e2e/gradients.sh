@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Gradients of whole steps against central differences in double precision, with passes on and off: gradients, losses
+# and outputs may differ between the two by rounding only.
+
+. tests/lib.sh
+. tests/e2e/tools.sh
+suite gradients
+
+try "smooth f64: builds" harness smooth f64 || { finish; exit 1; }
+h=$B/harness/smooth-f64
+"$h" --list | awk '$1 == "step" { print $2 }' >"$WORK/steps"
+[ -s "$WORK/steps" ] || fail "no steps"
+while read -r step; do
+    for batch in 1 4; do
+        # Batch norm has nothing to normalise over in a batch of one of a small image; it is in `images` only.
+        try "$step, batch $batch: central differences" "$h" --routine "$step" --batch $batch --seed 3 --check-grad --threads 2
+    done
+done <"$WORK/steps"
+
+# Optional passes, one at a time and all together.
+passes=$("$NNC" --list=passes)
+optional=
+for p in $passes; do
+    "$NNC" tests/e2e/models/smooth.nn --no-pass="$p" --emit=nnir -o "$WORK/x.nnir" >/dev/null 2>&1 && optional="$optional $p"
+done
+echo "$optional" | grep -q fuse || fail "no optional passes found"
+for off in $optional "$(echo $optional | tr ' ' ,)"; do
+    name=$WORK/without-$(echo "$off" | tr , -)
+    if ! "$NNC" --emit=harness --real=f64 --no-pass="$off" tests/e2e/models/smooth.nn -o "$name.c" >"$name.log" 2>&1 ||
+        ! "$CC" $NN_FLAGS -O1 -I"$WORK" -o "$name" "$name.c" "$NNLIB" $NN_LIBS >>"$name.log" 2>&1; then
+        fail "without $off: builds" "$name.log"
+        continue
+    fi
+    while read -r step; do
+        "$h" --routine "$step" --batch 4 --seed 3 --output "$WORK/with.st" --steps 2 >"$name.log" 2>&1 &&
+            "$name" --routine "$step" --batch 4 --seed 3 --output "$WORK/without.st" --steps 2 >>"$name.log" 2>&1 || fail "without $off, $step: runs" "$name.log"
+        try "without $off, $step: same results" "$B/tools/compare" "$WORK/with.st" "$WORK/without.st" 1e-11 ""
+    done <"$WORK/steps"
+done
+finish
