@@ -581,7 +581,7 @@ static const Inst *read_inst_ref(Reader *p)
     return NULL;
 }
 
-/* How many operands the descriptor allows. */
+/* How many operands a node has: absent optional ones are written `-`, so that hooks find each at its place. */
 static void operand_range(const OpDesc *op, int *least, int *most)
 {
     *least = *most = 0;
@@ -589,7 +589,7 @@ static void operand_range(const OpDesc *op, int *least, int *most)
         const char last = op->in[i][strlen(op->in[i]) - 1];
         ++*most;
         if (last == '*') *most = INT32_MAX;
-        if (last != '*' && last != '?') *least = i + 1;
+        if (last != '*') *least = i + 1;
     }
 }
 

@@ -53,7 +53,7 @@ static bool verify_operands(const Verifier *v, const Node *n)
     for (int i = 0; i < OP_MAX_IN && op->in[i]; i++) {
         const char last = op->in[i][strlen(op->in[i]) - 1];
         most = last == '*' ? n->n_in : most + 1;
-        if (last != '*' && last != '?') least = i + 1;
+        if (last != '*') least = i + 1;
     }
     if (n->n_in < least || n->n_in > most)
         FAULT(v, n, "%s has %d operands, expected %d to %d", op->name, n->n_in, least, most);
