@@ -240,6 +240,17 @@ static bool check_limits(Job *job, const ModelFace *f)
     return false;
 }
 
+/* The object keeps one bit per routine. */
+static bool check_routines(Job *job, const Module *m)
+{
+    enum { MAX_ROUTINES = 32 };
+    if (m->routines.len <= MAX_ROUTINES) return true;
+    diag_error(job->diag, m->routines.data[MAX_ROUTINES]->span, "limit-routines",
+               "model %s has %zu routines, at most %d are possible", m->name, m->routines.len, MAX_ROUTINES);
+    job->exit_code = EXIT_LIMIT;
+    return false;
+}
+
 /* Everything a run prints or writes is collected first and written by out_write at the end. */
 static bool generate(Job *job, Module *m, Outputs *out)
 {
@@ -305,7 +316,7 @@ static bool compile(Job *job)
     if (!m || diag_errors(job->diag)) return false;
     m->real_is_f64 = o->real && !strcmp(o->real, "f64");
     m->use_blas = !o->no_blas;
-    if (!verify(job, m, "front end")) return false;
+    if (!verify(job, m, "front end") || !check_routines(job, m)) return false;
     if (wants(o, "summary")) job->summary = summary_collect(m);
     const PassOutcome outcome = passes_run_until(m, &passes);
     if (outcome == PASSES_FAILED || diag_errors(job->diag)) return false;

@@ -529,7 +529,7 @@ static bool kept_for_backward(const CWriter *w, const Node *n)
         if (!w->backward[i] || op_has(user, OPF_VIEW | OPF_SOURCE)) continue;
         for (int k = 0; k < user->n_in; k++) {
             int result;
-            if (user->in[k] && cw_base(user->in[k], &result) == n) return true;
+            if (op_reads(user, k) && cw_base(user->in[k], &result) == n) return true;
         }
     }
     return false;
@@ -565,7 +565,7 @@ static void put_node_comment(CWriter *w, const Node *n)
     sb_puts(&sb, "  ");
     for (int i = 0, put = 0; i < n->n_in; i++) {
         double v;
-        if (!n->in[i] || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v))) continue;
+        if (!op_reads(n, i) || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v))) continue;
         if (put++) sb_puts(&sb, ", ");
         type_print(&sb, &n->in[i]->type);
     }
