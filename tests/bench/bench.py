@@ -10,6 +10,7 @@ Variables: ROUNDS (3), THREADS ("1 2"), PEERS ("eager compile onnxruntime").
 """
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -74,15 +75,11 @@ def build(name):
     program = os.path.join(WORK, name)
     run(CC, *FLAGS, f"-DMODEL={name}", f"-DMODEL_UPPER={name.upper()}", f'-DMODEL_HEADER="{name}.h"',
         f"-DX_COUNT={x_count}", "-DCLASSES=10", "-o", program, "tests/bench/bench.c", c, *LIBS)
-    arena = bound = None
-    report = run(os.path.join(B, "nnc"), f"tests/bench/models/{name}.nn", "--emit=summary", check=False)
-    with open(os.path.join(WORK, name + ".summary"), "w") as f:
-        f.write(report.stdout)
-    for line in report.stdout.splitlines():
-        words = line.replace(",", "").split()
-        if "arena" in words and "train" in words:
-            numbers = [int(w) for w in words if w.isdigit()]
-            arena, bound = (numbers + [None, None])[:2]
+    report = run(os.path.join(B, "nnc"), f"tests/bench/models/{name}.nn", "--report", "-o", "/dev/null").stdout
+    found = re.search(r"^step train: arena (\d+) bytes, lower bound (\d+)", report, re.M)
+    if not found:
+        sys.exit(f"bench: no memory report of {name}")
+    arena, bound = int(found[1]), int(found[2])
     return program, arena, bound
 
 
