@@ -15,6 +15,27 @@
 
 typedef long long ll;
 
+/* Every operator, so that gradients and rules can build any other. */
+#define OP(name) extern const OpDesc op_##name;
+#include "ops/ops.def"
+#undef OP
+
+/* Attributes that several families share or that gradients fill in. */
+typedef struct AxisAttrs {
+    int64_t axis;
+} AxisAttrs;
+typedef struct ReduceAttrs {
+    IntList axis; /* none: all axes */
+    bool keepdims;
+    bool unbiased; /* var only */
+} ReduceAttrs;
+typedef struct TypeAttrs {
+    TensorType type; /* of the result */
+} TypeAttrs;
+typedef struct CastAttrs {
+    int to; /* position in f32, i32, bool */
+} CastAttrs;
+
 /* Who is to blame in a failed shape check: an operand or an attribute of the call. The caret lands there. */
 typedef struct Culprit {
     int operand;      /* >= 0: operand index */
@@ -54,6 +75,14 @@ Node *mk_neg(Builder *b, Node *x);
 Node *mk_sum_axes(Builder *b, Node *x, int n_axes, const int *axes, bool keepdims);
 Node *mk_reshape_like(Builder *b, Node *x, const TensorType *t);
 Node *mk_expand_to(Builder *b, Node *x, const TensorType *t); /* broadcasts x to t's shape (a view of strides 0 when fused) */
+
+/* Rewrite rules. const_is: every element of x is `value`. same_as: x may stand for n (type and layout agree).
+ * fold1, fold2: the constant f gives for constant operands, NULL when one is not constant or when the result
+ * would not be a normal single-precision number (then the run-time arithmetic decides). */
+bool const_is(const Node *x, double value);
+bool same_as(const Node *x, const Node *n);
+Node *fold1(Builder *b, const Node *n, double (*f)(double));
+Node *fold2(Builder *b, const Node *n, double (*f)(double, double));
 
 /* dx[i] = reduce_to(d, operand i): what the gradient of a broadcasting elementwise operator ends with. */
 void grad_put(Builder *b, const Node *n, int i, Node *d, Node **dx);

@@ -264,16 +264,16 @@ NN_INLINE void nn_argmax(nn_dim k0, nn_dim r, nn_dim k2, const nn_real *x, int32
 
 /* Any other arrangement, one output after another. Unused extents are 1. */
 typedef struct nn_walk {
-    nn_dim kn[6], kx[6], ky[6]; /* kept axes: extent, stride in x, stride in y */
-    nn_dim rn[6], rx[6];        /* reduced axes */
+    nn_dim kn[8], kx[8], ky[8]; /* kept axes: extent, stride in x, stride in y */
+    nn_dim rn[8], rx[8];        /* reduced axes */
 } nn_walk;
 
 enum { NN_WALK_SUM, NN_WALK_MAX, NN_WALK_MIN, NN_WALK_VAR };
 
-NN_INLINE nn_dim nn_walk_offset(const nn_dim n[6], const nn_dim stride[6], nn_dim i)
+NN_INLINE nn_dim nn_walk_offset(const nn_dim n[8], const nn_dim stride[8], nn_dim i)
 {
     nn_dim offset = 0;
-    for (int a = 5; a >= 0; a--) {
+    for (int a = 7; a >= 0; a--) {
         offset += i % n[a] * stride[a];
         i /= n[a];
     }
@@ -285,7 +285,7 @@ NN_INLINE void nn_reduce_walk(int kind, nn_walk a, nn_dim from, nn_dim to, const
                               nn_real *y, int acc)
 {
     nn_dim n = 1;
-    for (int i = 0; i < 6; i++) n *= a.rn[i];
+    for (int i = 0; i < 8; i++) n *= a.rn[i];
     for (nn_dim k = from; k < to; k++) {
         const nn_real *p = x + nn_walk_offset(a.kn, a.kx, k);
         nn_real *out = y + nn_walk_offset(a.kn, a.ky, k);
@@ -315,7 +315,7 @@ NN_INLINE void nn_reduce_walk_team(const nn_team *team, int kind, nn_walk a, con
                                    nn_real *y, int acc)
 {
     nn_dim count = 1, from, to;
-    for (int i = 0; i < 6; i++) count *= a.kn[i];
+    for (int i = 0; i < 8; i++) count *= a.kn[i];
     nn_share(team->rank, team->size, count, 1, &from, &to);
     nn_reduce_walk(kind, a, from, to, x, factor, y, acc);
 }

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Activation functions, each with its fused gradient. The gradient keeps whichever of operand and result
+ * the formula needs, so that the other's memory is free during the backward pass.
+ */
+#include "ops/op.h"
+
+/* ---- relu ---- */
+
+static void relu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_relu_dx, NULL, dy[0], n->in[1]); /* constant in y wherever it is differentiable */
+    dx[1] = mk_fill(b, &n->in[1]->type, 0);
+}
+
+const OpDesc op_relu_dx = {
+    .name = "relu_dx", .summary = "gradient of relu", .doc = "0 where `y <= 0`, else `dy`.",
+    .in = { "dy", "y" }, .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
+    .grad = relu_dx_grad, .expr = "$1 <= 0 ? 0.0r : $0",
+};
+
+static void relu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_relu_dx, NULL, dy[0], (Node *)n);
+}
+
+static double relu_fold(double x) { return x < 0 ? 0 : x; }
+
+/* relu(relu x) = relu x; one node fewer. */
+static Node *relu_simplify(Builder *b, const Node *n)
+{
+    return op_is(n->in[0], &op_relu) ? n->in[0] : fold1(b, n, relu_fold);
+}
+
+const OpDesc op_relu = {
+    .name = "relu", .summary = "rectified linear unit", .torch = "torch.nn.functional.relu",
+    .doc = "`y = max(x, 0)`; NaN stays NaN. The derivative is 0 for `x <= 0`, so also at 0, and 1 beyond.",
+    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .grad = relu_grad, .simplify = relu_simplify, .expr = "$0 < 0 ? 0.0r : $0",
+    .samples = SAMPLES({ "relu(x: f32[3,7])", "f32[3,7]" }, { "relu(x: f32[2,3,5,1])", "f32[2,3,5,1]" }),
+};
+
+/* ---- leaky_relu ---- */
+
+typedef struct LeakyReluAttrs {
+    double slope;
+} LeakyReluAttrs;
+static const AttrDef leaky_relu_attrs[] = {
+    { "slope", ATTR_FLOAT, offsetof(LeakyReluAttrs, slope), .def = 0.01, .doc = "Slope for negative x." },
+    { 0 },
+};
+
+static void leaky_relu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_leaky_relu_dx, n->attrs, dy[0], n->in[1]);
+    dx[1] = mk_fill(b, &n->in[1]->type, 0);
+}
+
+const OpDesc op_leaky_relu_dx = {
+    .name = "leaky_relu_dx", .summary = "gradient of leaky_relu", .doc = "`dy` where `x > 0`, else `slope dy`.",
+    .in = { "dy", "x" }, .attrs = leaky_relu_attrs, .attr_size = sizeof(LeakyReluAttrs),
+    .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
+    .grad = leaky_relu_dx_grad, .expr = "$1 > 0 ? $0 : $slope * $0",
+};
+
+static void leaky_relu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_leaky_relu_dx, n->attrs, dy[0], n->in[0]);
+}
+
+const OpDesc op_leaky_relu = {
+    .name = "leaky_relu", .summary = "relu with a slope below zero", .torch = "torch.nn.functional.leaky_relu",
+    .doc = "`y = x` for `x > 0`, else `slope x`. The derivative at 0 is `slope`.",
+    .in = { "x" }, .attrs = leaky_relu_attrs, .attr_size = sizeof(LeakyReluAttrs), .flags = OPF_ELEMENTWISE,
+    .shape = shape_same, .grad = leaky_relu_grad, .expr = "$0 > 0 ? $0 : $slope * $0",
+    .samples = SAMPLES({ "leaky_relu(x: f32[3,7])", "f32[3,7]" },
+                       { "leaky_relu(x: f32[2,5], slope = 0.2)", "f32[2,5]" }),
+};
+
+/* ---- sigmoid ---- */
+
+/* d(dy y (1 - y)): with respect to dy the same form, with respect to y: g dy (1 - 2 y). */
+static void sigmoid_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    Node *one = mk_const(b, DT_F32, 1);
+    dx[0] = mk2(b, &op_sigmoid_dx, NULL, dy[0], n->in[1]);
+    dx[1] = mk_mul(b, mk_mul(b, dy[0], n->in[0]), mk_sub(b, one, mk_scale(b, n->in[1], 2)));
+}
+
+const OpDesc op_sigmoid_dx = {
+    .name = "sigmoid_dx", .summary = "gradient of sigmoid", .doc = "`dy y (1 - y)`.",
+    .in = { "dy", "y" }, .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
+    .grad = sigmoid_dx_grad, .expr = "$0 * $1 * (1.0r - $1)",
+};
+
+static void sigmoid_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_sigmoid_dx, NULL, dy[0], (Node *)n);
+}
+
+static double sigmoid_fold(double x) { return 1 / (1 + exp(-x)); }
+static Node *sigmoid_simplify(Builder *b, const Node *n) { return fold1(b, n, sigmoid_fold); }
+
+const OpDesc op_sigmoid = {
+    .name = "sigmoid", .summary = "logistic function", .torch = "torch.sigmoid",
+    .doc = "`y = 1 / (1 + e^-x)`, computed through `e^-|x|`, which cannot overflow.",
+    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .grad = sigmoid_grad, .simplify = sigmoid_simplify, .expr = "nn_sigmoid($0)",
+    .samples = SAMPLES({ "sigmoid(x: f32[3,7])", "f32[3,7]" }),
+};
+
+/* ---- tanh ---- */
+
+/* d(dy (1 - y^2)): with respect to dy the same form, with respect to y: -2 g dy y. */
+static void tanh_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_tanh_dx, NULL, dy[0], n->in[1]);
+    dx[1] = mk_mul(b, mk_mul(b, mk_scale(b, dy[0], -2), n->in[0]), n->in[1]);
+}
+
+const OpDesc op_tanh_dx = {
+    .name = "tanh_dx", .summary = "gradient of tanh", .doc = "`dy (1 - y^2)`.",
+    .in = { "dy", "y" }, .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
+    .grad = tanh_dx_grad, .expr = "$0 * (1.0r - $1 * $1)",
+};
+
+static void tanh_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_tanh_dx, NULL, dy[0], (Node *)n);
+}
+
+static Node *tanh_simplify(Builder *b, const Node *n) { return fold1(b, n, tanh); }
+
+const OpDesc op_tanh = {
+    .name = "tanh", .summary = "hyperbolic tangent", .torch = "torch.tanh", .doc = "`y = tanh x`.",
+    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .grad = tanh_grad, .simplify = tanh_simplify, .expr = "nn_tanh($0)",
+    .samples = SAMPLES({ "tanh(x: f32[3,7])", "f32[3,7]" }),
+};
+
+/* ---- gelu ---- */
+
+typedef struct GeluAttrs {
+    int approx;
+} GeluAttrs;
+static const AttrDef gelu_attrs[] = {
+    { "approx", ATTR_CHOICE, offsetof(GeluAttrs, approx), .choices = CHOICES("none", "tanh"),
+      .doc = "`none`: exact; `tanh`: the usual approximation." },
+    { 0 },
+};
+
+const OpDesc op_gelu_dx = {
+    .name = "gelu_dx", .summary = "gradient of gelu",
+    .doc = "`dy (Phi(x) + x phi(x))`, or the derivative of the approximation.",
+    .in = { "dy", "x" }, .attrs = gelu_attrs, .attr_size = sizeof(GeluAttrs),
+    .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
+    .no_grad = "the second derivative of gelu is not provided", .expr = "$0 * nn_gelu_dx_$approx($1)",
+};
+
+static void gelu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_gelu_dx, n->attrs, dy[0], n->in[0]);
+}
+
+const OpDesc op_gelu = {
+    .name = "gelu", .summary = "Gaussian error linear unit", .torch = "torch.nn.functional.gelu",
+    .doc = "`y = x Phi(x)` with the normal distribution function `Phi`; with `approx = tanh`, "
+           "`y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.",
+    .in = { "x" }, .attrs = gelu_attrs, .attr_size = sizeof(GeluAttrs), .flags = OPF_ELEMENTWISE,
+    .shape = shape_same, .grad = gelu_grad, .expr = "nn_gelu_$approx($0)",
+    .samples = SAMPLES({ "gelu(x: f32[3,7])", "f32[3,7]" }, { "gelu(x: f32[5,2], approx = tanh)", "f32[5,2]" }),
+};
+
+/* ---- softplus ---- */
+
+static void softplus_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk_mul(b, dy[0], mk1(b, &op_sigmoid, NULL, n->in[0]));
+}
+
+const OpDesc op_softplus = {
+    .name = "softplus", .summary = "smooth relu", .torch = "torch.nn.functional.softplus",
+    .doc = "`y = log(1 + e^x)`, computed as `max(x, 0) + log(1 + e^-|x|)`; exact for large `x` too.",
+    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = softplus_grad, .expr = "nn_softplus($0)",
+    .samples = SAMPLES({ "softplus(x: f32[3,7])", "f32[3,7]" }),
+};

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Optimizers: live scalars, state kept per parameter, and the call that updates a contiguous range. The
+ * updates are inline functions of runtime/kernels/optim.h; order of operations and slot names are
+ * PyTorch's, so that its checkpoints can be compared value by value.
+ */
+#include "ops/op.h"
+
+#define BIG 1e30
+#define LR(d) { "lr", .def = (d), .min = 0, .max = BIG, .doc = "Learning rate." }
+#define WEIGHT_DECAY(d, text) { "weight_decay", .def = (d), .min = 0, .max = BIG, .doc = text }
+#define EPS(d) { "eps", .def = (d), .min = 0, .max = BIG, .doc = "Added to the root, against division by zero." }
+static const char DECAY_IN_GRADIENT[] = "Times the weight, added to the gradient.";
+
+static const OptimArg sgd_scalars[] = {
+    LR(NAN),
+    { "momentum", .def = 0, .min = 0, .max = 1, .doc = "Part of the last update that is kept." },
+    { "nesterov", .def = 0, .min = 0, .max = 1, .is_flag = true, .doc = "Look ahead along the momentum." },
+    WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
+    { 0 },
+};
+static const OptimDesc optim_sgd = {
+    .name = "sgd", .summary = "gradient descent, with momentum on request", .torch = "torch.optim.SGD",
+    .doc = "`g += weight_decay w; v = momentum v + g; w -= lr v`, or with `nesterov = true`, `w -= lr (g + momentum v)`.",
+    .scalars = sgd_scalars, .slots = { "momentum_buffer" },
+    .call = "nn_sgd($n, $w, $g, $s0, $lr, $momentum, $nesterov, $weight_decay);",
+};
+
+#define ADAM_SCALARS(decay, text)                                                                        \
+    LR(1e-3),                                                                                            \
+    { "beta1", .def = 0.9, .min = 0, .max = 1, .doc = "Decay of the mean of gradients." },               \
+    { "beta2", .def = 0.999, .min = 0, .max = 1, .doc = "Decay of the mean of squared gradients." },     \
+    EPS(1e-8), WEIGHT_DECAY(decay, text)
+
+static const OptimArg adam_scalars[] = { ADAM_SCALARS(0, DECAY_IN_GRADIENT), { 0 } };
+static const OptimDesc optim_adam = {
+    .name = "adam", .summary = "adaptive moments", .torch = "torch.optim.Adam",
+    .doc = "`g += weight_decay w; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;` then "
+           "`w -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)`.",
+    .scalars = adam_scalars, .slots = { "exp_avg", "exp_avg_sq" },
+    .call = "nn_adam($n, $w, $g, $s0, $s1, $lr, $beta1, $beta2, $eps, $weight_decay, $t);",
+};
+
+static const OptimArg adamw_scalars[] = { ADAM_SCALARS(0.01, "Shrinks weights by `lr weight_decay` a step."), { 0 } };
+static const OptimDesc optim_adamw = {
+    .name = "adamw", .summary = "adam with decoupled weight decay", .torch = "torch.optim.AdamW",
+    .doc = "`w *= 1 - lr weight_decay`, then adam without weight decay in the gradient.",
+    .scalars = adamw_scalars, .slots = { "exp_avg", "exp_avg_sq" },
+    .call = "nn_adamw($n, $w, $g, $s0, $s1, $lr, $beta1, $beta2, $eps, $weight_decay, $t);",
+};
+
+static const OptimArg rmsprop_scalars[] = {
+    LR(0.01),
+    { "alpha", .def = 0.99, .min = 0, .max = 1, .doc = "Decay of the mean of squared gradients." },
+    EPS(1e-8),
+    { "momentum", .def = 0, .min = 0, .max = 1, .doc = "Part of the last update that is kept." },
+    WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
+    { 0 },
+};
+static const OptimDesc optim_rmsprop = {
+    .name = "rmsprop", .summary = "gradients scaled by their running root mean square", .torch = "torch.optim.RMSprop",
+    .doc = "`g += weight_decay w; q = alpha q + (1 - alpha) g^2; v = momentum v + g / (sqrt(q) + eps); w -= lr v`.",
+    .scalars = rmsprop_scalars, .slots = { "square_avg", "momentum_buffer" },
+    .call = "nn_rmsprop($n, $w, $g, $s0, $s1, $lr, $alpha, $eps, $momentum, $weight_decay);",
+};
+
+static const OptimArg adagrad_scalars[] = { LR(0.01), EPS(1e-10), WEIGHT_DECAY(0, DECAY_IN_GRADIENT), { 0 } };
+static const OptimDesc optim_adagrad = {
+    .name = "adagrad", .summary = "gradients scaled by the root of their summed squares", .torch = "torch.optim.Adagrad",
+    .doc = "`g += weight_decay w; q += g^2; w -= lr g / (sqrt(q) + eps)`.",
+    .scalars = adagrad_scalars, .slots = { "sum" },
+    .call = "nn_adagrad($n, $w, $g, $s0, $lr, $eps, $weight_decay);",
+};
+
+const OptimDesc *const optim_table[] = {
+#define OPTIM(name) &optim_##name,
+#include "ops/optims.def"
+#undef OPTIM
+};
+const size_t optim_table_len = sizeof optim_table / sizeof *optim_table;

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Schedules: a scalar as a function of the number of updates applied so far, from its base value. The
+ * functions stand in runtime/kernels/schedule.h. Linear warm-up can be put in front of any of them.
+ */
+#include "ops/op.h"
+
+#define STEPS_MAX 1e15
+#define FLOOR { "min", .def = 0, .min = -1e30, .max = 1e30, .doc = "The value at the end." }
+
+static const ScheduleDesc schedule_constant = {
+    .name = "constant", .summary = "the base value", .doc = "`base`.",
+    .torch = "torch.optim.lr_scheduler.ConstantLR", .args = (const OptimArg[]){ { 0 } },
+    .c_function = "nn_schedule_constant",
+};
+
+static const OptimArg step_decay_args[] = {
+    { "every", .def = NAN, .min = 1, .max = STEPS_MAX, .doc = "Updates between two drops." },
+    { "factor", .def = 0.1, .min = 0, .max = 1e30, .doc = "What each drop multiplies with." },
+    { 0 },
+};
+static const ScheduleDesc schedule_step_decay = {
+    .name = "step_decay", .summary = "drops at regular intervals", .doc = "`base factor^floor(step / every)`.",
+    .torch = "torch.optim.lr_scheduler.StepLR", .args = step_decay_args, .c_function = "nn_schedule_step_decay",
+};
+
+#define MILESTONE(name, d) { name, .def = (d), .min = 0, .max = STEPS_MAX, .doc = "Update of a drop; 0: none." }
+static const OptimArg multi_step_args[] = {
+    { "factor", .def = 0.1, .min = 0, .max = 1e30, .doc = "What each drop multiplies with." },
+    MILESTONE("at1", NAN), MILESTONE("at2", 0), MILESTONE("at3", 0), MILESTONE("at4", 0), MILESTONE("at5", 0),
+    MILESTONE("at6", 0),
+    { 0 },
+};
+static const ScheduleDesc schedule_multi_step = {
+    .name = "multi_step", .summary = "drops at given updates",
+    .doc = "`base factor^k`, `k` the number of `at1`, `at2`, ... that `step` has reached.",
+    .torch = "torch.optim.lr_scheduler.MultiStepLR", .args = multi_step_args,
+    .c_function = "nn_schedule_multi_step",
+};
+
+static const OptimArg exp_decay_args[] = {
+    { "factor", .def = NAN, .min = 0, .max = 1e30, .doc = "What `every` updates multiply with." },
+    { "every", .def = 1, .min = 1, .max = STEPS_MAX, .doc = "Updates per factor." },
+    { 0 },
+};
+static const ScheduleDesc schedule_exp_decay = {
+    .name = "exp_decay", .summary = "exponential decay", .doc = "`base factor^(step / every)`.",
+    .torch = "torch.optim.lr_scheduler.ExponentialLR", .args = exp_decay_args,
+    .c_function = "nn_schedule_exp_decay",
+};
+
+static const OptimArg inverse_time_args[] = {
+    { "rate", .def = NAN, .min = 0, .max = 1e30, .doc = "Decay per `every` updates." },
+    { "every", .def = 1, .min = 1, .max = STEPS_MAX, .doc = "Updates per unit of time." },
+    { 0 },
+};
+static const ScheduleDesc schedule_inverse_time = {
+    .name = "inverse_time", .summary = "decay with the inverse of time", .doc = "`base / (1 + rate step / every)`.",
+    .args = inverse_time_args, .c_function = "nn_schedule_inverse_time",
+};
+
+static const OptimArg polynomial_args[] = {
+    { "steps", .def = NAN, .min = 1, .max = STEPS_MAX, .doc = "Updates until the end." },
+    { "power", .def = 1, .min = 0, .max = 100, .doc = "Exponent; 1 is a straight line." },
+    FLOOR,
+    { 0 },
+};
+static const ScheduleDesc schedule_polynomial = {
+    .name = "polynomial", .summary = "polynomial decay to a floor",
+    .doc = "`min + (base - min) (1 - step / steps)^power`, then `min`.",
+    .torch = "torch.optim.lr_scheduler.PolynomialLR", .args = polynomial_args,
+    .c_function = "nn_schedule_polynomial",
+};
+
+static const OptimArg cosine_args[] = {
+    { "steps", .def = NAN, .min = 1, .max = STEPS_MAX, .doc = "Updates until the end, or of the first period." },
+    FLOOR,
+    { "restarts", .def = 0, .min = 0, .max = 1, .doc = "Start anew after each period." },
+    { "mult", .def = 1, .min = 1, .max = 1e6, .doc = "Each period is this much longer than the one before." },
+    { 0 },
+};
+static const ScheduleDesc schedule_cosine = {
+    .name = "cosine", .summary = "half a cosine to a floor, with restarts on request",
+    .doc = "`min + (base - min) (1 + cos(pi step / steps)) / 2`, then `min`; with `restarts = true` it starts anew after "
+           "each period, as for snapshot ensembles.",
+    .torch = "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts", .args = cosine_args,
+    .c_function = "nn_schedule_cosine",
+};
+
+const ScheduleDesc *const schedule_table[] = {
+#define SCHEDULE(name) &schedule_##name,
+#include "ops/schedules.def"
+#undef SCHEDULE
+};
+const size_t schedule_table_len = sizeof schedule_table / sizeof *schedule_table;
