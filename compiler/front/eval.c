@@ -570,7 +570,9 @@ bool eval_type(Frame *f, const TypeExpr *t, TensorType *out)
     for (size_t i = 0; i < t->dims.len; i++) {
         Value v = eval(f, t->dims.data[i]);
         if (v.kind == V_ERROR) ok = false;
-        vec_push(f->lw->a, &sizes, v);
+        /* A list stands for its elements: f32[sizes]. */
+        for (size_t k = 0; v.kind == V_LIST && k < v.list->len; k++) vec_push(f->lw->a, &sizes, v.list->data[k]);
+        if (v.kind != V_LIST) vec_push(f->lw->a, &sizes, v);
     }
     if (!ok) return false;
     Value list = v_list(f->lw, &sizes, t->span);
@@ -583,7 +585,8 @@ bool formal_kind(Frame *f, const Formal *formal, FormalKind *kind)
         const char *word;
         FormalKind kind;
     } words[] = { { "int", FK_INT },   { "float", FK_FLOAT }, { "bool", FK_BOOL }, { "list", FK_LIST },
-                  { "int2", FK_INT2 }, { "pad", FK_PAD },     { "name", FK_NAME }, { "init", FK_INIT } };
+                  { "int2", FK_INT2 }, { "pad", FK_PAD },     { "name", FK_NAME }, { "init", FK_INIT },
+                  { "reduction", FK_REDUCTION } };
     *kind = FK_TENSOR;
     if (!formal->type) return true;
     *kind = FK_TYPED;
@@ -595,7 +598,7 @@ bool formal_kind(Frame *f, const Formal *formal, FormalKind *kind)
         }
     }
     Diagnostic *m = report(f, formal->type->span, "type-unknown", "unknown type '%s'", formal->type->name.text);
-    diag_hint(m, "arguments are int, float, bool, list, int2, pad, name, init, or a tensor such as f32[B, 10]");
+    diag_hint(m, "arguments are int, float, bool, list, int2, pad, name, reduction, init, or a tensor such as f32[B, 10]");
     return false;
 }
 
@@ -603,10 +606,11 @@ Value eval_as(Frame *f, Expr *e, FormalKind kind)
 {
     const char *name;
     if (kind == FK_INIT) return eval_init(f, e);
-    if ((kind == FK_NAME || kind == FK_PAD) && expr_is_name(e, &name)) {
+    const bool is_word = kind == FK_NAME || kind == FK_REDUCTION;
+    if ((is_word || kind == FK_PAD) && expr_is_name(e, &name)) {
         Value v;
         if (find_value(f, name, e->span, &v) && (kind == FK_PAD || v.kind == V_WORD)) return v;
-        if (kind == FK_NAME || strcmp(name, "same") == 0) return v_word(name, e->span);
+        if (is_word || strcmp(name, "same") == 0) return v_word(name, e->span);
     }
     return eval(f, e);
 }
@@ -676,6 +680,15 @@ Value convert(Frame *f, const Formal *formal, Value v)
     case FK_PAD:
         if (v.kind == V_WORD && strcmp(v.word, "same") == 0) return v;
         return to_int_list(f, formal, &v, 4);
+    case FK_REDUCTION: {
+        static const char *const words[] = { "mean", "sum", "none" };
+        for (int i = 0; i < 3; i++)
+            if (v.kind == V_WORD && strcmp(v.word, words[i]) == 0) return v;
+        Diagnostic *m = report(f, v.span, "reduction", "%s: expected mean, sum or none, found %s", name,
+                               v_kind_text(f->lw, &v));
+        if (v.kind == V_WORD) suggest(m, v.word, words, 3);
+        return v_error();
+    }
     case FK_NAME:
         if (v.kind == V_WORD) return v;
         report(f, v.span, "type", "%s: expected a word, found %s", name, v_kind_text(f->lw, &v));

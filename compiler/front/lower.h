@@ -203,7 +203,7 @@ bool to_shape(Frame *f, const Value *v, DType dtype, bool open, TensorType *out)
 
 /* ---- eval.c ---- */
 typedef enum FormalKind {
-    FK_TENSOR, FK_INT, FK_FLOAT, FK_BOOL, FK_LIST, FK_INT2, FK_PAD, FK_NAME, FK_INIT, FK_TYPED
+    FK_TENSOR, FK_INT, FK_FLOAT, FK_BOOL, FK_LIST, FK_INT2, FK_PAD, FK_NAME, FK_REDUCTION, FK_INIT, FK_TYPED
 } FormalKind;
 
 Value eval(Frame *f, Expr *e);
