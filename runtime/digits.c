@@ -86,9 +86,10 @@ static double bell(nn_draws *d)
     return s + sway(d);
 }
 
-static int trace(const Piece *p, nn_draws *d, Point *out)
+/* `haste` scales everything that makes a digit irregular; 1 is a careful hand. */
+static int trace(const Piece *p, nn_draws *d, double haste, Point *out)
 {
-    const double radians = 3.14159265358979323846 / 180, jitter = 0.022;
+    const double radians = 3.14159265358979323846 / 180, jitter = 0.022 * haste;
     int n = 0;
     for (; p->kind != END; p++) {
         double a = p->a + jitter * bell(d), b = p->b + jitter * bell(d);
@@ -96,8 +97,8 @@ static int trace(const Piece *p, nn_draws *d, Point *out)
             out[n++] = (Point){ a, b, p->kind == MOVE };
             continue;
         }
-        double rx = p->c * (1 + 0.10 * sway(d)), ry = p->d * (1 + 0.10 * sway(d));
-        double from = p->e + 9 * sway(d), to = p->f + 9 * sway(d);
+        double rx = p->c * (1 + 0.10 * haste * sway(d)), ry = p->d * (1 + 0.10 * haste * sway(d));
+        double from = p->e + 9 * haste * sway(d), to = p->f + 9 * haste * sway(d);
         for (int i = 0; i <= ARC_STEPS; i++) {
             double angle = (from + (to - from) * i / ARC_STEPS) * radians;
             out[n] = (Point){ a + rx * cos(angle), b + ry * sin(angle), n == 0 };
@@ -108,15 +109,16 @@ static int trace(const Piece *p, nn_draws *d, Point *out)
 }
 
 /* Affine map and smooth field, from the unit box to pixels. The digit fills about 20/28 of the picture. */
-static void distort(Point *p, int n, nn_draws *d, int size)
+static void distort(Point *p, int n, nn_draws *d, double haste, int size)
 {
     Wave wave[WAVES];
-    double angle = 0.13 * bell(d), shear = 0.17 * bell(d) - 0.05, unit = size * 20 / 28.0;
+    const double bend = 0.02 * haste;
+    double angle = 0.14 * bell(d), shear = 0.17 * bell(d) - 0.05, unit = size * 20 / 28.0;
     double sx = unit * between(d, 0.72, 1.04), sy = unit * between(d, 0.84, 1.08);
     double dx = size * 0.5 + size / 28.0 * 1.1 * bell(d), dy = size * 0.5 + size / 28.0 * 1.1 * bell(d);
     for (int k = 0; k < WAVES; k++)
-        wave[k] = (Wave){ between(d, -5, 5), between(d, -5, 5), between(d, 0, 6.2831853), 0.017 * bell(d),
-                          0.017 * bell(d) };
+        wave[k] = (Wave){ between(d, -5, 5), between(d, -5, 5), between(d, 0, 6.2831853), bend * bell(d),
+                          bend * bell(d) };
     for (int i = 0; i < n; i++) {
         double x = p[i].x - 0.5, y = p[i].y - 0.5, u = x, v = y;
         for (int k = 0; k < WAVES; k++) {
@@ -162,8 +164,9 @@ void nn_digit_draw(unsigned char *image, int size, int channels, int label, uint
     if (size < 12 || size > MAX_SIZE || (channels != 1 && channels != 3) || label < 0 || label > 9) return;
     /* 2^16 blocks of the stream per picture; one picture takes some hundreds. */
     nn_draws d = nn_draws_from(seed, NN_DOMAIN_DIGITS, part, (uint64_t)sample << 16);
-    int n = trace(glyphs[label][nn_draw_below(&d, 3)], &d, points);
-    distort(points, n, &d, size);
+    double haste = between(&d, 0.6, 2.4);
+    int n = trace(glyphs[label][nn_draw_below(&d, 3)], &d, haste, points);
+    distort(points, n, &d, haste, size);
     stroke(ink, size, points, n, size / 28.0 * between(&d, 0.75, 1.65));
 
     double strength = between(&d, 0.75, 1), noise = between(&d, 0, 0.06);
