@@ -6,16 +6,23 @@
 #ifndef NN_KERNELS_H
 #define NN_KERNELS_H
 
+#include "kernels/conv2d.h"
+#include "kernels/conv2d_transpose.h"
 #include "kernels/copy.h"
+#include "kernels/dense.h"
 #include "kernels/embedding.h"
 #include "kernels/grad.h"
 #include "kernels/loss.h"
 #include "kernels/math.h"
+#include "kernels/matmul.h"
+#include "kernels/norm.h"
 #include "kernels/optim.h"
+#include "kernels/pool.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
 #include "kernels/schedule.h"
 #include "kernels/softmax.h"
+#include "kernels/tile.h"
 #include "kernels/vec.h"
 
 #endif

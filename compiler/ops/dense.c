@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Fully connected layers and their gradients, and the gradient of a bias, which convolutions share.
+ */
+#include "ops/window.h"
+
+
+typedef struct DenseAttrs {
+    TensorType like; /* dense_dx only */
+    bool relu;
+} DenseAttrs;
+
+static const AttrDef dense_attrs[] = {
+    { "relu", ATTR_BOOL, offsetof(DenseAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { 0 },
+};
+static const AttrDef dense_dx_attrs[] = { LIKE_ATTR(DenseAttrs), { 0 } };
+
+static const Layout weight_second[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
+static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
+
+
+static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *x = &n->in[0]->type, *w = &n->in[1]->type;
+    const Node *bias = n->in[2];
+    if (!want(c, x->dtype == DT_F32, IN(0), "expected f32 values, got %s", dtype_name(x->dtype)) ||
+        !want(c, x->rank >= 2, IN(0), "x has %d ax%s, at least 2 are needed: samples and features", x->rank,
+              x->rank == 1 ? "is" : "es") ||
+        !want(c, w->dtype == DT_F32 && w->rank == 2 && !w->batch, IN(1), "the weight is f32[out, in], a constant shape"))
+        return false;
+    const int64_t in = x->dim[x->rank - 1];
+    if (!want(c, w->dim[1] == in, IN(1), "the weight takes %lld features, x has %lld", (ll)w->dim[1], (ll)in))
+        return false;
+    if (bias && !want(c, bias->type.dtype == DT_F32 && bias->type.rank == 1 && bias->type.dim[0] == w->dim[0] &&
+                      !bias->type.batch,
+                      IN(2), "the bias is f32[%lld], one number per output", (ll)w->dim[0]))
+        return false;
+    *out = *x;
+    out->layout = LAYOUT_CANONICAL;
+    out->dim[x->rank - 1] = w->dim[0];
+    return true;
+}
+
+static void dense_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const DenseAttrs *a = n->attrs;
+    Node *d = a->relu ? mk2(b, &op_relu_dx, NULL, dy[0], (Node *)n) : dy[0];
+    dx[0] = mk2(b, &op_dense_dx, &(DenseAttrs){ .like = n->in[0]->type }, d, n->in[1]);
+    dx[1] = mk2(b, &op_dense_dw, NULL, n->in[0], d);
+    if (n->in[2]) dx[2] = mk_bias_grad(b, d, d->type.rank - 1);
+}
+
+static Work dense_work(const Node *n)
+{
+    const TensorType *y = &n->type, *w = &n->in[1]->type;
+    return (Work){ .macs = type_numel(y, 0, y->rank) * w->dim[1], .flops = type_numel(y, 0, y->rank) };
+}
+
+static void dense_emit(CWriter *w, const Node *n)
+{
+    const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
+    cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);", share_text(x, x->rank - 1).s, (ll)wt->dim[1],
+            (ll)wt->dim[0], ((const DenseAttrs *)n->attrs)->relu);
+}
+
+const OpDesc op_dense = {
+    .name = "dense", .summary = "fully connected layer",
+    .doc = "`y[.., o] = bias[o] + sum over i of x[.., i] * weight[o, i]` over the last axis of x. The weight is stored "
+           "as [in][out].",
+    .torch = "nn.functional.linear", .in = { "x", "weight", "bias?" }, .attrs = dense_attrs,
+    .attr_size = sizeof(DenseAttrs), .flags = OPF_LEAD, .whole = 1 << 1 | 1 << 2, .operand_layout = weight_second,
+    .shape = dense_shape, .grad = dense_grad, .work = dense_work, .emit = dense_emit,
+    .samples = SAMPLES({ "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
+                       { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },
+                       { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },
+                       { "dense(x: f32[5,1], weight: f32[66,1], bias: f32[66], relu = true)", "f32[5,66]" }),
+};
+
+/* ---- gradients ---- */
+
+static Work dense_dx_work(const Node *n)
+{
+    const TensorType *dy = &n->in[0]->type, *w = &n->in[1]->type;
+    return (Work){ .macs = type_numel(dy, 0, dy->rank) * w->dim[1] };
+}
+
+static void dense_dx_emit(CWriter *w, const Node *n)
+{
+    const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
+    cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, $out);", share_text(dy, dy->rank - 1).s, (ll)wt->dim[1],
+            (ll)wt->dim[0]);
+}
+
+const OpDesc op_dense_dx = {
+    .name = "dense_dx", .summary = "gradient of dense with respect to x",
+    .doc = "`dx[.., i] = sum over o of dy[.., o] * weight[o, i]`", .in = { "dy", "weight" }, .attrs = dense_dx_attrs,
+    .attr_size = sizeof(DenseAttrs), .flags = OPF_LEAD | OPF_INTERNAL, .whole = 1 << 1,
+    .operand_layout = weight_second, .shape = shape_from_attr, .no_grad = "second derivatives are not taken",
+    .work = dense_dx_work, .emit = dense_dx_emit,
+};
+
+static bool dense_dw_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *x = &n->in[0]->type, *dy = &n->in[1]->type;
+    *out = type_of(DT_F32, 2, (int64_t[]){ dy->dim[dy->rank - 1], x->dim[x->rank - 1] });
+    return want(c, x->rank == dy->rank && x->batch == dy->batch, IN(1), "x and dy have the same samples");
+}
+
+static Work dense_dw_work(const Node *n)
+{
+    const TensorType *x = &n->in[0]->type, *dy = &n->in[1]->type;
+    return (Work){ .macs = type_numel(x, 0, x->rank) * dy->dim[dy->rank - 1] };
+}
+
+static void dense_dw_emit(CWriter *w, const Node *n)
+{
+    const TensorType *x = &n->in[0]->type;
+    cw_stmt(w, n, "nn_dense_dw($team, %s, %lld, %lld, $0, $1, $out, $acc);", rows_text(x, x->rank - 1).s,
+            (ll)n->type.dim[1], (ll)n->type.dim[0]);
+}
+
+const OpDesc op_dense_dw = {
+    .name = "dense_dw", .summary = "gradient of dense with respect to the weight",
+    .doc = "`dweight[o, i] = sum over samples of x[.., i] * dy[.., o]`, stored as [in][out].", .in = { "x", "dy" },
+    .attr_size = 0, .flags = OPF_INTERNAL | OPF_ACCUMULATE, .result_layout = weight_result, .shape = dense_dw_shape,
+    .no_grad = "second derivatives are not taken", .work = dense_dw_work, .emit = dense_dw_emit,
+};
+
+typedef struct BiasGradAttrs { int64_t axis; } BiasGradAttrs;
+
+static const AttrDef bias_grad_attrs[] = {
+    { "axis", ATTR_INT, offsetof(BiasGradAttrs, axis), .def = 1, .doc = "The axis that stays." },
+    { 0 },
+};
+
+static bool bias_grad_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *dy = &n->in[0]->type;
+    int axis;
+    if (!axis_normalize(c, n, 0, ((const BiasGradAttrs *)n->attrs)->axis, &axis)) return false;
+    *out = type_of(DT_F32, 1, &dy->dim[axis]);
+    return want(c, axis > 0 || !dy->batch, ATTR(axis), "the batch axis has no bias");
+}
+
+Node *mk_bias_grad(Builder *b, Node *dy, int axis)
+{
+    return mk1(b, &op_bias_grad, &(BiasGradAttrs){ axis }, dy);
+}
+
+/* In memory order dy is [outer][channels][inner]. */
+static void bias_grad_emit(CWriter *w, const Node *n)
+{
+    const TensorType *dy = &n->in[0]->type;
+    const int64_t given = ((const BiasGradAttrs *)n->attrs)->axis;
+    const int axis = (int)(given < 0 ? given + dy->rank : given);
+    TensorType stored = *dy;
+    int order[MAX_RANK], place = 0;
+    layout_order(dy->layout, dy->rank, order);
+    for (int i = 0; i < dy->rank; i++) {
+        stored.dim[i] = dy->dim[order[i]];
+        if (order[i] == axis) place = i;
+    }
+    cw_stmt(w, n, "nn_bias_grad($team, %s, %lld, %lld, $0, $scratch, $out, $acc);", rows_text(&stored, place).s,
+            (ll)stored.dim[place], (ll)type_numel(&stored, place + 1, dy->rank));
+}
+
+static int64_t bias_grad_scratch(const Node *n)
+{
+    return 32 * n->type.dim[0]; /* NN_BIAS_PARTS partial sums */
+}
+
+const OpDesc op_bias_grad = {
+    .name = "bias_grad", .summary = "gradient of a bias: the sum over all axes but one",
+    .doc = "`db[c] = sum of dy[.., c, ..]`, in a fixed number of parts added in order.", .in = { "dy" },
+    .attrs = bias_grad_attrs, .attr_size = sizeof(BiasGradAttrs),
+    .flags = OPF_INTERNAL | OPF_ACCUMULATE | OPF_ANY_LAYOUT, .shape = bias_grad_shape,
+    .no_grad = "second derivatives are not taken", .scratch = bias_grad_scratch, .emit = bias_grad_emit,
+};

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Sliding windows, shared by convolution and pooling: paddings as written in source, the number of window
+ * positions with its checks and -Wrounding, and the run-time row counts that kernels are called with.
+ */
+#ifndef NNC_OPS_WINDOW_H
+#define NNC_OPS_WINDOW_H
+
+#include "ops/op.h"
+
+/* [top, left, bottom, right] from a list of 0 (none), 1 (all sides), 2 ([h, w]) or 4 numbers. Reports
+ * another length or a negative entry. */
+bool window_pad(ShapeCtx *c, const IntList *list, int64_t pad[4]);
+/* The same for a list that has passed the check. */
+void window_pad_get(const IntList *list, int64_t pad[4]);
+
+/* One spatial axis (0: height, 1: width) of a window sliding over `in` positions. */
+typedef struct WindowAxis {
+    int axis;
+    int64_t in, k, stride, dilation, before, after;
+    bool ceil;
+    int operand; /* the operand whose size is `in` */
+} WindowAxis;
+
+/* N = (W - F + P)/S + 1, rounded down, or up when a.ceil; a last window that would start beyond the image and
+ * its leading pad is dropped. Reports sizes below 1 and warns where rounding happens. */
+bool window_count(ShapeCtx *c, WindowAxis a, int64_t *n);
+
+/* Run-time product of axes [0, upto) of t as C text for cw_stmt: "$batch * 3" or "12". `text.s` is the string. */
+typedef struct RowsText {
+    char s[64];
+} RowsText;
+RowsText rows_text(const TensorType *t, int upto);
+
+/* The same for a row-shared kernel: rows of axis 0 in the share times axes [1, upto). */
+RowsText share_text(const TensorType *t, int upto);
+
+/* The sum of dy over all axes but one: the gradient of a bias (ops/dense.c). */
+Node *mk_bias_grad(Builder *b, Node *dy, int axis);
+
+/* Attributes of convolutions and of their gradients, which alone have `like`. */
+typedef struct ConvAttrs {
+    TensorType like;
+    int64_t stride[2], dilation[2], groups;
+    IntList pad;                     /* conv2d: window_pad_get */
+    int64_t even_pad[2], output_pad[2]; /* conv2d_transpose */
+    bool ceil, relu;
+} ConvAttrs;
+
+/* "NN_CONV(..)": the geometry of a convolution from image type x to image type y with a kernel of r x s. */
+typedef struct ConvText {
+    char s[400];
+} ConvText;
+ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t s, const ConvAttrs *a,
+                   int64_t pad_top, int64_t pad_left);
+/* Reals of scratch that gradients of convolutions need (runtime/kernels/conv2d.h): dx for the transposed
+ * weights, dw for partial sums. */
+int64_t conv_dx_scratch(const TensorType *w);
+int64_t conv_dw_scratch(const TensorType *w);
+
+/* Gradients take their result type from the first field of their attributes. */
+#define LIKE_ATTR(T) { "like", ATTR_TYPE, offsetof(T, like), .def = NAN, .doc = "Type of the result." }
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Fully connected layers: y[m][o] = bias[o] + sum over i of x[m][i] * w[i][o], and its gradients. Weights
+ * are stored [in][out]. Row-shared kernels get the rows of their share; team kernels divide the weights.
+ */
+#ifndef NN_KERNELS_DENSE_H
+#define NN_KERNELS_DENSE_H
+
+#include "kernels/tile.h"
+
+/* y = x w + bias, then relu if asked. bias may be NULL. */
+NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x, const nn_real *w,
+                        const nn_real *bias, nn_real *y)
+{
+    nn_product(rows, out, in, NN_FROM_BIAS, relu, x, in, 1, w, out, w + in * out, bias, y, out);
+}
+
+/* dx[m][i] = sum over o of dy[m][o] * w[i][o]. Long rows of w are multiplied as they lie; short ones are
+ * transposed block by block, because summing over the lanes would cost more than the product. */
+#define NN_DENSE_SHORT 32
+NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, const nn_real *w,
+                           nn_real *dx)
+{
+    if (out >= NN_DENSE_SHORT) {
+        nn_product_dot(rows, in, out, 0, dy, out, w, out, dx, in);
+        return;
+    }
+    nn_real panel[NN_DENSE_SHORT * 2 * NN_VL];
+    const nn_dim width = 2 * NN_VL, main = in / width * width, rest = in - main;
+    for (nn_dim i = 0; i < main; i += width) {
+        nn_transpose(width, out, w + i * out, out, panel, width);
+        nn_product(rows, width, out, NN_FROM_ZERO, 0, dy, out, 1, panel, width, panel + out * width, NULL,
+                   dx + i, in);
+    }
+    if (rest) {
+        nn_transpose(rest, out, w + main * out, out, panel, rest);
+        nn_product(rows, rest, out, NN_FROM_ZERO, 0, dy, out, 1, panel, rest, panel + out * rest, NULL,
+                   dx + main, in);
+    }
+}
+
+/* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each
+ * element is summed by one thread over blocks of samples, in order. */
+NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
+                           const nn_real *dy, nn_real *dw, int acc)
+{
+    enum { SAMPLES = 128, ROWS = NN_TILE_ACC >= 24 ? 8 : 6 };
+    nn_dim from, to;
+    nn_share(team->rank, team->size, in, ROWS, &from, &to);
+    for (nn_dim m = 0; m < rows || m == 0; m += SAMPLES) {
+        const nn_dim depth = nn_min_dim(SAMPLES, rows - m);
+        const int start = m > 0 || acc ? NN_FROM_RESULT : NN_FROM_ZERO;
+        const nn_real *xm = x + m * in, *dym = dy + m * out;
+        nn_dim i = from;
+        for (; i + ROWS <= to; i += ROWS)
+            nn_product(ROWS, out, depth, start, 0, xm + i, 1, in, dym, out, dy + rows * out, NULL,
+                       dw + i * out, out);
+        if (i < to) /* only the last rows of the matrix are fewer */
+            nn_product(in % ROWS, out, depth, start, 0, xm + i, 1, in, dym, out, dy + rows * out, NULL,
+                       dw + i * out, out);
+    }
+}
+
+/* db[c] = (acc ? db : 0) + sum over n and p of dy[n][c][p], n < outer, p < inner. Partial sums of at most
+ * 32 parts of the outer axis, then their sum in order; scratch holds 32 * channels. */
+enum { NN_BIAS_PARTS = 32 };
+NN_INLINE void nn_bias_grad(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner,
+                            const nn_real *dy, nn_real *scratch, nn_real *db, int acc)
+{
+    const nn_dim parts = nn_max_dim(1, nn_min_dim(NN_BIAS_PARTS, outer / 8));
+    nn_dim from, to;
+    nn_share(team->rank, team->size, parts, 1, &from, &to);
+    for (nn_dim p = from; p < to; p++) {
+        const nn_dim n0 = nn_cut(outer, 1, p, parts), n1 = nn_cut(outer, 1, p + 1, parts);
+        nn_real *s = scratch + p * channels;
+        if (inner == 1) {
+            nn_dim c = 0;
+            for (; c + NN_VL <= channels; c += NN_VL) {
+                nn_vec v[4] = { { 0 } };
+                nn_dim n = n0;
+                for (; n + 4 <= n1; n += 4) {
+                    NN_UNROLL_FULL
+                    for (int u = 0; u < 4; u++) v[u] += nn_load(dy + (n + u) * channels + c);
+                }
+                for (; n < n1; n++) v[0] += nn_load(dy + n * channels + c);
+                nn_store(s + c, (v[0] + v[1]) + (v[2] + v[3]));
+            }
+            if (channels % NN_VL) {
+                const int tail = (int)(channels % NN_VL);
+                nn_vec v = { 0 };
+                nn_dim n = n0;
+                const nn_dim whole = (outer * channels - c - NN_VL) / channels + 1;
+                for (; n < nn_min_dim(n1, outer * channels >= c + NN_VL ? whole : 0); n++)
+                    v += nn_load(dy + n * channels + c);
+                for (; n < n1; n++) v += nn_load_part(dy + n * channels + c, tail, 0);
+                nn_store_part(s + c, v, tail);
+            }
+        } else {
+            for (nn_dim c = 0; c < channels; c++) {
+                nn_vec v = { 0 };
+                nn_real rest = 0;
+                for (nn_dim n = n0; n < n1; n++) {
+                    const nn_real *d = dy + (n * channels + c) * inner;
+                    nn_dim i = 0;
+                    for (; i + NN_VL <= inner; i += NN_VL) v += nn_load(d + i);
+                    for (; i < inner; i++) rest += d[i];
+                }
+                s[c] = nn_hsum(v) + rest;
+            }
+        }
+    }
+    nn_barrier(team);
+    nn_sum_parts(team, channels, parts, scratch, acc, db);
+}
+
+#endif
