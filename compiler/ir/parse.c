@@ -720,7 +720,7 @@ static void read_minimize(Reader *p)
         expect(p, "=");
         skip(p);
         from = p->at;
-        if (!accept(p, "-")) {
+        if (!(min->optim->scalars[i].is_flag && accept(p, "-"))) {
             s->hyper = map_get(p->hypers, read_name(p));
             if (!s->hyper) fail(p, from, "unknown hyper");
         }

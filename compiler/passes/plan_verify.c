@@ -103,6 +103,9 @@ static void read_label(Checker *c, const Node *user, const Node *x)
     const Node *n = owner(x, &k);
     const Buffer *b = &c->plan->result[n->id][k];
     if (!has_memory(b)) return;
+    /* With gradients accumulated over calls a slot holds a sum, which only its root may see. */
+    if (b->kind == AT_GRAD && !(op_is(user, &op_grad_store) && ((const IndexAttrs *)user->attrs)->index == b->index))
+        FAULT(c, user, "reads %s from a gradient slot", x->name);
     for (size_t i = 0; i < c->labels.len; i++) {
         const Label *l = &c->labels.data[i];
         if (l->node == n && l->k == k && l->kind == b->kind && l->index == space_of(b) && l->from == b->offset &&
