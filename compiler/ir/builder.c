@@ -166,10 +166,15 @@ Node *mk(Builder *b, const OpDesc *op, const void *attrs, int n_in, Node *const 
     int64_t *stream = stream_of(op, own_attrs);
     if (stream && *stream == 0) *stream = ++b->cse->last_stream;
 
+    /* Every optional operand has a place, so that hooks may read it without counting. */
+    int places = n_in;
+    while (places < OP_MAX_IN && op->in[places] && strchr(op->in[places], '?')) places++;
+
     Node *n = ARENA_NEW(a, Node);
-    *n = (Node){ .op = op, .attrs = own_attrs, .n_in = n_in, .n_results = n_results_of(op, own_attrs),
+    *n = (Node){ .op = op, .attrs = own_attrs, .n_in = places, .n_results = n_results_of(op, own_attrs),
                  .name = name ? name : op->name, .span = b->span, .inst = b->inst };
-    n->in = arena_dup(a, in, sizeof *in * (size_t)n_in);
+    n->in = ARENA_ARRAY(a, Node *, places + 1);
+    memcpy(n->in, in, sizeof *in * (size_t)n_in);
     if (can_merge(n) && b->cse->cap) {
         Node *same = *cse_slot(b->cse, n);
         if (same) return same;
