@@ -121,7 +121,7 @@ static const char *groups_text(Arena *a, const Groups *g, bool lead)
     return arena_printf(a, "(nn_groups){ %s, %s, %s, %s, %s }", size[0], size[1], size[2], size[3], size[4]);
 }
 
-/* nn_walk for arrangements that five groups do not cover. */
+/* nn_reduction for arrangements that five groups do not cover. */
 static const char *walk_text(Arena *a, const Reduction *r, bool lead)
 {
     int64_t xs[MAX_RANK], ys[MAX_RANK];
@@ -148,7 +148,7 @@ static const char *walk_text(Arena *a, const Reduction *r, bool lead)
     StrBuf sb;
     sb_init(&sb, a);
     const char *const *const rowsets[] = { kn, kx, ky, rn, rx };
-    sb_puts(&sb, "(nn_walk){ ");
+    sb_puts(&sb, "(nn_reduction){ ");
     for (int s = 0; s < 5; s++) {
         sb_puts(&sb, s ? ", { " : "{ ");
         for (int i = 0; i < 8; i++) sb_printf(&sb, "%s%s", i ? ", " : "", rowsets[s][i]);

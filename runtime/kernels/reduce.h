@@ -263,14 +263,14 @@ NN_INLINE void nn_argmax(nn_dim k0, nn_dim r, nn_dim k2, const nn_real *x, int32
 }
 
 /* Any other arrangement, one output after another. Unused extents are 1. */
-typedef struct nn_walk {
+typedef struct nn_reduction {
     nn_dim kn[8], kx[8], ky[8]; /* kept axes: extent, stride in x, stride in y */
     nn_dim rn[8], rx[8];        /* reduced axes */
-} nn_walk;
+} nn_reduction;
 
 enum { NN_WALK_SUM, NN_WALK_MAX, NN_WALK_MIN, NN_WALK_VAR };
 
-NN_INLINE nn_dim nn_walk_offset(const nn_dim n[8], const nn_dim stride[8], nn_dim i)
+NN_INLINE nn_dim nn_reduction_offset(const nn_dim n[8], const nn_dim stride[8], nn_dim i)
 {
     nn_dim offset = 0;
     for (int a = 7; a >= 0; a--) {
@@ -281,18 +281,18 @@ NN_INLINE nn_dim nn_walk_offset(const nn_dim n[8], const nn_dim stride[8], nn_di
 }
 
 /* Outputs [from, to) in the order of the kept axes. `factor` scales sums and is the correction of variances. */
-NN_INLINE void nn_reduce_walk(int kind, nn_walk a, nn_dim from, nn_dim to, const nn_real *x, double factor,
+NN_INLINE void nn_reduce_walk(int kind, nn_reduction a, nn_dim from, nn_dim to, const nn_real *x, double factor,
                               nn_real *y, int acc)
 {
     nn_dim n = 1;
     for (int i = 0; i < 8; i++) n *= a.rn[i];
     for (nn_dim k = from; k < to; k++) {
-        const nn_real *p = x + nn_walk_offset(a.kn, a.kx, k);
-        nn_real *out = y + nn_walk_offset(a.kn, a.ky, k);
+        const nn_real *p = x + nn_reduction_offset(a.kn, a.kx, k);
+        nn_real *out = y + nn_reduction_offset(a.kn, a.ky, k);
         nn_real best = p[0];
         double sum = 0, square = 0;
         for (nn_dim r = 0; r < n; r++) {
-            const nn_real v = p[nn_walk_offset(a.rn, a.rx, r)];
+            const nn_real v = p[nn_reduction_offset(a.rn, a.rx, r)];
             if (kind == NN_WALK_MAX) best = nn_max(v, best);
             else if (kind == NN_WALK_MIN) best = nn_min(v, best);
             else sum += (double)v;
@@ -300,7 +300,7 @@ NN_INLINE void nn_reduce_walk(int kind, nn_walk a, nn_dim from, nn_dim to, const
         if (kind == NN_WALK_VAR) {
             const double mean = sum / (double)n;
             for (nn_dim r = 0; r < n; r++) {
-                const double d = (double)p[nn_walk_offset(a.rn, a.rx, r)] - mean;
+                const double d = (double)p[nn_reduction_offset(a.rn, a.rx, r)] - mean;
                 square += d * d;
             }
             best = (nn_real)(square / ((double)n - factor));
@@ -311,7 +311,7 @@ NN_INLINE void nn_reduce_walk(int kind, nn_walk a, nn_dim from, nn_dim to, const
     }
 }
 
-NN_INLINE void nn_reduce_walk_team(const nn_team *team, int kind, nn_walk a, const nn_real *x, double factor,
+NN_INLINE void nn_reduce_walk_team(const nn_team *team, int kind, nn_reduction a, const nn_real *x, double factor,
                                    nn_real *y, int acc)
 {
     nn_dim count = 1, from, to;
