@@ -26,7 +26,7 @@ static Node *build(Frame *f, const OpDesc *op, const void *attrs, int n_in, Node
     if (!op || !can_build(f, span)) return NULL;
     for (int i = 0; i < n_in; i++)
         if (!in[i]) return NULL;
-    b->span = span;
+    b->span = caller_span(f, span);
     b->inst = f->inst;
     b->spans = NULL;
     return mk(b, op, attrs, n_in, in);
@@ -357,10 +357,14 @@ Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span spa
         }
     }
     check_complete(f, &c, span);
+    while (!c.starred && (int)c.in.len < c.n_fixed) {
+        vec_push(lw->a, &c.in, NULL);
+        vec_push(lw->a, &c.in_spans, (Span){ 0 });
+    }
     if (c.failed || lw->stop || !can_build(f, span)) return v_error();
     const CallSpans spans = { .in = c.in_spans.data, .n_in = (int)c.in_spans.len, .attr_names = c.attr_names.data,
                               .attr_spans = c.attr_spans.data, .n_attrs = (int)c.attr_names.len };
-    lw->b.span = span;
+    lw->b.span = caller_span(f, span);
     lw->b.inst = f->inst;
     lw->b.spans = &spans;
     Node *n = mk(&lw->b, op, c.attrs, (int)c.in.len, c.in.data);
@@ -643,7 +647,7 @@ static Value call_block(Frame *f, const Decl *block, const CallArgVec *args, Exp
     inst->path = *f->path ? arena_printf(lw->a, "%s.%s", f->path, inst->label) : inst->label;
     inst->call = e->span;
     body->block = block;
-    body->inst = inst;
+    body->inst = f->block && f->block->is_std ? f->inst : inst; /* how the library is built is its own affair */
     body->path = inst->path;
     body->may_own = f->may_own;
     if (!complete_args(f, body, &c, e->span)) return v_error();

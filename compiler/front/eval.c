@@ -340,7 +340,7 @@ static Value tensor_pair(Frame *f, ExprOp op, Span span, const Value *x, const V
     if (!desc) return v_error();
     const Span spans[2] = { x->span, y->span };
     const CallSpans call = { .in = spans, .n_in = 2 };
-    lw->b.span = span;
+    lw->b.span = caller_span(f, span);
     lw->b.inst = f->inst;
     lw->b.spans = &call;
     Node *n = mk2(&lw->b, desc, NULL, in[0], in[1]);

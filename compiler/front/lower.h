@@ -187,6 +187,8 @@ void v_print(StrBuf *sb, const Value *v);
 /* Reports with the instantiation stack; NULL when nothing is to be added. */
 Diagnostic *report(Frame *f, Span span, const char *id, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* What happens inside the standard library happens, for the user, at the call of its block. */
+Span caller_span(const Frame *f, Span span);
 /* Adds `did you mean` when a known name is near. */
 void suggest(Diagnostic *m, const char *word, const char *const *names, size_t n);
 

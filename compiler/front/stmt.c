@@ -55,7 +55,7 @@ StateVar *state_var(Frame *f, TensorInfo *info, bool in_block)
     if (s) return s;
     s = ARENA_NEW(lw->a, StateVar);
     *s = (StateVar){ .tensor = info->tensor, .in_block = in_block, .owner = f->path, .span = info->span };
-    lw->b.span = info->span;
+    lw->b.span = caller_span(f, info->span);
     lw->b.inst = f->inst;
     lw->b.name = strrchr(info->tensor->path, '.') ? strrchr(info->tensor->path, '.') + 1 : info->tensor->path;
     s->now = v_node(mk(&lw->b, &op_state, &(IndexAttrs){ info->tensor->index }, 0, NULL), info->span);
@@ -83,7 +83,7 @@ Value param_value(Frame *f, TensorInfo *info, Span span)
     Lower *lw = f->lw;
     const char *path = info->tensor->path;
     map_set(lw->touched, path, info);
-    lw->b.span = info->span;
+    lw->b.span = info->tensor->span;
     lw->b.inst = info->tensor->inst;
     lw->b.name = strrchr(path, '.') ? strrchr(path, '.') + 1 : path;
     return v_node(mk(&lw->b, &op_param, &(IndexAttrs){ info->tensor->index }, 0, NULL), span);
@@ -97,7 +97,7 @@ static TensorInfo *new_tensor(Frame *f, const Stmt *s, const char *path, const T
     t->path = path;
     t->kind = s->kind == ST_PARAM ? TENSOR_PARAM : TENSOR_STATE;
     t->type = *type;
-    t->span = s->span;
+    t->span = caller_span(f, s->span);
     t->inst = f->inst;
     t->index = (int)lw->m->tensors.len;
     Value init = s->a ? eval_init(f, s->a) : (Value){ .kind = V_INIT };
@@ -110,8 +110,7 @@ static TensorInfo *new_tensor(Frame *f, const Stmt *s, const char *path, const T
     tensor_fans(t);
     const Inst *top = f->inst;
     while (top && top->parent) top = top->parent;
-    *info = (TensorInfo){ .tensor = t, .default_init = info->default_init, .span = s->span,
-                          .first_call = f->inst ? f->inst->call : s->span, .layer = top ? top->label : "" };
+    *info = (TensorInfo){ .tensor = t, .default_init = info->default_init, .span = s->span, .first_call = f->inst ? f->inst->call : s->span, .layer = top ? top->label : "" };
     vec_push(lw->a, &lw->m->tensors, t);
     vec_push(lw->a, &lw->info_list, info);
     map_set(lw->infos, path, info);

@@ -119,11 +119,19 @@ Diagnostic *report(Frame *f, Span span, const char *id, const char *fmt, ...)
     if (f->lw->stop) return NULL;
     va_list ap;
     va_start(ap, fmt);
-    Diagnostic *m = diag_verror(f->lw->d, span, id, fmt, ap);
+    Diagnostic *m = diag_verror(f->lw->d, caller_span(f, span), id, fmt, ap);
     va_end(ap);
     diag_inst(m, f->inst);
     if (diag_full(f->lw->d)) f->lw->stop = true;
     return m;
+}
+
+Span caller_span(const Frame *f, Span span)
+{
+    if (!span.source || !span.source->is_std) return span;
+    const Inst *inst = f->inst;
+    while (inst && inst->call.source && inst->call.source->is_std) inst = inst->parent;
+    return inst && inst->call.source ? inst->call : span;
 }
 
 void suggest(Diagnostic *m, const char *word, const char *const *names, size_t n)
