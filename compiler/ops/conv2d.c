@@ -119,6 +119,22 @@ static void conv2d_emit(CWriter *w, const Node *n)
             conv2d_text(&n->in[0]->type, &n->type, &n->in[1]->type, a).s, a->relu);
 }
 
+/* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
+static Node *conv2d_fuse_epilogue(Builder *b, const Node *n, const Node *user)
+{
+    ConvAttrs a = *(const ConvAttrs *)n->attrs;
+    if (!op_is(user, &op_relu) || a.relu) return NULL;
+    a.relu = true;
+    return mk(b, n->op, &a, n->n_in, n->in);
+}
+
+/* Output channels are axis 0 of the weight, in all groups. */
+static Node *conv2d_absorb_affine(Builder *b, const Node *n, Node *scale, Node *shift)
+{
+    if (((const ConvAttrs *)n->attrs)->relu) return NULL;
+    return layer_with_affine(b, n, 0, scale, shift);
+}
+
 const OpDesc op_conv2d = {
     .name = "conv2d", .summary = "2-D convolution of a batch of images",
     .doc = "`y[n,k,i,j] = bias[k] + sum over c,r,s of x[n, c, i*stride + r*dilation - pad, ..] * weight[k,c,r,s]`; "
@@ -128,6 +144,7 @@ const OpDesc op_conv2d = {
     .attr_size = sizeof(ConvAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST, .whole = 1 << 1 | 1 << 2,
     .operand_layout = weight_second, .shape = conv2d_shape, .grad = conv2d_grad, .work = conv2d_work,
     .emit = conv2d_emit,
+    .fuse_epilogue = conv2d_fuse_epilogue, .absorb_affine = conv2d_absorb_affine,
     .samples = SAMPLES(
         { "conv2d(x: f32[2,3,7,5], weight: f32[5,3,3,2], bias: f32[5])", "f32[2,5,5,4]" },
         { "conv2d(x: f32[2,2,6,9], weight: f32[17,2,3,3], pad = [1, 1, 1, 1])", "f32[2,17,6,9]" },

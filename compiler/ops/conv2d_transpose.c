@@ -115,6 +115,23 @@ static void conv2d_transpose_emit(CWriter *w, const Node *n)
             text(&n->type, &n->in[0]->type, &n->in[1]->type, a).s, a->relu);
 }
 
+/* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
+static Node *conv2d_transpose_fuse_epilogue(Builder *b, const Node *n, const Node *user)
+{
+    ConvAttrs a = *(const ConvAttrs *)n->attrs;
+    if (!op_is(user, &op_relu) || a.relu) return NULL;
+    a.relu = true;
+    return mk(b, n->op, &a, n->n_in, n->in);
+}
+
+/* Output channels are axis 1 of the weight, unless groups divide them. */
+static Node *conv2d_transpose_absorb_affine(Builder *b, const Node *n, Node *scale, Node *shift)
+{
+    const ConvAttrs *a = n->attrs;
+    if (a->relu || a->groups != 1) return NULL;
+    return layer_with_affine(b, n, 1, scale, shift);
+}
+
 const OpDesc op_conv2d_transpose = {
     .name = "conv2d_transpose", .summary = "transposed convolution, the usual learned upsampling",
     .doc = "`y[n, o, i*stride + r*dilation - pad, ..] += x[n,k,i,j] * weight[k,o,r,s]`, plus `bias[o]`: the adjoint of "
@@ -123,6 +140,7 @@ const OpDesc op_conv2d_transpose = {
     .attr_size = sizeof(ConvAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST, .whole = 1 << 1 | 1 << 2,
     .operand_layout = weight_second, .shape = conv2d_transpose_shape, .grad = conv2d_transpose_grad,
     .work = conv2d_transpose_work, .emit = conv2d_transpose_emit,
+    .fuse_epilogue = conv2d_transpose_fuse_epilogue, .absorb_affine = conv2d_transpose_absorb_affine,
     .samples = SAMPLES(
         { "conv2d_transpose(x: f32[2,3,4,5], weight: f32[3,5,3,2], bias: f32[5])", "f32[2,5,6,6]" },
         { "conv2d_transpose(x: f32[2,4,3,5], weight: f32[4,3,4,4], bias: f32[3], stride = 2, pad = 1)", "f32[2,3,6,10]" },

@@ -64,6 +64,22 @@ static void dense_emit(CWriter *w, const Node *n)
             (ll)wt->dim[0], ((const DenseAttrs *)n->attrs)->relu);
 }
 
+/* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
+static Node *dense_fuse_epilogue(Builder *b, const Node *n, const Node *user)
+{
+    DenseAttrs a = *(const DenseAttrs *)n->attrs;
+    if (!op_is(user, &op_relu) || a.relu) return NULL;
+    a.relu = true;
+    return mk(b, n->op, &a, n->n_in, n->in);
+}
+
+/* The channels of rank 2 are the outputs; with more axes they are not. */
+static Node *dense_absorb_affine(Builder *b, const Node *n, Node *scale, Node *shift)
+{
+    if (n->type.rank != 2 || ((const DenseAttrs *)n->attrs)->relu) return NULL;
+    return layer_with_affine(b, n, 0, scale, shift);
+}
+
 const OpDesc op_dense = {
     .name = "dense", .summary = "fully connected layer",
     .doc = "`y[.., o] = bias[o] + sum over i of x[.., i] * weight[o, i]` over the last axis of x. The weight is stored "
@@ -71,6 +87,7 @@ const OpDesc op_dense = {
     .torch = "nn.functional.linear", .in = { "x", "weight", "bias?" }, .attrs = dense_attrs,
     .attr_size = sizeof(DenseAttrs), .flags = OPF_LEAD, .whole = 1 << 1 | 1 << 2, .operand_layout = weight_second,
     .shape = dense_shape, .grad = dense_grad, .work = dense_work, .emit = dense_emit,
+    .fuse_epilogue = dense_fuse_epilogue, .absorb_affine = dense_absorb_affine,
     .samples = SAMPLES({ "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
                        { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },
                        { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },

@@ -186,6 +186,19 @@ static void batch_norm_emit(CWriter *w, const Node *n)
         cw_stmt(w, n, "nn_batch_norm($rows, %lld, %lld, $eps, $0, $1, $2, $3, $4, $out);", (ll)x->dim[1], inner);
 }
 
+/* (x - mean) / sqrt(var + eps) * weight + bias = x * scale + shift. */
+static bool batch_norm_as_affine(Builder *b, const Node *n, Node **scale, Node **shift)
+{
+    Node *var = mk_add(b, n->in[4], mk_const(b, DT_F32, ((const NormAttrs *)n->attrs)->eps));
+    Node *deviation = mk1(b, &op_sqrt, NULL, var);
+    b->name = arena_printf(b->module->arena, "%s_scale", n->name);
+    *scale = mk_div(b, n->in[1], deviation);
+    Node *centre = mk_mul(b, n->in[3], *scale);
+    b->name = arena_printf(b->module->arena, "%s_shift", n->name);
+    *shift = mk_sub(b, n->in[2], centre);
+    return true;
+}
+
 const OpDesc op_batch_norm = {
     .name = "batch_norm", .summary = "batch normalisation with given statistics",
     .doc = "Per channel c: `y = (x - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]`. Not differentiated with "
@@ -193,6 +206,7 @@ const OpDesc op_batch_norm = {
     .torch = "nn.functional.batch_norm(training=False)", .in = { "x", "weight", "bias", "mean", "var" },
     .attrs = batch_norm_attrs, .attr_size = sizeof(NormAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST, .whole = 0x1e,
     .shape = batch_norm_shape, .grad = batch_norm_grad, .work = norm_work, .emit = batch_norm_emit,
+    .as_affine = batch_norm_as_affine,
     .samples = SAMPLES(
         { "batch_norm(x: f32[3,5], weight: f32[5], bias: f32[5], mean: f32[5], var: f32[5])", "f32[3,5]" },
         { "batch_norm(x: f32[2,17,3,2], weight: f32[17], bias: f32[17], mean: f32[17], var: f32[17], eps = 0.01)",

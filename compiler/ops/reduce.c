@@ -163,7 +163,7 @@ typedef enum ReduceKind { REDUCE_SUM, REDUCE_MAX, REDUCE_MIN, REDUCE_VAR } Reduc
 /* `factor`: what sums are multiplied with, or the correction of a variance; a C expression of type double. */
 static void reduce_emit(CWriter *w, const Node *n, ReduceKind kind, const char *factor)
 {
-    static const char *const walk_kind[] = { "NN_WALK_SUM", "NN_WALK_MAX", "NN_WALK_MIN", "NN_WALK_VAR" };
+    static const char *const walk_kind[] = { "NN_REDUCE_SUM", "NN_REDUCE_MAX", "NN_REDUCE_MIN", "NN_REDUCE_VAR" };
     const Reduction r = reduction_of(n);
     const bool lead = reduce_is_lead(n);
     const Groups g = groups_of(&r, lead);
@@ -172,10 +172,10 @@ static void reduce_emit(CWriter *w, const Node *n, ReduceKind kind, const char *
     if (!g.fits) {
         const char *walk = walk_text(a, &r, lead);
         if (lead)
-            cw_stmt(w, n, "nn_reduce_walk(%s, %s, 0, %s, $0, %s, $out, %s);", walk_kind[kind], walk,
+            cw_stmt(w, n, "nn_reduce_any(%s, %s, 0, %s, $0, %s, $out, %s);", walk_kind[kind], walk,
                     times(a, type_numel(r.y, 1, r.y->rank), "$rows"), factor, acc);
         else
-            cw_stmt(w, n, "nn_reduce_walk_team($team, %s, %s, $0, %s, $out, %s);", walk_kind[kind], walk, factor, acc);
+            cw_stmt(w, n, "nn_reduce_any_team($team, %s, %s, $0, %s, $out, %s);", walk_kind[kind], walk, factor, acc);
         arena_free(a);
         return;
     }
@@ -321,14 +321,14 @@ static bool inverse_count_shape(ShapeCtx *c, const Node *n, TensorType *out)
 static void inverse_count_emit(CWriter *w, const Node *n)
 {
     const int64_t count = ((const CountAttrs *)n->attrs)->factor * n->in[0]->type.dim[0];
-    cw_stmt(w, n, "if ($team->rank == 0) *$out = ($real)(1.0 / ((double)($batch) * %lld));", (ll)count);
+    cw_stmt(w, n, "if ($team->rank == 0) *$out = ($real)(1.0 / ((double)$batch * %lld));", (ll)count);
 }
 
 const OpDesc op_inverse_count = {
     .name = "inverse_count", .summary = "one over the number of samples",
     .doc = "`1 / (factor n)` with the run-time size `n` of axis 0 of `like`: what the gradient of a mean over the "
            "batch is scaled with.",
-    .in = { "like" }, .attrs = count_attrs, .attr_size = sizeof(CountAttrs), .flags = OPF_INTERNAL,
+    .in = { "like" }, .unread = 1, .attrs = count_attrs, .attr_size = sizeof(CountAttrs), .flags = OPF_INTERNAL,
     .shape = inverse_count_shape, .no_grad = "a size is not differentiable", .emit = inverse_count_emit,
 };
 
@@ -352,7 +352,7 @@ static void mean_emit(CWriter *w, const Node *n)
     const Reduction r = reduction_of(n);
     Arena *a = arena_new();
     reduce_emit(w, n, REDUCE_SUM,
-                r.over_batch ? arena_printf(a, "1.0 / ((double)($batch) * %lld)", (ll)r.count)
+                r.over_batch ? arena_printf(a, "1.0 / ((double)$batch * %lld)", (ll)r.count)
                              : arena_printf(a, "1.0 / %lld", (ll)r.count));
     arena_free(a);
 }
@@ -568,7 +568,7 @@ static void argmax_emit(CWriter *w, const Node *n)
     if (axis == 0)
         cw_stmt(w, n, "if ($team->rank == 0) nn_argmax(1, %lld, %lld, $0, $out);", size, inner);
     else
-        cw_stmt(w, n, "nn_argmax(($rows) * %lld, %lld, %lld, $0, $out);", (ll)type_numel(x, 1, axis), size, inner);
+        cw_stmt(w, n, "nn_argmax($rows * %lld, %lld, %lld, $0, $out);", (ll)type_numel(x, 1, axis), size, inner);
 }
 
 const OpDesc op_argmax = {

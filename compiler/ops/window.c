@@ -82,3 +82,18 @@ RowsText share_text(const TensorType *t, int upto)
         snprintf(r.s, sizeof r.s, "($rows) * %lld", (ll)count);
     return r;
 }
+
+Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, Node *shift)
+{
+    TensorType along = { .dtype = DT_F32, .rank = n->in[1]->type.rank };
+    for (int i = 0; i < along.rank; i++) along.dim[i] = i == out_axis ? scale->type.dim[0] : 1;
+    Node *factors = mk_reshape_like(b, scale, &along);
+    b->name = arena_printf(b->module->arena, "%s_weight", n->name);
+    Node *weight = mk_mul(b, n->in[1], factors), *bias = shift;
+    if (n->in[2]) {
+        Node *scaled = mk_mul(b, n->in[2], scale);
+        b->name = arena_printf(b->module->arena, "%s_bias", n->name);
+        bias = mk_add(b, scaled, shift);
+    }
+    return mk3(b, n->op, n->attrs, n->in[0], weight, bias);
+}

@@ -35,6 +35,10 @@ RowsText rows_text(const TensorType *t, int upto);
 /* The same for a row-shared kernel: rows of axis 0 in the share times axes [1, upto). */
 RowsText share_text(const TensorType *t, int upto);
 
+/* Rules of layers x, weight, bias? (OpDesc.fuse_epilogue, absorb_affine). layer_with_affine: the layer with its
+ * weight times scale along `out_axis` of the weight, and bias * scale + shift. */
+Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, Node *shift);
+
 /* The sum of dy over all axes but one: the gradient of a bias (ops/dense.c). */
 Node *mk_bias_grad(Builder *b, Node *dy, int axis);
 

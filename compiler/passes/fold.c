@@ -28,6 +28,8 @@ static Node *fold_node(Builder *b, const Node *old, Node *const *in, void *ctx)
     if (!in[0]->op->absorb_affine || !pays(in[0])) return NULL;
     Node *scale, *shift, *n = mk_copy(b, old, in);
     if (!n->op->as_affine(b, n, &scale, &shift)) return n;
+    b->span = in[0]->span;
+    b->inst = in[0]->inst;
     Node *folded = in[0]->op->absorb_affine(b, in[0], scale, shift);
     if (!folded) return n;
     folded->name = old->name;

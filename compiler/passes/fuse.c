@@ -23,6 +23,9 @@ static Node *epilogue_node(Builder *b, const Node *old, Node *const *in, void *c
     const int *uses = ctx;
     if (!old->n_in || !old->in[0] || uses[old->in[0]->id] != 1 || !in[0]->op->fuse_epilogue) return NULL;
     Node *user = mk_copy(b, old, in);
+    /* The statement is the kernel's; the name of the value is the user's. */
+    b->span = in[0]->span;
+    b->inst = in[0]->inst;
     Node *fused = in[0]->op->fuse_epilogue(b, in[0], user);
     if (!fused) return user;
     fused->name = old->name;

@@ -318,6 +318,9 @@ static Part loop_part(const TensorType *t)
 
 static Part kernel_part(const Node *n)
 {
+    bool reads = false;
+    for (int i = 0; i < n->n_in; i++) reads |= op_reads(n, i);
+    if (!reads && n->type.rank == 0) return PART_ONE;
     if (!op_is_lead(n)) return PART_TEAM;
     if (n->type.rank == 0 || (!n->type.batch && n->type.dim[0] == 1)) return PART_ONE;
     for (int k = 0; k < n->n_results; k++)
