@@ -170,10 +170,9 @@ const char *cw_pointer(CWriter *w, const Node *n, int k)
     const RoutineNames *rn = &f->routine[w->routine->index];
     switch (b->kind) {
     case AT_ARENA:
-        if (!w->pointer[n->id][k]) {
+        if (*w->pointer[n->id][k] == '!') {
             const char *type = c_type_of(w, n, k);
-            const char *wanted = k ? arena_printf(w->arena, "%s_%d", n->name, k) : n->name;
-            w->pointer[n->id][k] = local(w, wanted);
+            w->pointer[n->id][k]++;
             w->uses_arena = true;
             StrBuf sb;
             sb_init(&sb, w->arena);
@@ -407,7 +406,17 @@ static const char *key_text(CWriter *w, const Node *n)
                         w->routine->index, (ll)stream, w->routine->index);
 }
 
-static const char *word_text(Template *t, const char *word)
+static const char *double_literal(const CWriter *w, double v)
+{
+    StrBuf sb;
+    sb_init(&sb, w->arena);
+    sb_real(&sb, v);
+    if (isinf(v) || isnan(v)) return isnan(v) ? "(double)NAN" : v > 0 ? "(double)INFINITY" : "-(double)INFINITY";
+    if (!strpbrk(sb.text, ".e")) sb_puts(&sb, ".0");
+    return sb.text;
+}
+
+static const char *word_text(Template *t, const char *word, bool as_double)
 {
     CWriter *w = t->w;
     if (!strcmp(word, "real")) return w->face->real;
@@ -431,7 +440,10 @@ static const char *word_text(Template *t, const char *word)
         }
     }
     for (const AttrDef *d = t->op->attrs; d && d->name; d++)
-        if (!strcmp(d->name, word)) return attr_literal(w, d, t->attrs, t->operand != NULL);
+        if (!strcmp(d->name, word))
+            return as_double && d->kind == ATTR_FLOAT
+                       ? double_literal(w, *(const double *)((const char *)t->attrs + d->offset))
+                       : attr_literal(w, d, t->attrs, t->operand != NULL);
     if (!w->fault) w->fault = arena_printf(w->arena, "$%s in the template of %s means nothing", word, t->op->name);
     return "0";
 }
@@ -456,7 +468,10 @@ static const char *expand(Template *t, const char *s)
                 continue;
             }
             while (isalnum((unsigned char)*s) || *s == '_') s++;
-            sb_puts(&sb, word_text(t, arena_strndup(t->w->arena, start, (size_t)(s - start))));
+            const char *word = arena_strndup(t->w->arena, start, (size_t)(s - start));
+            const bool as_double = !strncmp(s, ".double", 7);
+            sb_puts(&sb, word_text(t, word, as_double));
+            if (as_double) s += 7;
             continue;
         }
         if (isalpha((unsigned char)*s) || *s == '_') {
@@ -709,6 +724,12 @@ static const char *pending(CWriter *w, const char *wanted)
     return arena_printf(w->arena, "!%s", names_add(w->locals, wanted));
 }
 
+static bool has_local(const Plan *plan, const Node *n, int k)
+{
+    if (op_has(n, OPF_VIEW | OPF_ROOT) || op_is(n, &op_result)) return false;
+    return plan->result[n->id][k].kind == AT_ARENA || op_is(n, &op_const);
+}
+
 void cw_init(CWriter *w, const ModelFace *f, const Routine *r)
 {
     Arena *a = f->arena;
@@ -745,8 +766,9 @@ void cw_init(CWriter *w, const ModelFace *f, const Routine *r)
         const Node *n = r->nodes.data[i];
         if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_assign) || op_is(n, &op_grad_store))
             used[((const IndexAttrs *)n->attrs)->index] = true;
-        if (op_is(n, &op_const) && r->plan->result[i][0].kind != AT_ARENA)
-            w->pointer[i][0] = pending(w, n->name);
+        for (int k = 0; k < n->n_results; k++)
+            if (has_local(r->plan, n, k))
+                w->pointer[i][k] = pending(w, k ? arena_printf(a, "%s_%d", n->name, k) : n->name);
         if (r->plan->part[i] == PART_LEAD && !n->type.batch && n->type.rank) const_share(w, n->type.dim[0]);
         if (op_is(n, &op_hyper)) {
             const int64_t h = ((const IndexAttrs *)n->attrs)->index;

@@ -15,6 +15,7 @@
  *   $team        const nn_team *: thread index, count and barrier, for PART_TEAM kernels
  *   $acc         int: 0 stores, 1 adds (OPF_ACCUMULATE kernels); the literal 0 outside gradient slots
  *   $key         nn_key of this random node: seed, routine, stream and call counter
+ *   $NAME.double a float attribute as a literal of type double, whatever the real type is
  *   $real        float or double
  *   $NAME        value of the attribute NAME, printed as a literal of its kind (int2: "a, b";
  *                a choice: its word, so that "f_$mode(x)" names a function)

@@ -21,7 +21,7 @@ static void draw_emit(CWriter *w, const Node *n, const char *kernel, const char 
 {
     const ll row = row_size(&n->type);
     if (n->type.rank > 0)
-        cw_stmt(w, n, "%s($key, ($row0) * %lld, ($rows) * %lld, %s$out);", kernel, row, row, rest);
+        cw_stmt(w, n, "%s($key, $row0 * %lld, $rows * %lld, %s$out);", kernel, row, row, rest);
     else
         cw_stmt(w, n, "if ($team->rank == 0) %s($key, 0, 1, %s$out);", kernel, rest);
 }
@@ -95,7 +95,7 @@ static Node *bernoulli_like_simplify(Builder *b, const Node *n) { return like_to
 
 static void randn_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_randn", ""); }
 static void rand_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_rand", ""); }
-static void bernoulli_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_bernoulli", "$p, "); }
+static void bernoulli_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_bernoulli", "$p.double, "); }
 
 const OpDesc op_randn = {
     .name = "randn", .summary = "standard normal numbers", .torch = "torch.randn",
@@ -183,10 +183,10 @@ static void dropout_emit(CWriter *w, const Node *n)
 {
     const TensorType *t = &n->type;
     if (t->layout == LAYOUT_CHANNELS_LAST && !type_layouts_coincide(t, LAYOUT_CANONICAL, LAYOUT_CHANNELS_LAST))
-        cw_stmt(w, n, "nn_dropout_channels_last($key, $row0, $rows, %lld, %lld, $p, $0, $out);", (ll)t->dim[1],
+        cw_stmt(w, n, "nn_dropout_channels_last($key, $row0, $rows, %lld, %lld, $p.double, $0, $out);", (ll)t->dim[1],
                 (ll)(t->dim[2] * t->dim[3]));
     else
-        draw_emit(w, n, "nn_dropout", "$p, $0, ");
+        draw_emit(w, n, "nn_dropout", "$p.double, $0, ");
 }
 
 const OpDesc op_dropout = {
