@@ -174,7 +174,7 @@ Node *mk(Builder *b, const OpDesc *op, const void *attrs, int n_in, Node *const 
     *n = (Node){ .op = op, .attrs = own_attrs, .n_in = places, .n_results = n_results_of(op, own_attrs),
                  .name = name ? name : op->name, .span = b->span, .inst = b->inst };
     n->in = ARENA_ARRAY(a, Node *, places + 1);
-    memcpy(n->in, in, sizeof *in * (size_t)n_in);
+    if (n_in) memcpy(n->in, in, sizeof *in * (size_t)n_in);
     if (can_merge(n) && b->cse->cap) {
         Node *same = *cse_slot(b->cse, n);
         if (same) return same;
