@@ -124,12 +124,20 @@ static Node *cast_simplify(Builder *b, const Node *n)
     return mk_fill(b, &n->type, n->type.dtype == DT_BOOL ? v != 0 : n->type.dtype == DT_I32 ? trunc(v) : v);
 }
 
+/* Bytes and booleans stay small; what comes from real numbers may be anything. */
+static int64_t cast_limit(const Node *n)
+{
+    const DType from = n->in[0]->type.dtype;
+    return from == DT_BOOL ? 2 : from == DT_U8 ? 256 : INT64_MAX;
+}
+
 const OpDesc op_cast = {
     .name = "cast", .summary = "another element type", .torch = "torch.Tensor.to",
     .doc = "To `i32`: towards zero, numbers out of range to the nearest, NaN to 0. To `bool`: true where not zero. "
            "Booleans become 0 and 1. Integers and booleans carry no gradient.",
     .in = { "x" }, .attrs = cast_attrs, .attr_size = sizeof(CastAttrs), .flags = OPF_ELEMENTWISE,
-    .shape = cast_shape, .grad = cast_grad, .simplify = cast_simplify, .expr = "nn_cast_$to($0)",
+    .shape = cast_shape, .grad = cast_grad, .simplify = cast_simplify, .value_limit = cast_limit,
+    .expr = "nn_cast_$to($0)",
     .samples = SAMPLES({ "cast(x: i32[3,5], to = f32)", "f32[3,5]" }, { "cast(x: f32[7], to = i32)", "i32[7]" },
                        { "cast(x: bool[2,3], to = f32)", "f32[2,3]" }, { "cast(x: f32[5], to = bool)", "bool[5]" }),
 };
