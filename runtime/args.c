@@ -33,7 +33,8 @@ static const Option options[] = {
     { "resume", TEXT, AT(resume), 0, "FILE", "go on from this checkpoint" },
     { "plot", TEXT, AT(plot), 0, "FILE", "write the values of each epoch as an SVG" },
     { "limit-batches", COUNT, AT(limit_batches), 0, "N", "at most N steps per epoch; 0 means all" },
-    { "patience", COUNT, AT(patience), 0, "N", "stop after N epochs without improvement; 0 means never" },
+    { "patience", COUNT, AT(patience), 0, "N",
+      "stop after N epochs without improvement; 0 means never" },
     { "progress", PROGRESS, AT(progress), 0, "auto|bar|plain|none", "what long work shows" },
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
@@ -119,7 +120,8 @@ static const char *expected(const Option *o)
 static const Option *find_option(const char *name, size_t n)
 {
     for (int i = 0; i < N_OPTIONS; i++)
-        if (strlen(options[i].name) == n && strncmp(options[i].name, name, n) == 0) return &options[i];
+        if (strlen(options[i].name) == n && strncmp(options[i].name, name, n) == 0)
+            return &options[i];
     return NULL;
 }
 
@@ -145,7 +147,8 @@ int nn_args_parse(nn_args *a, int argc, char **argv, const char *about)
             return NN_EXIT_USAGE;
         }
         if (!store(a, o, text)) {
-            fprintf(stderr, "%s: --%s: expected %s, found '%.100s'\n", program, o->name, expected(o), text);
+            fprintf(stderr, "%s: --%s: expected %s, found '%.100s'\n", program, o->name,
+                    expected(o), text);
             return NN_EXIT_USAGE;
         }
     }

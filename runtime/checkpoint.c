@@ -62,7 +62,9 @@ static nn_status visit_slots(const nn_model *m, const nn_routine_info *r, visit_
                     continue;
                 nn_dim at = r->slots_offset + k * r->slot_count + range->slot_offset + t->offset -
                             range->offset;
-                Item it = { .tensor = t, .dtype = t->dtype, .data = real_at(m, m->slots, at), .training = 1 };
+                Item it = {
+                    .tensor = t, .dtype = t->dtype, .data = real_at(m, m->slots, at), .training = 1
+                };
                 char path[400];
                 int n = snprintf(path, sizeof path, ".%s", t->name);
                 if (n < 0 || (size_t)n >= sizeof path) return NN_ESIZE;
@@ -72,8 +74,8 @@ static nn_status visit_slots(const nn_model *m, const nn_routine_info *r, visit_
     return s;
 }
 
-static nn_status visit_number(const char *a, const char *b, nn_dtype dtype, void *data, visit_fn visit,
-                              void *ctx)
+static nn_status visit_number(const char *a, const char *b, nn_dtype dtype, void *data,
+                              visit_fn visit, void *ctx)
 {
     Item it = { .dtype = dtype, .data = data, .training = 1 };
     nn_status s = item_named(&it, a, b, "");
@@ -110,7 +112,8 @@ static nn_status visit_items(nn_model *m, unsigned what, visit_fn visit, void *c
 static nn_status save_item(void *ctx, const Item *it)
 {
     const nn_tensor *t = it->tensor;
-    nn_st_tensor *out = nn_st_add(ctx, it->name, it->dtype, t ? t->rank : 0, t ? t->shape : NULL, NULL);
+    nn_st_tensor *out =
+        nn_st_add(ctx, it->name, it->dtype, t ? t->rank : 0, t ? t->shape : NULL, NULL);
     if (!out) return NN_ENOMEM;
     if (t)
         nn_canonical_read(t, it->data, out->data, (int)nn_dtype_size(it->dtype));
@@ -172,7 +175,8 @@ typedef struct Load {
 static void first_offender(Load *l, const char *name)
 {
     if (l->report->first[0] == '\0')
-        snprintf(l->report->first, sizeof l->report->first, "%.*s", (int)sizeof l->report->first - 1, name);
+        snprintf(l->report->first, sizeof l->report->first, "%.*s",
+                 (int)sizeof l->report->first - 1, name);
 }
 
 /* "f32[10,784]" as text. */
@@ -184,7 +188,10 @@ static void type_text(char *out, size_t size, nn_dtype dtype, int rank, const nn
     if (n < size) snprintf(out + n, size - n, "]");
 }
 
-static int is_real(nn_dtype t) { return t == NN_F32 || t == NN_F64; }
+static int is_real(nn_dtype t)
+{
+    return t == NN_F32 || t == NN_F64;
+}
 
 static int item_fits(const Item *it, const nn_st_tensor *t)
 {
@@ -215,8 +222,8 @@ static nn_status check_item(void *ctx, const Item *it)
         type_text(has, sizeof has, t->dtype, t->rank, t->shape);
         type_text(wants, sizeof wants, it->dtype, it->tensor ? it->tensor->rank : 0,
                   it->tensor ? it->tensor->shape : NULL);
-        nn_say(l->report->message, "'%.80s' is %s in the checkpoint and %s in the model", it->name, has,
-               wants);
+        nn_say(l->report->message, "'%.80s' is %s in the checkpoint and %s in the model", it->name,
+               has, wants);
     }
     return NN_OK;
 }
@@ -251,7 +258,8 @@ static void check_unexpected(Load *l, const nn_model *m, unsigned what)
     for (int i = 0; i < nn_st_count(l->file); i++) {
         const char *name = nn_st_at(l->file, i)->name;
         int training = strncmp(name, TRAINING, sizeof TRAINING - 1) == 0;
-        if (training ? !(what & NN_TRAINING) || !m->slots : !(what & NN_WEIGHTS) || strchr(name, '/'))
+        if (training ? !(what & NN_TRAINING) || !m->slots
+                     : !(what & NN_WEIGHTS) || strchr(name, '/'))
             continue;
         if (l->wanted[nn_st_position(l->file, name)]) continue;
         l->report->unexpected++;
@@ -269,8 +277,8 @@ static void name_models(Load *l)
     snprintf(own, sizeof own, "%016llx", (unsigned long long)l->info->hash);
     if (!name || !hash || strcmp(hash, own) == 0) return;
     memcpy(reason, l->report->message, sizeof reason);
-    nn_say(l->report->message, "checkpoint of %.40s (%.16s), this is %.40s (%s): %.140s", name, hash,
-           l->info->name, own, reason);
+    nn_say(l->report->message, "checkpoint of %.40s (%.16s), this is %.40s (%s): %.140s", name,
+           hash, l->info->name, own, reason);
 }
 
 static int load_arguments_ok(nn_model *m, unsigned what)

@@ -67,7 +67,9 @@ nn_status nn_dataset_idx(nn_dataset *out, const char *images, const char *labels
         nn_idx_free(&y);
         return s;
     }
-    *out = (nn_dataset){ .n = x.shape[0], .x_type = NN_U8, .scale = 1.0F / 255, .x = x.data, .y = classes };
+    *out = (nn_dataset){
+        .n = x.shape[0], .x_type = NN_U8, .scale = 1.0F / 255, .x = x.data, .y = classes
+    };
     out->x_rank = x.rank - 1;
     out->x_size = 1;
     for (int i = 1; i < x.rank; i++) {
@@ -190,7 +192,10 @@ void nn_batches_skip(nn_batches *b, int64_t batches)
     b->at += batches > left / b->size ? left : (nn_dim)batches * b->size;
 }
 
-int64_t nn_batches_count(const nn_batches *b) { return (b->data->n + b->size - 1) / b->size; }
+int64_t nn_batches_count(const nn_batches *b)
+{
+    return (b->data->n + b->size - 1) / b->size;
+}
 
 static void gather_x(const nn_dataset *d, nn_dim row, float *out)
 {
@@ -213,7 +218,8 @@ int nn_batches_next(nn_batches *b)
         if (d->rows) row = d->rows[row];
         gather_x(d, row, b->x + i * d->x_size);
         if (b->y) b->y[i] = d->y[row];
-        if (b->t) memcpy(b->t + i * d->t_size, d->t + row * d->t_size, (size_t)d->t_size * sizeof *b->t);
+        if (b->t)
+            memcpy(b->t + i * d->t_size, d->t + row * d->t_size, (size_t)d->t_size * sizeof *b->t);
     }
     b->at += n;
     b->batch = (nn_batch){ n, b->x, b->y, b->t };

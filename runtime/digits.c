@@ -24,6 +24,7 @@ typedef struct Piece {
     double a, b, c, d, e, f;
 } Piece;
 
+/* clang-format off */
 #define M(x, y) { MOVE, x, y, 0, 0, 0, 0 }
 #define L(x, y) { LINE, x, y, 0, 0, 0, 0 }
 #define A(x, y, rx, ry, from, to) { ARC, x, y, rx, ry, from, to }
@@ -63,6 +64,7 @@ static const Piece *const glyphs[10][3] = {
     { six_curved, six_straight, six_curved },   { seven_plain, seven_bar, seven_hook },
     { eight_stacked, eight_crossed, eight_stacked }, { nine_straight, nine_curved, nine_straight },
 };
+/* clang-format on */
 
 typedef struct Point {
     double x, y;
@@ -75,8 +77,14 @@ typedef struct Wave {
 } Wave;
 
 /* Uniform in [-1, 1), and in [a, b). */
-static double sway(nn_draws *d) { return 2 * nn_draw_unit(d) - 1; }
-static double between(nn_draws *d, double a, double b) { return a + (b - a) * nn_draw_unit(d); }
+static double sway(nn_draws *d)
+{
+    return 2 * nn_draw_unit(d) - 1;
+}
+static double between(nn_draws *d, double a, double b)
+{
+    return a + (b - a) * nn_draw_unit(d);
+}
 
 /* Nearly normal with standard deviation 1: the sum of three uniform numbers on [-1, 1). */
 static double bell(nn_draws *d)
@@ -115,10 +123,11 @@ static void distort(Point *p, int n, nn_draws *d, double haste, int size)
     const double bend = 0.02 * haste;
     double angle = 0.14 * bell(d), shear = 0.17 * bell(d) - 0.05, unit = size * 20 / 28.0;
     double sx = unit * between(d, 0.72, 1.04), sy = unit * between(d, 0.84, 1.08);
-    double dx = size * 0.5 + size / 28.0 * 1.1 * bell(d), dy = size * 0.5 + size / 28.0 * 1.1 * bell(d);
+    double dx = size * 0.5 + size / 28.0 * 1.1 * bell(d),
+           dy = size * 0.5 + size / 28.0 * 1.1 * bell(d);
     for (int k = 0; k < WAVES; k++)
-        wave[k] = (Wave){ between(d, -5, 5), between(d, -5, 5), between(d, 0, 6.2831853), bend * bell(d),
-                          bend * bell(d) };
+        wave[k] = (Wave){ between(d, -5, 5), between(d, -5, 5), between(d, 0, 6.2831853),
+                          bend * bell(d), bend * bell(d) };
     for (int i = 0; i < n; i++) {
         double x = p[i].x - 0.5, y = p[i].y - 0.5, u = x, v = y;
         for (int k = 0; k < WAVES; k++) {
@@ -139,8 +148,10 @@ static void stroke(double *ink, int size, const Point *p, int n, double radius)
         if (p[i].pen_up) continue;
         double ax = p[i - 1].x, ay = p[i - 1].y, ux = p[i].x - ax, uy = p[i].y - ay;
         double length2 = ux * ux + uy * uy, reach = radius + 1;
-        int x0 = (int)fmax(0, fmin(ax, p[i].x) - reach), x1 = (int)fmin(size - 1, fmax(ax, p[i].x) + reach);
-        int y0 = (int)fmax(0, fmin(ay, p[i].y) - reach), y1 = (int)fmin(size - 1, fmax(ay, p[i].y) + reach);
+        int x0 = (int)fmax(0, fmin(ax, p[i].x) - reach),
+            x1 = (int)fmin(size - 1, fmax(ax, p[i].x) + reach);
+        int y0 = (int)fmax(0, fmin(ay, p[i].y) - reach),
+            y1 = (int)fmin(size - 1, fmax(ay, p[i].y) + reach);
         for (int y = y0; y <= y1; y++)
             for (int x = x0; x <= x1; x++) {
                 double qx = x + 0.5 - ax, qy = y + 0.5 - ay;
@@ -153,15 +164,19 @@ static void stroke(double *ink, int size, const Point *p, int n, double radius)
     }
 }
 
-static unsigned char to_byte(double v) { return (unsigned char)(v <= 0 ? 0 : v >= 1 ? 255 : v * 255 + 0.5); }
+static unsigned char to_byte(double v)
+{
+    return (unsigned char)(v <= 0 ? 0 : v >= 1 ? 255 : v * 255 + 0.5);
+}
 
-void nn_digit_draw(unsigned char *image, int size, int channels, int label, uint64_t seed, uint32_t part,
-                   uint32_t sample)
+void nn_digit_draw(unsigned char *image, int size, int channels, int label, uint64_t seed,
+                   uint32_t part, uint32_t sample)
 {
     enum { MAX_SIZE = 64 };
     double ink[MAX_SIZE * MAX_SIZE] = { 0 };
     Point points[MAX_POINTS];
-    if (size < 12 || size > MAX_SIZE || (channels != 1 && channels != 3) || label < 0 || label > 9) return;
+    if (size < 12 || size > MAX_SIZE || (channels != 1 && channels != 3) || label < 0 || label > 9)
+        return;
     /* 2^16 blocks of the stream per picture; one picture takes some hundreds. */
     nn_draws d = nn_draws_from(seed, NN_DOMAIN_DIGITS, part, (uint64_t)sample << 16);
     double haste = between(&d, 0.6, 2.4);
@@ -193,7 +208,8 @@ void nn_digit_draw(unsigned char *image, int size, int channels, int label, uint
 nn_status nn_digits(nn_dataset *out, nn_dim n, int size, int channels, uint64_t seed, uint32_t part)
 {
     memset(out, 0, sizeof *out);
-    if (n < 1 || n > UINT32_MAX || size < 12 || size > 64 || (channels != 1 && channels != 3)) return NN_EINVAL;
+    if (n < 1 || n > UINT32_MAX || size < 12 || size > 64 || (channels != 1 && channels != 3))
+        return NN_EINVAL;
     size_t bytes = (size_t)channels * (size_t)size * (size_t)size;
     unsigned char *x = malloc((size_t)n * bytes);
     int32_t *y = malloc((size_t)n * sizeof *y);
@@ -210,15 +226,22 @@ nn_status nn_digits(nn_dataset *out, nn_dim n, int size, int channels, uint64_t 
         nn_digit_draw(x + (size_t)i * bytes, size, channels, y[i], seed, part, (uint32_t)i);
     }
     free(order);
-    *out = (nn_dataset){ .n = n, .x_size = (nn_dim)bytes, .x_rank = channels == 3 ? 3 : 2, .x_type = NN_U8,
-                         .scale = 1.0F / 255, .x = x, .y = y, .classes = 10, .owned = { x, y, NULL } };
+    *out = (nn_dataset){ .n = n,
+                         .x_size = (nn_dim)bytes,
+                         .x_rank = channels == 3 ? 3 : 2,
+                         .x_type = NN_U8,
+                         .scale = 1.0F / 255,
+                         .x = x,
+                         .y = y,
+                         .classes = 10,
+                         .owned = { x, y, NULL } };
     if (channels == 3) out->x_shape[0] = 3;
     out->x_shape[out->x_rank - 2] = out->x_shape[out->x_rank - 1] = size;
     return NN_OK;
 }
 
-static nn_status write_part(const char *dir, const char *stem, nn_dim n, uint64_t seed, uint32_t part,
-                            char *why)
+static nn_status write_part(const char *dir, const char *stem, nn_dim n, uint64_t seed,
+                            uint32_t part, char *why)
 {
     nn_dataset d;
     char path[4096];
@@ -249,12 +272,14 @@ nn_status nn_digits_write(const char *dir, nn_dim n_train, nn_dim n_test, uint64
     return s == NN_OK ? write_part(dir, "t10k", n_test, seed, NN_DIGITS_TEST, why) : s;
 }
 
-nn_status nn_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir, uint64_t seed, char *why)
+nn_status nn_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir, uint64_t seed,
+                             char *why)
 {
     if (dir) return nn_dataset_mnist(train, test, dir, why);
     nn_status s = nn_digits(train, 10000, 28, 1, seed, NN_DIGITS_TRAIN);
     memset(test, 0, sizeof *test);
-    if (s == NN_OK && (s = nn_digits(test, 2000, 28, 1, seed, NN_DIGITS_TEST)) != NN_OK) nn_dataset_free(train);
+    if (s == NN_OK && (s = nn_digits(test, 2000, 28, 1, seed, NN_DIGITS_TEST)) != NN_OK)
+        nn_dataset_free(train);
     if (s != NN_OK) nn_say(why, "cannot draw digits: %s", nn_strerror(s));
     return s;
 }

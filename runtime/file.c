@@ -42,7 +42,9 @@ const char *nn_sniff(const unsigned char *head, size_t n)
         { "\xff\xd8\xff", 3, "a JPEG image" },
         { "\x80\x02", 2, "a Python pickle" },
         { "GGUF", 4, "a GGUF file" },
-        { "\x7f" "ELF", 4, "a program" },
+        { "\x7f"
+          "ELF",
+          4, "a program" },
         { "%PDF", 4, "a PDF document" },
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)

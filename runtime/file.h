@@ -25,9 +25,9 @@ typedef struct nn_out {
 } nn_out;
 
 nn_status nn_out_open(nn_out *o, const char *path, char *why);
-int nn_out_write(void *o, const void *data, size_t n);   /* an nn_write_fn; errno on failure */
-nn_status nn_out_commit(nn_out *o, char *why);           /* syncs, closes, renames; on failure as abort */
-void nn_out_abort(nn_out *o);                            /* removes the temporary file; errno is kept */
+int nn_out_write(void *o, const void *data, size_t n); /* an nn_write_fn; errno on failure */
+nn_status nn_out_commit(nn_out *o, char *why); /* syncs, closes, renames; on failure as abort */
+void nn_out_abort(nn_out *o);                  /* removes the temporary file; errno is kept */
 
 typedef struct nn_in {
     int fd;
@@ -35,7 +35,7 @@ typedef struct nn_in {
 } nn_in;
 
 nn_status nn_in_open(nn_in *in, const char *path, char *why); /* regular files only */
-int nn_in_read(void *in, void *data, size_t n);               /* an nn_read_fn: all n bytes or non-zero */
+int nn_in_read(void *in, void *data, size_t n); /* an nn_read_fn: all n bytes or non-zero */
 int nn_in_at_end(nn_in *in);
 void nn_in_close(nn_in *in);
 

@@ -88,14 +88,16 @@ static nn_status idx_header(nn_idx *out, Source *s, size_t file_size, size_t *by
     int type = 0;
     if (got < 4 || head[0] != 0 || head[1] != 0) {
         const char *kind = nn_sniff(head, got);
-        nn_say(why, "not an IDX file%s%s%s", s->gzip ? " inside gzip" : "", kind ? ": this looks like " : "",
-               kind ? kind : "");
+        nn_say(why, "not an IDX file%s%s%s", s->gzip ? " inside gzip" : "",
+               kind ? ": this looks like " : "", kind ? kind : "");
         return NN_EFORMAT;
     }
     while (type < N_TYPES && idx_types[type].code != head[2]) type++;
     if (type == N_TYPES) {
-        nn_say(why, "IDX elements of type 0x%02x; known are 0x08 (bytes), 0x0c (int32), 0x0d, 0x0e (floats)",
-               head[2]);
+        nn_say(
+            why,
+            "IDX elements of type 0x%02x; known are 0x08 (bytes), 0x0c (int32), 0x0d, 0x0e (floats)",
+            head[2]);
         return NN_EFORMAT;
     }
     out->dtype = idx_types[type].dtype;
@@ -111,15 +113,18 @@ static nn_status idx_header(nn_idx *out, Source *s, size_t file_size, size_t *by
             nn_say(why, "truncated within the header");
             return NN_ECORRUPT;
         }
-        out->shape[i] = (nn_dim)((uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3]);
+        out->shape[i] =
+            (nn_dim)((uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3]);
         if (__builtin_mul_overflow(out->count, out->shape[i], &out->count)) {
             nn_say(why, "the sizes in the header overflow");
             return NN_ECORRUPT;
         }
     }
-    size_t most = s->gzip ? (file_size > SIZE_MAX / GZIP_MAX_RATIO ? SIZE_MAX : file_size * GZIP_MAX_RATIO)
-                          : s->left;
-    if (__builtin_mul_overflow((size_t)out->count, nn_dtype_size(out->dtype), bytes) || *bytes > most) {
+    size_t most =
+        s->gzip ? (file_size > SIZE_MAX / GZIP_MAX_RATIO ? SIZE_MAX : file_size * GZIP_MAX_RATIO)
+                : s->left;
+    if (__builtin_mul_overflow((size_t)out->count, nn_dtype_size(out->dtype), bytes) ||
+        *bytes > most) {
         nn_say(why, "truncated: the header promises %lld elements, the file has %zu bytes",
                (long long)out->count, file_size);
         return NN_ECORRUPT;
@@ -191,8 +196,8 @@ void nn_idx_free(nn_idx *idx)
     memset(idx, 0, sizeof *idx);
 }
 
-nn_status nn_idx_write(const char *path, nn_dtype dtype, int rank, const nn_dim *shape, const void *data,
-                       char *why)
+nn_status nn_idx_write(const char *path, nn_dtype dtype, int rank, const nn_dim *shape,
+                       const void *data, char *why)
 {
     unsigned char head[4 + 4 * NN_MAX_RANK] = { 0 };
     nn_dim count = 1;
@@ -202,9 +207,11 @@ nn_status nn_idx_write(const char *path, nn_dtype dtype, int rank, const nn_dim 
     head[2] = idx_types[type].code;
     head[3] = (unsigned char)rank;
     for (int i = 0; i < rank; i++) {
-        if (shape[i] < 0 || shape[i] > UINT32_MAX || __builtin_mul_overflow(count, shape[i], &count))
+        if (shape[i] < 0 || shape[i] > UINT32_MAX ||
+            __builtin_mul_overflow(count, shape[i], &count))
             return NN_EINVAL;
-        for (int j = 0; j < 4; j++) head[4 + 4 * i + j] = (unsigned char)(shape[i] >> (24 - 8 * j) & 0xff);
+        for (int j = 0; j < 4; j++)
+            head[4 + 4 * i + j] = (unsigned char)(shape[i] >> (24 - 8 * j) & 0xff);
     }
     nn_out o;
     nn_status s = nn_out_open(&o, path, why);

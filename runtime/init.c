@@ -54,11 +54,17 @@ static void fill_normal(void *x, int real_bytes, nn_dim n, double std, double me
     }
 }
 
-static double gain(const double args[4]) { return args[0] != 0 ? args[0] : 1; }
-static double fan(nn_dim n) { return n > 0 ? (double)n : 1; }
+static double gain(const double args[4])
+{
+    return args[0] != 0 ? args[0] : 1;
+}
+static double fan(nn_dim n)
+{
+    return n > 0 ? (double)n : 1;
+}
 
-#define INIT(NAME)                                                                         \
-    void nn_init_##NAME(void *x, int real_bytes, nn_dim n, nn_dim fan_in, nn_dim fan_out, \
+#define INIT(NAME)                                                                                 \
+    void nn_init_##NAME(void *x, int real_bytes, nn_dim n, nn_dim fan_in, nn_dim fan_out,          \
                         const double args[4], uint64_t seed, uint32_t index)
 #define UNUSED(a) (void)(a)
 
@@ -152,7 +158,8 @@ INIT(orthogonal)
             }
             double scale = norm > 0 ? 1 / sqrt(norm) : 0;
             for (nn_dim i = 0; i < len; i++)
-                put(x, real_bytes, v * next + i * step, scale * get(x, real_bytes, v * next + i * step));
+                put(x, real_bytes, v * next + i * step,
+                    scale * get(x, real_bytes, v * next + i * step));
         }
     }
     for (nn_dim i = 0; i < n; i++) put(x, real_bytes, i, gain(args) * get(x, real_bytes, i));

@@ -40,8 +40,8 @@ static int can_redraw(FILE *to)
     return isatty(fileno(to)) && term && *term && strcmp(term, "dumb") != 0;
 }
 
-void nn_progress_start(nn_progress *p, FILE *to, nn_progress_mode mode, const char *title, int64_t total,
-                       const char *unit)
+void nn_progress_start(nn_progress *p, FILE *to, nn_progress_mode mode, const char *title,
+                       int64_t total, const char *unit)
 {
     memset(p, 0, sizeof *p);
     p->to = to;
@@ -56,7 +56,10 @@ void nn_progress_start(nn_progress *p, FILE *to, nn_progress_mode mode, const ch
     p->drawn = p->mode == NN_PROGRESS_BAR ? 0 : p->started;
 }
 
-double nn_progress_seconds(const nn_progress *p) { return nn_now() - p->started; }
+double nn_progress_seconds(const nn_progress *p)
+{
+    return nn_now() - p->started;
+}
 
 /* 3:07 or 1:02:03. */
 static void clock_text(char *out, size_t size, double seconds)
@@ -83,10 +86,12 @@ static void rate_text(char *out, size_t size, double rate)
 /* Rate and remaining time, as far as they are known. */
 static void forecast(const nn_progress *p, char *rate, char *eta, size_t size)
 {
-    double seconds = nn_progress_seconds(p), per_second = seconds > 0 ? (double)p->done / seconds : 0;
+    double seconds = nn_progress_seconds(p),
+           per_second = seconds > 0 ? (double)p->done / seconds : 0;
     rate[0] = eta[0] = '\0';
     if (p->unit && per_second > 0) rate_text(rate, size, per_second);
-    if (p->total > 0 && per_second > 0) clock_text(eta, size, (double)(p->total - p->done) / per_second);
+    if (p->total > 0 && per_second > 0)
+        clock_text(eta, size, (double)(p->total - p->done) / per_second);
 }
 
 static int terminal_columns(FILE *to)
@@ -106,9 +111,9 @@ static void draw_bar(nn_progress *p)
     forecast(p, rate, eta, sizeof rate);
     for (int i = 0; i < CELLS; i++) bar[i] = i < full ? '#' : '-';
     bar[CELLS] = '\0';
-    int n = snprintf(line, sizeof line, "%s [%s] %3.0f%%  %s%s%s%s%s%s", p->title, bar, 100 * part, p->status,
-                     rate[0] ? "  " : "", rate, rate[0] ? " " : "", rate[0] ? p->unit : "",
-                     rate[0] ? "/s" : "");
+    int n = snprintf(line, sizeof line, "%s [%s] %3.0f%%  %s%s%s%s%s%s", p->title, bar, 100 * part,
+                     p->status, rate[0] ? "  " : "", rate, rate[0] ? " " : "",
+                     rate[0] ? p->unit : "", rate[0] ? "/s" : "");
     if (n > 0 && n < LINE && eta[0]) n += snprintf(line + n, (size_t)(LINE - n), "  eta %s", eta);
     if (n < 0) return;
     if (n >= LINE) n = LINE - 1;
@@ -117,8 +122,8 @@ static void draw_bar(nn_progress *p)
     fputc('\r', p->to);
     int head = (int)strlen(p->title) + 2;
     if (p->colour && head + full <= n)
-        fprintf(p->to, "%.*s\033[32m%.*s\033[0m%.*s", head, line, full, line + head, n - head - full,
-                line + head + full);
+        fprintf(p->to, "%.*s\033[32m%.*s\033[0m%.*s", head, line, full, line + head,
+                n - head - full, line + head + full);
     else
         fprintf(p->to, "%.*s", n, line);
     for (int i = n; i < p->width; i++) fputc(' ', p->to);

@@ -232,7 +232,8 @@ nn_status nn_model_get(const nn_model *m, int tensor, void *x)
 {
     if (!is_tensor(m, tensor) || !x) return NN_EINVAL;
     const nn_tensor *t = &m->info->tensors[tensor];
-    nn_canonical_read(t, tensor_at(m, t, t->is_state ? m->state : m->params), x, m->info->real_bytes);
+    nn_canonical_read(t, tensor_at(m, t, t->is_state ? m->state : m->params), x,
+                      m->info->real_bytes);
     return NN_OK;
 }
 

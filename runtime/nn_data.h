@@ -27,7 +27,7 @@ extern "C" {
 /* ---- IDX files ---- */
 
 typedef struct nn_idx {
-    nn_dtype dtype;            /* NN_U8, NN_I32, NN_F32 or NN_F64 */
+    nn_dtype dtype; /* NN_U8, NN_I32, NN_F32 or NN_F64 */
     int rank;
     nn_dim shape[NN_MAX_RANK]; /* shape[0] counts samples */
     nn_dim count;              /* elements */
@@ -42,27 +42,27 @@ nn_status nn_idx_parse(nn_idx *out, const void *bytes, size_t size, char *why);
 void nn_idx_free(nn_idx *idx);
 
 /* Writes a plain IDX file, atomically. dtype as above. */
-nn_status nn_idx_write(const char *path, nn_dtype dtype, int rank, const nn_dim *shape, const void *data,
-                       char *why);
+nn_status nn_idx_write(const char *path, nn_dtype dtype, int rank, const nn_dim *shape,
+                       const void *data, char *why);
 
 /* ---- data sets ---- */
 
 /* n samples in memory. x is given to models as x * scale + shift. Sets made by nn_dataset_split share the
  * memory of the set they were split from, which must outlive them. */
 typedef struct nn_dataset {
-    nn_dim n;                    /* samples */
-    nn_dim x_size;               /* elements of x per sample */
-    int x_rank;                  /* shape of one sample of x, row-major: 28, 28 or 3, 32, 32 */
+    nn_dim n;      /* samples */
+    nn_dim x_size; /* elements of x per sample */
+    int x_rank;    /* shape of one sample of x, row-major: 28, 28 or 3, 32, 32 */
     nn_dim x_shape[NN_MAX_RANK];
-    nn_dtype x_type;             /* NN_U8 or NN_F32 */
-    float scale, shift;          /* 1/255 and 0 for images */
+    nn_dtype x_type;    /* NN_U8 or NN_F32 */
+    float scale, shift; /* 1/255 and 0 for images */
     const void *x;
-    const int32_t *y;            /* class of each sample; NULL: none */
-    int classes;                 /* 0 when y is NULL */
-    const float *t;              /* real targets, t_size per sample; NULL: none */
+    const int32_t *y; /* class of each sample; NULL: none */
+    int classes;      /* 0 when y is NULL */
+    const float *t;   /* real targets, t_size per sample; NULL: none */
     nn_dim t_size;
-    nn_dim *rows;                /* NULL, or the n samples this set selects from x, y, t */
-    void *owned[3];              /* what nn_dataset_free frees besides rows */
+    nn_dim *rows;   /* NULL, or the n samples this set selects from x, y, t */
+    void *owned[3]; /* what nn_dataset_free frees besides rows */
 } nn_dataset;
 
 /* Wraps arrays of the caller, which must outlive the set: x[n][x_size], y[n] and t[n][t_size] or NULL. */
@@ -98,12 +98,12 @@ typedef struct nn_batch {
 
 typedef struct nn_batches {
     const nn_dataset *data;
-    int size;         /* samples per batch; the last of an epoch may be smaller */
+    int size; /* samples per batch; the last of an epoch may be smaller */
     uint64_t seed;
-    int shuffle;      /* 1; set to 0 before nn_batches_start for the order of the set */
-    nn_dim *order;    /* permutation of the current epoch */
-    nn_dim at;        /* samples handed out in this epoch */
-    nn_batch batch;   /* the current one; its memory is reused by the next */
+    int shuffle;    /* 1; set to 0 before nn_batches_start for the order of the set */
+    nn_dim *order;  /* permutation of the current epoch */
+    nn_dim at;      /* samples handed out in this epoch */
+    nn_batch batch; /* the current one; its memory is reused by the next */
     float *x, *t;
     int32_t *y;
 } nn_batches;
@@ -113,8 +113,8 @@ nn_status nn_batches_init(nn_batches *b, const nn_dataset *data, int size, uint6
 /* Begins an epoch. Its order is a pure function of (seed, epoch), whatever was drawn before. */
 void nn_batches_start(nn_batches *b, int64_t epoch);
 void nn_batches_skip(nn_batches *b, int64_t batches); /* passes over this many */
-int nn_batches_next(nn_batches *b);                   /* samples in b->batch, 0 at the end of the epoch */
-int64_t nn_batches_count(const nn_batches *b);        /* per epoch */
+int nn_batches_next(nn_batches *b);            /* samples in b->batch, 0 at the end of the epoch */
+int64_t nn_batches_count(const nn_batches *b); /* per epoch */
 void nn_batches_free(nn_batches *b);
 
 /* A uniform permutation of 0..n-1 (Fisher and Yates), a pure function of (seed, round). */
@@ -127,17 +127,19 @@ enum { NN_DIGITS_TRAIN = 0, NN_DIGITS_TEST = 1 };
 /* Draws digit `label` as a person might write it: strokes under a random affine map, smooth distortion,
  * pen width and noise. Writes channels x size x size bytes (size >= 12; channels 1: white on black, 3: one
  * random colour on another). A pure function of the arguments. */
-void nn_digit_draw(unsigned char *image, int size, int channels, int label, uint64_t seed, uint32_t part,
-                   uint32_t sample);
+void nn_digit_draw(unsigned char *image, int size, int channels, int label, uint64_t seed,
+                   uint32_t part, uint32_t sample);
 
 /* n digits with equally frequent labels in random order. `part` keeps training and test sets apart. */
-nn_status nn_digits(nn_dataset *out, nn_dim n, int size, int channels, uint64_t seed, uint32_t part);
+nn_status nn_digits(nn_dataset *out, nn_dim n, int size, int channels, uint64_t seed,
+                    uint32_t part);
 
 /* Writes both sets as the four files of MNIST into `dir`, which must exist. */
 nn_status nn_digits_write(const char *dir, nn_dim n_train, nn_dim n_test, uint64_t seed, char *why);
 
 /* MNIST from `dir`, or, when dir is NULL, 10,000 and 2,000 rendered digits of 28 x 28. */
-nn_status nn_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir, uint64_t seed, char *why);
+nn_status nn_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir, uint64_t seed,
+                             char *why);
 
 #ifdef __cplusplus
 }

@@ -30,8 +30,8 @@
 extern "C" {
 #endif
 
-#define NN_INIT_DECLARE(NAME)                                                              \
-    void nn_init_##NAME(void *x, int real_bytes, nn_dim n, nn_dim fan_in, nn_dim fan_out, \
+#define NN_INIT_DECLARE(NAME)                                                                      \
+    void nn_init_##NAME(void *x, int real_bytes, nn_dim n, nn_dim fan_in, nn_dim fan_out,          \
                         const double args[4], uint64_t seed, uint32_t index)
 NN_INIT_DECLARE(zeros);
 NN_INIT_DECLARE(ones);

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 typedef enum nn_progress_mode {
-    NN_PROGRESS_AUTO,  /* a bar when the stream is a terminal that can redraw a line, plain otherwise */
+    NN_PROGRESS_AUTO, /* a bar when the stream is a terminal that can redraw, plain otherwise */
     NN_PROGRESS_BAR,
     NN_PROGRESS_PLAIN,
     NN_PROGRESS_NONE
@@ -29,18 +29,18 @@ nn_status nn_progress_parse(const char *text, nn_progress_mode *mode);
 typedef struct nn_progress {
     FILE *to;
     nn_progress_mode mode;
-    int colour;           /* a terminal, and NO_COLOR is not set */
+    int colour; /* a terminal, and NO_COLOR is not set */
     char title[64];
     char status[256];
-    const char *unit;     /* "images"; NULL: the rate is not shown */
-    int64_t done, total;  /* total 0: unknown */
+    const char *unit;      /* "images"; NULL: the rate is not shown */
+    int64_t done, total;   /* total 0: unknown */
     double started, drawn; /* seconds */
-    int width;            /* columns the last bar took */
+    int width;             /* columns the last bar took */
 } nn_progress;
 
 /* Begins work of `total` units. `unit` must outlive the progress. */
-void nn_progress_start(nn_progress *p, FILE *to, nn_progress_mode mode, const char *title, int64_t total,
-                       const char *unit);
+void nn_progress_start(nn_progress *p, FILE *to, nn_progress_mode mode, const char *title,
+                       int64_t total, const char *unit);
 /* Says how far it is and what else is known ("loss=0.31"); draws at most every 0.1 s (plain: 5 s). */
 void nn_progress_update(nn_progress *p, int64_t done, const char *status);
 /* Removes the bar, so that other output starts on a clean line. */
@@ -53,8 +53,8 @@ double nn_now(void); /* monotonic seconds */
 
 typedef struct nn_curve {
     const char *name;
-    const double *y;  /* n values at x = first, first + 1, ..; values that are not finite leave a gap */
-    int n;
+    const double *y; /* at x = first, first + 1, ..; values that are not finite leave a gap */
+    int n;           /* values */
 } nn_curve;
 
 /* An SVG line chart, each curve with its name in the legend. log_y: logarithmic axis, for positive values. */
@@ -63,8 +63,8 @@ nn_status nn_plot_curves(const char *path, const char *title, const char *x_labe
 
 /* A PNG of n images in a grid of `columns`, zoomed by an integer. images is [n][channels][height][width]
  * with channels 1 or 3; low..high maps to black..white, values beyond are clipped, NaN is black. */
-nn_status nn_plot_images(const char *path, const float *images, int n, int channels, int height, int width,
-                         int columns, int zoom, float low, float high, char *why);
+nn_status nn_plot_images(const char *path, const float *images, int n, int channels, int height,
+                         int width, int columns, int zoom, float low, float high, char *why);
 
 /* One image as text, two rows of it per line, for a terminal; h x w values in [0, 1]. */
 void nn_print_image(FILE *to, const float *image, int height, int width);

@@ -36,7 +36,7 @@ typedef struct nn_st_tensor {
     nn_dim shape[NN_MAX_RANK]; /* row-major */
     nn_dim count;              /* elements */
     size_t bytes;
-    void *data;                /* in the machine's byte order, 64-byte aligned; never NULL */
+    void *data; /* in the machine's byte order, 64-byte aligned; never NULL */
 } nn_st_tensor;
 
 typedef struct nn_st_file nn_st_file; /* owns its tensors and everything they point to */
@@ -50,9 +50,9 @@ nn_status nn_st_read(nn_st_file **out, nn_read_fn read, size_t size, void *ctx, 
 nn_status nn_st_parse(nn_st_file **out, const void *bytes, size_t size, char *why);
 
 int nn_st_count(const nn_st_file *f);
-nn_st_tensor *nn_st_at(const nn_st_file *f, int i);               /* in the order of their data; NULL beyond */
-nn_st_tensor *nn_st_find(const nn_st_file *f, const char *name);  /* NULL when absent */
-const char *nn_st_meta(const nn_st_file *f, const char *key);     /* NULL when absent */
+nn_st_tensor *nn_st_at(const nn_st_file *f, int i); /* in the order of their data; NULL beyond */
+nn_st_tensor *nn_st_find(const nn_st_file *f, const char *name); /* NULL when absent */
+const char *nn_st_meta(const nn_st_file *f, const char *key);    /* NULL when absent */
 
 /* Element i as a double, whatever the type (I64 beyond 2^53 is rounded). */
 double nn_st_value(const nn_st_tensor *t, nn_dim i);
@@ -62,8 +62,8 @@ nn_st_file *nn_st_new(void); /* NULL: out of memory */
 
 /* Appends a tensor and copies `data` into it (NULL: zeros). The result is valid until the file is closed.
  * NULL when memory is short, the name is empty, taken or not UTF-8, or a size is negative or too large. */
-nn_st_tensor *nn_st_add(nn_st_file *f, const char *name, nn_dtype dtype, int rank, const nn_dim *shape,
-                        const void *data);
+nn_st_tensor *nn_st_add(nn_st_file *f, const char *name, nn_dtype dtype, int rank,
+                        const nn_dim *shape, const void *data);
 /* Keys beginning with "nn." and "crc32." belong to this library. NN_EINVAL when the key is taken or
  * text is not UTF-8. */
 nn_status nn_st_set_meta(nn_st_file *f, const char *key, const char *value);

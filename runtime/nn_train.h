@@ -35,17 +35,17 @@ extern "C" {
 
 /* Fill in the defaults, then parse. Strings point into argv. */
 typedef struct nn_args {
-    const char *data;      /* --data DIR: MNIST files; NULL: rendered digits */
-    const char *out;       /* --out FILE: checkpoint; NULL: none is written */
-    const char *resume;    /* --resume FILE: go on from this checkpoint; NULL: start anew */
-    const char *plot;      /* --plot FILE: SVG of the values per epoch; NULL: none */
-    int epochs;            /* --epochs N */
-    int batch;             /* --batch N: samples per step */
-    double lr;             /* --lr X: 0 means the model's own */
-    uint64_t seed;         /* --seed N */
-    int threads;           /* --threads N: 0 means one per processor */
-    int limit_batches;     /* --limit-batches N: at most N steps per epoch; 0: all */
-    int patience;          /* --patience N: stop after N epochs without improvement; 0: never */
+    const char *data;          /* --data DIR: MNIST files; NULL: rendered digits */
+    const char *out;           /* --out FILE: checkpoint; NULL: none is written */
+    const char *resume;        /* --resume FILE: go on from this checkpoint; NULL: start anew */
+    const char *plot;          /* --plot FILE: SVG of the values per epoch; NULL: none */
+    int epochs;                /* --epochs N */
+    int batch;                 /* --batch N: samples per step */
+    double lr;                 /* --lr X: 0 means the model's own */
+    uint64_t seed;             /* --seed N */
+    int threads;               /* --threads N: 0 means one per processor */
+    int limit_batches;         /* --limit-batches N: at most N steps per epoch; 0: all */
+    int patience;              /* --patience N: stop after N epochs without improvement; 0: never */
     nn_progress_mode progress; /* --progress auto|bar|plain|none */
 } nn_args;
 
@@ -59,12 +59,12 @@ enum {
     NN_EXIT_USAGE = 2,
     NN_EXIT_IO = 3,
     NN_EXIT_RESOURCE = 4,
-    NN_EXIT_CORRUPT = 5,  /* data or checkpoint */
-    NN_EXIT_NUMERIC = 6,  /* the loss is no longer finite */
-    NN_EXIT_SIGNAL = 128  /* plus the number of the signal */
+    NN_EXIT_CORRUPT = 5, /* data or checkpoint */
+    NN_EXIT_NUMERIC = 6, /* the loss is no longer finite */
+    NN_EXIT_SIGNAL = 128 /* plus the number of the signal */
 };
 
-/* The exit code for a status, after printing "PROGRAM: WHY" to stderr (why NULL or "": nn_strerror). */
+/* The exit code for a status, after printing "error: WHY" to stderr (why NULL or "": nn_strerror). */
 int nn_fail(nn_status s, const char *why);
 
 /* ---- the loop ---- */
@@ -76,25 +76,27 @@ enum { NN_MAX_VALUES = 8 };
 typedef nn_status (*nn_batch_fn)(void *model, const nn_batch *batch, double *value);
 
 typedef struct nn_trainer {
-    void *model;               /* a generated object, `lenet *` */
+    void *model; /* a generated object, `lenet *` */
     const nn_args *args;
     const nn_dataset *train;
-    const nn_dataset *valid;   /* NULL: no evaluation */
+    const nn_dataset *valid; /* NULL: no evaluation */
     nn_batch_fn step;
-    nn_batch_fn eval;          /* NULL: no evaluation */
+    nn_batch_fn eval;                           /* NULL: no evaluation */
     const char *step_values[NN_MAX_VALUES + 1]; /* names, NULL at the end; the first is the loss */
     const char *eval_values[NN_MAX_VALUES + 1]; /* the first decides what is best */
-    int eval_smaller_is_better; /* 0: larger, as for an accuracy */
-    int keep_best;             /* 1: the run ends with the weights of its best epoch (needs eval) */
-    void (*after_epoch)(void *user, void *model, int epoch); /* may be NULL; for samples, pictures */
+    int eval_smaller_is_better;                 /* 0: larger, as for an accuracy */
+    int keep_best; /* 1: the run ends with the weights of its best epoch (needs eval) */
+    /* May be NULL. Called after each epoch and its checkpoint, for samples and pictures. */
+    void (*after_epoch)(void *user, void *model, int epoch);
     void *user;
 } nn_trainer;
 
 typedef struct nn_train_result {
-    int epochs;                 /* finished, earlier runs included */
-    int best_epoch;             /* from 1; 0: none was evaluated */
+    int epochs;     /* finished, earlier runs included */
+    int best_epoch; /* from 1; 0: none was evaluated */
     double best;
-    double train[NN_MAX_VALUES], eval[NN_MAX_VALUES]; /* of the last finished epoch; NaN before the first */
+    double train[NN_MAX_VALUES]; /* of the last finished epoch; NaN before the first */
+    double eval[NN_MAX_VALUES];
 } nn_train_result;
 
 /* Trains for args->epochs epochs. Every epoch ends with a line on stdout and, when args->out is set, a

@@ -103,7 +103,10 @@ static double tick_step(double range)
     return (lead < 1.5 ? 1 : lead < 3.5 ? 2 : lead < 7.5 ? 5 : 10) * power;
 }
 
-static int usable(double v, int log_y) { return isfinite(v) && (!log_y || v > 0); }
+static int usable(double v, int log_y)
+{
+    return isfinite(v) && (!log_y || v > 0);
+}
 
 static Axes axes_of(double first, const nn_curve *curves, int n_curves, int log_y)
 {
@@ -130,15 +133,19 @@ static void draw_axes(Text *t, const Axes *a)
     double step = tick_step(a->y1 - a->y0);
     for (double v = ceil(a->y0 / step) * step; v <= a->y1; v += step) {
         double y = y_at(a, v);
-        put(t, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" stroke=\"#ddd\"/>\n", LEFT, y, WIDTH - RIGHT, y);
+        put(t, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" stroke=\"#ddd\"/>\n", LEFT, y,
+            WIDTH - RIGHT, y);
         put(t, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n", LEFT - 8, y + 4,
-            a->log_y ? pow(10, v) : fabs(v) < step * 1e-6 ? 0 : v);
+            a->log_y                ? pow(10, v)
+            : fabs(v) < step * 1e-6 ? 0
+                                    : v);
     }
     step = fmax(1, tick_step(a->x1 - a->x0));
     for (double v = ceil(a->x0 / step) * step; v <= a->x1; v += step)
-        put(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", x_at(a, v), HEIGHT - BOTTOM + 18, v);
-    put(t, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#444\"/>\n", LEFT, TOP,
-        WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+        put(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", x_at(a, v),
+            HEIGHT - BOTTOM + 18, v);
+    put(t, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#444\"/>\n",
+        LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
 }
 
 static void draw_curve(Text *t, const Axes *a, const nn_curve *c, double first, const char *colour)
@@ -167,15 +174,17 @@ nn_status nn_plot_curves(const char *path, const char *title, const char *x_labe
         WIDTH, HEIGHT, WIDTH, HEIGHT);
     put(&t, "<text x=\"%d\" y=\"24\" font-size=\"15\">", LEFT);
     put_escaped(&t, title);
-    put(&t, "</text>\n<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (WIDTH + LEFT - RIGHT) / 2, HEIGHT - 12);
+    put(&t, "</text>\n<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (WIDTH + LEFT - RIGHT) / 2,
+        HEIGHT - 12);
     put_escaped(&t, x_label);
     put(&t, "</text>\n");
     draw_axes(&t, &a);
-    for (int k = 0; k < n_curves; k++) draw_curve(&t, &a, &curves[k], first, colours[k % N_COLOURS]);
+    for (int k = 0; k < n_curves; k++)
+        draw_curve(&t, &a, &curves[k], first, colours[k % N_COLOURS]);
     for (int k = 0; k < n_curves; k++) {
         int y = TOP + 18 + 16 * k;
-        put(&t, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"%s\" stroke-width=\"2\"/>", WIDTH - 170,
-            y - 4, WIDTH - 146, y - 4, colours[k % N_COLOURS]);
+        put(&t, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"%s\" stroke-width=\"2\"/>",
+            WIDTH - 170, y - 4, WIDTH - 146, y - 4, colours[k % N_COLOURS]);
         put(&t, "<text x=\"%d\" y=\"%d\">", WIDTH - 140, y);
         put_escaped(&t, curves[k].name);
         put(&t, "</text>\n");
@@ -211,16 +220,18 @@ static unsigned char grey(float v, float low, float high)
     return part >= 1 ? 255 : (unsigned char)(part * 255 + 0.5F);
 }
 
-nn_status nn_plot_images(const char *path, const float *images, int n, int channels, int height, int width,
-                         int columns, int zoom, float low, float high, char *why)
+nn_status nn_plot_images(const char *path, const float *images, int n, int channels, int height,
+                         int width, int columns, int zoom, float low, float high, char *why)
 {
     if (!path || !images || n < 1 || (channels != 1 && channels != 3) || height < 1 || width < 1 ||
         columns < 1 || zoom < 1 || !(high > low))
         return NN_EINVAL;
     if (columns > n) columns = n;
     /* One pixel of border around every image. */
-    size_t rows = ((size_t)n + (size_t)columns - 1) / (size_t)columns, z = (size_t)zoom, ch = (size_t)channels;
-    size_t w = ((size_t)columns * ((size_t)width + 1) + 1) * z, h = (rows * ((size_t)height + 1) + 1) * z;
+    size_t rows = ((size_t)n + (size_t)columns - 1) / (size_t)columns, z = (size_t)zoom,
+           ch = (size_t)channels;
+    size_t w = ((size_t)columns * ((size_t)width + 1) + 1) * z,
+           h = (rows * ((size_t)height + 1) + 1) * z;
     if (w > 100000 || h > 100000 || w * h > 400000000) return NN_ESIZE;
     size_t line = 1 + w * ch, size = h * line; /* each line begins with its filter: 0, none */
     uLongf packed_size = compressBound((uLong)size);
@@ -237,13 +248,16 @@ nn_status nn_plot_images(const char *path, const float *images, int n, int chann
         *out++ = 0;
         for (size_t x = 0; x < w; x++, out += ch) {
             size_t py = y / z, px = x / z;
-            if (py == 0 || px == 0 || py % ((size_t)height + 1) == 0 || px % ((size_t)width + 1) == 0) continue;
+            if (py == 0 || px == 0 || py % ((size_t)height + 1) == 0 ||
+                px % ((size_t)width + 1) == 0)
+                continue;
             size_t row = (py - 1) / ((size_t)height + 1), column = (px - 1) / ((size_t)width + 1);
             size_t i = row * (size_t)columns + column;
             if (i >= (size_t)n) continue;
             size_t iy = (py - 1) % ((size_t)height + 1), ix = (px - 1) % ((size_t)width + 1);
             for (size_t c = 0; c < ch; c++)
-                out[c] = grey(images[((i * ch + c) * (size_t)height + iy) * (size_t)width + ix], low, high);
+                out[c] = grey(images[((i * ch + c) * (size_t)height + iy) * (size_t)width + ix],
+                              low, high);
         }
     }
     Text t = { 0 };

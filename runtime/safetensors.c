@@ -62,7 +62,10 @@ static void tensor_free(nn_st_tensor *t)
     free(t);
 }
 
-nn_st_file *nn_st_new(void) { return calloc(1, sizeof(nn_st_file)); }
+nn_st_file *nn_st_new(void)
+{
+    return calloc(1, sizeof(nn_st_file));
+}
 
 void nn_st_close(nn_st_file *f)
 {
@@ -78,7 +81,10 @@ void nn_st_close(nn_st_file *f)
     free(f);
 }
 
-int nn_st_count(const nn_st_file *f) { return f ? f->n_tensors : 0; }
+int nn_st_count(const nn_st_file *f)
+{
+    return f ? f->n_tensors : 0;
+}
 
 nn_st_tensor *nn_st_at(const nn_st_file *f, int i)
 {
@@ -207,10 +213,11 @@ static void *data_alloc(size_t bytes)
     return aligned_alloc(64, bytes > 0 ? (bytes + 63) / 64 * 64 : 64);
 }
 
-nn_st_tensor *nn_st_add(nn_st_file *f, const char *name, nn_dtype dtype, int rank, const nn_dim *shape,
-                        const void *data)
+nn_st_tensor *nn_st_add(nn_st_file *f, const char *name, nn_dtype dtype, int rank,
+                        const nn_dim *shape, const void *data)
 {
-    if (!f || !name || !*name || strcmp(name, "__metadata__") == 0 || !utf8_valid(name)) return NULL;
+    if (!f || !name || !*name || strcmp(name, "__metadata__") == 0 || !utf8_valid(name))
+        return NULL;
     if (rank < 0 || rank > NN_MAX_RANK || nn_dtype_size(dtype) == 0) return NULL;
     if (nn_st_find(f, name)) return NULL;
     nn_st_tensor *t = calloc(1, sizeof *t);
@@ -287,12 +294,12 @@ typedef struct Parser {
     char *why;
 } Parser;
 
-#define FAIL(p, code, ...)                                   \
-    do {                                                     \
-        if ((p)->status == NN_OK) {                          \
-            (p)->status = (code);                            \
-            nn_say((p)->why, __VA_ARGS__);                   \
-        }                                                    \
+#define FAIL(p, code, ...)                                                                         \
+    do {                                                                                           \
+        if ((p)->status == NN_OK) {                                                                \
+            (p)->status = (code);                                                                  \
+            nn_say((p)->why, __VA_ARGS__);                                                         \
+        }                                                                                          \
     } while (0)
 
 static void skip_space(Parser *p)
@@ -440,7 +447,8 @@ static void read_metadata(Parser *p)
         char *key = read_string(p);
         char *value = key && expect(p, ':') ? read_string(p) : NULL;
         if (value && nn_st_meta(p->f, key)) FAIL(p, NN_ECORRUPT, "two metadata entries '%s'", key);
-        if (p->status == NN_OK && !meta_insert(p->f, key, value)) FAIL(p, NN_ENOMEM, "out of memory");
+        if (p->status == NN_OK && !meta_insert(p->f, key, value))
+            FAIL(p, NN_ENOMEM, "out of memory");
         free(key);
         free(value);
     } while (p->status == NN_OK && accept(p, ','));
@@ -453,7 +461,8 @@ static void read_dtype(Parser *p, nn_st_tensor *t)
     int i = 0;
     while (name && i < N_DTYPES && strcmp(dtype_names[i].name, name) != 0) i++;
     if (name && i == N_DTYPES)
-        FAIL(p, NN_EFORMAT, "tensor '%.80s' has elements of type %.16s; known are F32 F64 I32 I64 U8 BOOL",
+        FAIL(p, NN_EFORMAT,
+             "tensor '%.80s' has elements of type %.16s; known are F32 F64 I32 I64 U8 BOOL",
              t->name, name);
     if (p->status == NN_OK) t->dtype = dtype_names[i].dtype;
     free(name);
@@ -497,7 +506,8 @@ static void read_entry(Parser *p, Entry *e)
             read_dtype(p, e->tensor);
         else if (now == SHAPE)
             read_shape(p, e->tensor);
-        else if (expect(p, '[') && read_number(p, &e->begin) && expect(p, ',') && read_number(p, &e->end))
+        else if (expect(p, '[') && read_number(p, &e->begin) && expect(p, ',') &&
+                 read_number(p, &e->end))
             expect(p, ']');
     } while (p->status == NN_OK && accept(p, ','));
     expect(p, '}');
@@ -558,18 +568,19 @@ static int tensor_by_name(const void *a, const void *b)
 static void place_entries(Parser *p, size_t size)
 {
     uint64_t at = 0;
-    if (p->n_entries > 0) qsort(p->entries, (size_t)p->n_entries, sizeof *p->entries, entry_by_place);
+    if (p->n_entries > 0)
+        qsort(p->entries, (size_t)p->n_entries, sizeof *p->entries, entry_by_place);
     for (int i = 0; i < p->n_entries && p->status == NN_OK; i++) {
         Entry *e = &p->entries[i];
         nn_st_tensor *t = e->tensor;
         if (!measure(t->dtype, t->rank, t->shape, &t->count, &t->bytes))
             FAIL(p, NN_ECORRUPT, "tensor '%.80s' is too large", t->name);
         else if (e->begin != at)
-            FAIL(p, NN_ECORRUPT, "tensor '%.80s' begins at byte %llu of the data, expected %llu", t->name,
-                 (unsigned long long)e->begin, (unsigned long long)at);
+            FAIL(p, NN_ECORRUPT, "tensor '%.80s' begins at byte %llu of the data, expected %llu",
+                 t->name, (unsigned long long)e->begin, (unsigned long long)at);
         else if (e->end < e->begin || e->end - e->begin != t->bytes)
-            FAIL(p, NN_ECORRUPT, "tensor '%.80s' has %llu bytes of data, its shape needs %zu", t->name,
-                 (unsigned long long)(e->end - e->begin), t->bytes);
+            FAIL(p, NN_ECORRUPT, "tensor '%.80s' has %llu bytes of data, its shape needs %zu",
+                 t->name, (unsigned long long)(e->end - e->begin), t->bytes);
         else if (e->end > size)
             FAIL(p, NN_ECORRUPT, "truncated: tensor '%.80s' ends at byte %llu of %zu bytes of data",
                  t->name, (unsigned long long)e->end, size);
@@ -625,7 +636,10 @@ static void check_header_crc(Parser *p, const unsigned char length[8], size_t n)
         FAIL(p, NN_ECORRUPT, "the header's checksum is wrong");
 }
 
-static int is_big_endian(void) { return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__; }
+static int is_big_endian(void)
+{
+    return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
+}
 
 static void swap_bytes(unsigned char *data, size_t bytes, size_t size)
 {
@@ -669,7 +683,8 @@ static void read_tensors(Parser *p, nn_read_fn read, void *ctx)
             if (is_big_endian()) swap_bytes(t->data, t->bytes, nn_dtype_size(t->dtype));
             for (size_t b = 0; t->dtype == NN_BOOL && b < t->bytes; b++)
                 if (((unsigned char *)t->data)[b] > 1)
-                    FAIL(p, NN_ECORRUPT, "tensor '%.80s' has a BOOL that is neither 0 nor 1", t->name);
+                    FAIL(p, NN_ECORRUPT, "tensor '%.80s' has a BOOL that is neither 0 nor 1",
+                         t->name);
         }
         free(key);
     }
@@ -706,8 +721,10 @@ nn_status nn_st_read(nn_st_file **out, nn_read_fn read, size_t size, void *ctx, 
         free(header);
         return NN_ENOMEM;
     }
-    if (read(ctx, header, (size_t)n) != 0) FAIL(&p, NN_ECORRUPT, "truncated: the header cannot be read");
-    if (p.status == NN_OK && header[0] != '{') FAIL(&p, NN_EFORMAT, "not a safetensors file: no header");
+    if (read(ctx, header, (size_t)n) != 0)
+        FAIL(&p, NN_ECORRUPT, "truncated: the header cannot be read");
+    if (p.status == NN_OK && header[0] != '{')
+        FAIL(&p, NN_EFORMAT, "not a safetensors file: no header");
     if (p.status == NN_OK) {
         p.at = p.start = header;
         p.end = header + n;
@@ -791,7 +808,10 @@ static void text_put(Text *t, const char *s, size_t n)
     t->len += n;
 }
 
-static void text_puts(Text *t, const char *s) { text_put(t, s, strlen(s)); }
+static void text_puts(Text *t, const char *s)
+{
+    text_put(t, s, strlen(s));
+}
 
 static void text_string(Text *t, const char *s)
 {
@@ -887,7 +907,8 @@ static void text_header(Text *text, const nn_st_file *f)
     uint64_t at = 0;
     for (size_t k = 0; k < sizeof size_order / sizeof *size_order; k++)
         for (int i = 0; i < f->n_tensors; i++)
-            if (nn_dtype_size(f->tensors[i]->dtype) == size_order[k]) text_tensor(text, f->tensors[i], &at);
+            if (nn_dtype_size(f->tensors[i]->dtype) == size_order[k])
+                text_tensor(text, f->tensors[i], &at);
     text_puts(text, "}");
     while (text->len % 8 != 0 && !text->failed) text_puts(text, " ");
     if (text->failed) return;

@@ -27,9 +27,9 @@ extern void openblas_set_num_threads(int n) __attribute__((weak));
 
 enum {
     MAX_THREADS = 1024,
-    SPINS = 1500,          /* pauses before sleeping: about 20 to 60 microseconds */
-    SPINS_CROWDED = 30,    /* when a thread that is waited for may need this very processor */
-    YIELDS = 4             /* offers of the processor between spinning and sleeping */
+    SPINS = 1500,       /* pauses before sleeping: about 20 to 60 microseconds */
+    SPINS_CROWDED = 30, /* when a thread that is waited for may need this very processor */
+    YIELDS = 4          /* offers of the processor between spinning and sleeping */
 };
 
 typedef struct Event {
@@ -53,15 +53,15 @@ typedef struct Worker {
 
 struct nn_pool {
     nn_barrier_state barrier;
-    Event job;                  /* one more for every nn_pool_run */
-    Event done;                 /* one more when the last worker has finished a job */
+    Event job;                      /* one more for every nn_pool_run */
+    Event done;                     /* one more when the last worker has finished a job */
     alignas(64) atomic_int running; /* workers that have not finished the job */
     int size, spins;
-    int stop;                   /* written before the last job is announced */
+    int stop; /* written before the last job is announced */
     nn_team_fn fn;
     void *arg;
-    pthread_mutex_t run_lock;   /* callers take turns */
-    Worker *workers;            /* [1, size); entry 0 is unused: the caller */
+    pthread_mutex_t run_lock; /* callers take turns */
+    Worker *workers;          /* [1, size); entry 0 is unused: the caller */
 };
 
 static inline void cpu_pause(void)
@@ -239,7 +239,10 @@ void nn_pool_free(nn_pool *pool)
     pool_release(pool);
 }
 
-int nn_pool_size(const nn_pool *pool) { return pool ? pool->size : 1; }
+int nn_pool_size(const nn_pool *pool)
+{
+    return pool ? pool->size : 1;
+}
 
 void nn_pool_run(nn_pool *pool, nn_team_fn fn, void *arg)
 {

@@ -66,7 +66,8 @@ int nn_argmax(const float *scores, int classes)
 double nn_accuracy(const float *scores, const int32_t *y, int n, int classes)
 {
     int right = 0;
-    for (int i = 0; i < n; i++) right += nn_argmax(scores + (size_t)i * (size_t)classes, classes) == y[i];
+    for (int i = 0; i < n; i++)
+        right += nn_argmax(scores + (size_t)i * (size_t)classes, classes) == y[i];
     return n > 0 ? (double)right / n : 0;
 }
 
@@ -77,7 +78,8 @@ static int count_names(const char *const *names)
     return n;
 }
 
-nn_status nn_evaluate(void *model, nn_batch_fn eval, int n_values, const nn_dataset *d, int batch, double *value)
+nn_status nn_evaluate(void *model, nn_batch_fn eval, int n_values, const nn_dataset *d, int batch,
+                      double *value)
 {
     nn_batches b;
     double sum[NN_MAX_VALUES] = { 0 }, one[NN_MAX_VALUES] = { 0 };
@@ -100,7 +102,10 @@ nn_status nn_evaluate(void *model, nn_batch_fn eval, int n_values, const nn_data
 /* Signals belong to the process, so this is the one place of the library that cannot be in an object. */
 static volatile sig_atomic_t nn_signal_received;
 
-static void on_signal(int number) { nn_signal_received = number; }
+static void on_signal(int number)
+{
+    nn_signal_received = number;
+}
 
 typedef struct Signals {
     struct sigaction interrupt, terminate, pipe, file_size;
@@ -152,13 +157,16 @@ typedef struct Run {
     double sum[NN_MAX_VALUES];
     double best;
     int64_t best_epoch, stale;
-    double *history;            /* [epoch][n_step + n_eval] */
-    nn_st_file *best_weights;   /* NULL until there is a best epoch, and without keep_best */
-    int saved;                  /* this run has written args->out */
+    double *history;          /* [epoch][n_step + n_eval] */
+    nn_st_file *best_weights; /* NULL until there is a best epoch, and without keep_best */
+    int saved;                /* this run has written args->out */
     char why[NN_ERROR_TEXT];
 } Run;
 
-static int n_values(const Run *r) { return r->n_step + r->n_eval; }
+static int n_values(const Run *r)
+{
+    return r->n_step + r->n_eval;
+}
 
 static int add_numbers(nn_st_file *f, const char *name, nn_dtype dtype, nn_dim n, const void *data)
 {
@@ -185,7 +193,8 @@ static nn_status save(Run *r)
     int64_t position[5] = { r->epoch, r->batch, r->seen, r->best_epoch, r->stale };
     int64_t run[3] = { r->args->batch, r->t->train->n, (int64_t)r->args->seed };
     nn_dim table[2] = { r->epoch, n_values(r) };
-    int ok = add_numbers(f, "loop/position", NN_I64, 5, position) && add_numbers(f, "loop/run", NN_I64, 3, run) &&
+    int ok = add_numbers(f, "loop/position", NN_I64, 5, position) &&
+             add_numbers(f, "loop/run", NN_I64, 3, run) &&
              add_numbers(f, "loop/sums", NN_F64, r->n_step, r->sum) &&
              add_numbers(f, "loop/best", NN_F64, 1, &r->best) &&
              nn_st_add(f, "loop/history", NN_F64, 2, table, r->history) != NULL;
@@ -197,7 +206,8 @@ static nn_status save(Run *r)
 }
 
 /* A tensor of the loop with the expected type and count, or NULL after a message. */
-static const void *loop_data(Run *r, const nn_st_file *f, const char *name, nn_dtype dtype, nn_dim count)
+static const void *loop_data(Run *r, const nn_st_file *f, const char *name, nn_dtype dtype,
+                             nn_dim count)
 {
     const nn_st_tensor *t = nn_st_find(f, name);
     if (t && t->dtype == dtype && t->count == count) return t->data;
@@ -212,7 +222,8 @@ static nn_status load_best(Run *r, const nn_st_file *f)
         const nn_st_tensor *t = nn_st_at(f, i);
         if (strncmp(t->name, "best/", 5) != 0) continue;
         if (!r->best_weights) r->best_weights = nn_st_new();
-        if (!nn_st_add(r->best_weights, t->name + 5, t->dtype, t->rank, t->shape, t->data)) return NN_ENOMEM;
+        if (!nn_st_add(r->best_weights, t->name + 5, t->dtype, t->rank, t->shape, t->data))
+            return NN_ENOMEM;
     }
     return NN_OK;
 }
@@ -224,14 +235,16 @@ static nn_status load_loop(Run *r, const nn_st_file *f)
     const double *sums = run ? loop_data(r, f, "loop/sums", NN_F64, r->n_step) : NULL;
     const double *best = sums ? loop_data(r, f, "loop/best", NN_F64, 1) : NULL;
     if (!best) return NN_EMISMATCH;
-    if (position[0] < 0 || position[0] > INT32_MAX || position[1] < 0 || position[2] < 0 || position[3] < 0 ||
-        position[4] < 0) {
+    if (position[0] < 0 || position[0] > INT32_MAX || position[1] < 0 || position[2] < 0 ||
+        position[3] < 0 || position[4] < 0) {
         nn_say(r->why, "%.120s: impossible position in the run", r->args->resume);
         return NN_ECORRUPT;
     }
     if (run[0] != r->args->batch || run[1] != r->t->train->n || run[2] != (int64_t)r->args->seed) {
-        nn_say(r->why, "%.120s was made with batches of %lld, %lld samples and seed %lld; resume with the same",
-               r->args->resume, (long long)run[0], (long long)run[1], (long long)run[2]);
+        nn_say(
+            r->why,
+            "%.120s was made with batches of %lld, %lld samples and seed %lld; resume with the same",
+            r->args->resume, (long long)run[0], (long long)run[1], (long long)run[2]);
         return NN_EMISMATCH;
     }
     const double *history = loop_data(r, f, "loop/history", NN_F64, position[0] * n_values(r));
@@ -244,7 +257,8 @@ static nn_status load_loop(Run *r, const nn_st_file *f)
     r->best = *best;
     memcpy(r->sum, sums, (size_t)r->n_step * sizeof *sums);
     size_t kept = (size_t)(r->epoch * n_values(r));
-    size_t room = kept + (size_t)(r->args->epochs > 0 ? r->args->epochs : 0) * (size_t)n_values(r) + 1;
+    size_t room =
+        kept + (size_t)(r->args->epochs > 0 ? r->args->epochs : 0) * (size_t)n_values(r) + 1;
     free(r->history);
     r->history = calloc(room, sizeof *r->history);
     if (!r->history) return NN_ENOMEM;
@@ -260,7 +274,8 @@ static nn_status resume(Run *r)
     if (s != NN_OK) return s;
     s = load_loop(r, f);
     if (s == NN_OK && (s = nn_model_from_st(r->t->model, NN_ALL, f, &report)) != NN_OK)
-        nn_say(r->why, "%.80s: %.170s", r->args->resume, report.message[0] ? report.message : nn_strerror(s));
+        nn_say(r->why, "%.80s: %.170s", r->args->resume,
+               report.message[0] ? report.message : nn_strerror(s));
     nn_st_close(f);
     return s;
 }
@@ -299,8 +314,9 @@ static nn_status plot(Run *r)
     for (int i = 0; i < n_values(r); i++) {
         double *y = columns + i * r->epoch;
         for (int64_t e = 0; e < r->epoch; e++) y[e] = r->history[e * n_values(r) + i];
-        curves[i] = (nn_curve){ i < r->n_step ? r->t->step_values[i] : r->t->eval_values[i - r->n_step], y,
-                                (int)r->epoch };
+        curves[i] =
+            (nn_curve){ i < r->n_step ? r->t->step_values[i] : r->t->eval_values[i - r->n_step], y,
+                        (int)r->epoch };
     }
     s = nn_plot_curves(r->args->plot, "Training", "epoch", 1, curves, n_values(r), 0, r->why);
     free(columns);
@@ -315,7 +331,8 @@ static nn_status run_steps(Run *r, nn_progress *p)
     char status[256];
     double value[NN_MAX_VALUES] = { 0 };
     int64_t limit = nn_batches_count(&r->batches);
-    if (r->args->limit_batches > 0 && r->args->limit_batches < limit) limit = r->args->limit_batches;
+    if (r->args->limit_batches > 0 && r->args->limit_batches < limit)
+        limit = r->args->limit_batches;
     nn_batches_start(&r->batches, r->epoch);
     nn_batches_skip(&r->batches, r->batch);
     while (r->batch < limit && !nn_signal_received && nn_batches_next(&r->batches)) {
@@ -351,7 +368,8 @@ static nn_status finish_epoch(Run *r)
     nn_status s = NN_OK;
     for (int i = 0; i < r->n_step; i++) row[i] = r->seen > 0 ? r->sum[i] / (double)r->seen : 0;
     if (r->n_eval > 0)
-        s = nn_evaluate(r->t->model, r->t->eval, r->n_eval, r->t->valid, r->args->batch, row + r->n_step);
+        s = nn_evaluate(r->t->model, r->t->eval, r->n_eval, r->t->valid, r->args->batch,
+                        row + r->n_step);
     if (s != NN_OK) return s;
     r->epoch++;
     r->batch = r->seen = 0;
@@ -407,7 +425,9 @@ static nn_status run_epochs(Run *r)
 
 static void fill_result(const Run *r, nn_train_result *out)
 {
-    *out = (nn_train_result){ .epochs = (int)r->epoch, .best_epoch = (int)r->best_epoch, .best = r->best };
+    *out = (nn_train_result){ .epochs = (int)r->epoch,
+                              .best_epoch = (int)r->best_epoch,
+                              .best = r->best };
     for (int i = 0; i < NN_MAX_VALUES; i++) out->train[i] = out->eval[i] = NAN;
     if (r->epoch < 1 || !r->history) return;
     const double *row = r->history + (r->epoch - 1) * n_values(r);
@@ -422,10 +442,12 @@ int nn_train(const nn_trainer *t, nn_train_result *result)
     r.n_step = count_names(t->step_values);
     r.n_eval = t->eval && t->valid ? count_names(t->eval_values) : 0;
     if (!t->model || !t->step || !t->train || r.args->epochs < 0 || r.n_step < 1)
-        return nn_fail(NN_EINVAL, "nn_train needs a model, a step with a named value and a training set");
+        return nn_fail(NN_EINVAL,
+                       "nn_train needs a model, a step with a named value and a training set");
     nn_status s = nn_batches_init(&r.batches, t->train, r.args->batch, r.args->seed);
     if (s != NN_OK)
-        return nn_fail(s, s == NN_EINVAL ? "the training set is empty or --batch is not positive" : NULL);
+        return nn_fail(s, s == NN_EINVAL ? "the training set is empty or --batch is not positive"
+                                         : NULL);
     r.history = calloc((size_t)r.args->epochs * (size_t)n_values(&r) + 1, sizeof *r.history);
     if (!r.history) s = NN_ENOMEM;
     if (s == NN_OK && r.args->resume) s = resume(&r);
@@ -438,11 +460,14 @@ int nn_train(const nn_trainer *t, nn_train_result *result)
     if (result) fill_result(&r, result);
     int code = s == NN_OK ? 0 : nn_fail(s, r.why);
     if (code == 0 && stopped_by) {
-        fprintf(stderr, r.args->out ? "stopped by signal %d; go on with --resume %s\n" : "stopped by signal %d%s\n",
+        fprintf(stderr,
+                r.args->out ? "stopped by signal %d; go on with --resume %s\n"
+                            : "stopped by signal %d%s\n",
                 stopped_by, r.args->out ? r.args->out : "");
         code = NN_EXIT_SIGNAL + stopped_by;
     }
-    if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) code = nn_fail(NN_EIO, "cannot write to stdout");
+    if (code == 0 && (fflush(stdout) != 0 || ferror(stdout)))
+        code = nn_fail(NN_EIO, "cannot write to stdout");
     nn_st_close(r.best_weights);
     free(r.history);
     nn_batches_free(&r.batches);

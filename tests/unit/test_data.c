@@ -117,7 +117,8 @@ START_TEST(splits_do_not_overlap)
     ck_assert_int_eq(nn_batches_next(&b), 12);
     nn_batches_free(&b);
     ck_assert_int_eq(nn_dataset_split(&d, (double)NAN, 3, &again, &inner), NN_EINVAL);
-    nn_dataset_free(&rest), nn_dataset_free(&held), nn_dataset_free(&again), nn_dataset_free(&inner);
+    nn_dataset_free(&rest), nn_dataset_free(&held), nn_dataset_free(&again),
+        nn_dataset_free(&inner);
     ck_assert_int_eq(nn_batches_init(&b, &rest, 10, 0), NN_EINVAL);
     ck_assert_int_eq(nn_batches_init(&b, &d, 0, 0), NN_EINVAL);
 }
@@ -156,7 +157,8 @@ START_TEST(digit_sets_are_balanced_and_learnable)
         long best = -1, label = 0;
         for (int k = 0; k < 2000; k++) {
             long s = 0;
-            for (int p = 0; p < 784; p++) s += (u[k * 784 + p] - v[i * 784 + p]) * (u[k * 784 + p] - v[i * 784 + p]);
+            for (int p = 0; p < 784; p++)
+                s += (u[k * 784 + p] - v[i * 784 + p]) * (u[k * 784 + p] - v[i * 784 + p]);
             if (best < 0 || s < best) best = s, label = d.y[k];
         }
         right += label == e.y[i];
@@ -232,7 +234,8 @@ START_TEST(pictures_are_written)
     ck_assert_int_eq(text[19], (2 * 6 + 1) * 2); /* width */
     ck_assert_int_eq(text[23], (5 + 1) * 2);     /* height */
     ck_assert_int_eq(nn_plot_images(path, images, 0, 3, 4, 5, 8, 2, 0, 1, why), NN_EINVAL);
-    ck_assert_int_eq(nn_plot_images("/tmp/no/such/dir.png", images, 2, 3, 4, 5, 8, 2, 0, 1, why), NN_EIO);
+    ck_assert_int_eq(nn_plot_images("/tmp/no/such/dir.png", images, 2, 3, 4, 5, 8, 2, 0, 1, why),
+                     NN_EIO);
     unlink(path);
 }
 END_TEST

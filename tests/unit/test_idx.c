@@ -23,8 +23,8 @@ static const char *in_dir(const char *name)
 }
 
 /* Three 2 x 2 images. */
-static const unsigned char images[] = { 0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8,
-                                        9, 255, 128 };
+static const unsigned char images[] = { 0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0,   0,
+                                        0, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 128 };
 static const unsigned char labels[] = { 0, 0, 8, 1, 0, 0, 0, 3, 7, 0, 9 };
 
 /* gzip of n bytes into out; its length. */
@@ -54,7 +54,8 @@ START_TEST(bytes_are_read)
     nn_idx x;
     char why[NN_ERROR_TEXT];
     ck_assert_msg(nn_idx_parse(&x, images, sizeof images, why) == NN_OK, "%s", why);
-    ck_assert(x.dtype == NN_U8 && x.rank == 3 && x.count == 12 && x.shape[0] == 3 && x.shape[2] == 2);
+    ck_assert(x.dtype == NN_U8 && x.rank == 3 && x.count == 12 && x.shape[0] == 3 &&
+              x.shape[2] == 2);
     ck_assert_int_eq(((unsigned char *)x.data)[10], 255);
     nn_idx_free(&x);
     ck_assert_ptr_null(x.data);
@@ -74,7 +75,9 @@ START_TEST(every_type_is_written_and_read)
     for (int k = 0; k < 4; k++) {
         nn_idx x;
         char why[NN_ERROR_TEXT] = "";
-        ck_assert_int_eq(nn_idx_write(in_dir("x"), rows[k].dtype, 2, (nn_dim[]){ 1, 2 }, rows[k].data, why), NN_OK);
+        ck_assert_int_eq(
+            nn_idx_write(in_dir("x"), rows[k].dtype, 2, (nn_dim[]){ 1, 2 }, rows[k].data, why),
+            NN_OK);
         ck_assert_msg(nn_idx_read(&x, in_dir("x"), why) == NN_OK, "%s", why);
         ck_assert(x.dtype == rows[k].dtype && x.count == 2);
         ck_assert(memcmp(x.data, rows[k].data, 2 * nn_dtype_size(x.dtype)) == 0);
@@ -146,7 +149,8 @@ START_TEST(other_formats_are_named)
         { "\0\0\x0b\1\0\0\0\0", 8, "0x0b", NN_EFORMAT },
         { "\0\0\x08\0", 4, "0 axes", NN_EFORMAT },
         { "\0\0\x08\x09", 4, "9 axes", NN_EFORMAT },
-        { "\0\0\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16, "overflow", NN_ECORRUPT },
+        { "\0\0\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16, "overflow",
+          NN_ECORRUPT },
         { "\0\0\x08\x02\x7f\xff\xff\xff\0\0\0\x10....", 16, "promises", NN_ECORRUPT },
         { "\0\0\x0e\x02\x7f\xff\xff\xff\x7f\xff\xff\xff....", 16, "promises", NN_ECORRUPT },
         { "\x1f\x8b\x08\0\0\0\0\0\0\3zzzz", 14, "gzip", NN_EFORMAT },
@@ -155,7 +159,8 @@ START_TEST(other_formats_are_named)
         nn_idx x;
         char why[NN_ERROR_TEXT];
         nn_status s = nn_idx_parse(&x, rows[i].bytes, rows[i].n, why);
-        ck_assert_msg(s == rows[i].status && strstr(why, rows[i].reason), "row %zu: %d %s", i, s, why);
+        ck_assert_msg(s == rows[i].status && strstr(why, rows[i].reason), "row %zu: %d %s", i, s,
+                      why);
     }
 }
 END_TEST

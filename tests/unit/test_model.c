@@ -13,6 +13,7 @@
 #include "nn_model.h"
 #include "nn_safetensors.h"
 
+/* clang-format off */
 /* Two stored orders of the same weights: canonical, and as the compiler chooses ([in][out], [R][S][I][O]). */
 #define W1(s0, s1, at, DT, INIT) \
     { "net.fc1.weight", "m.nn:1", DT, 2, { 5, 7 }, { s0, s1 }, 35, at, 1, 0, INIT, { 0 }, 7, 5 }
@@ -30,6 +31,7 @@ static const nn_tensor plain32[] = { W1(7, 1, 0, NN_F32, nn_init_xavier_uniform)
                                      W2(12, 4, 2, 1, 64, NN_F32), S1(0, NN_F32) };
 static const nn_tensor stored64[] = { W1(1, 5, 0, NN_F64, nn_init_xavier_uniform), B1(40, NN_F64),
                                       W2(1, 4, 24, 12, 48, NN_F64), S1(0, NN_F64) };
+/* clang-format on */
 static const nn_hyper_info hypers[] = { { "beta", 0.25 }, { "train.lr", 1e-3 } };
 static const nn_range ranges32[] = { { 0, 112, 0 } }, ranges64[] = { { 0, 96, 0 } };
 static const char *const slots[] = { "exp_avg", "exp_avg_sq" };
@@ -47,8 +49,11 @@ typedef struct Object {
     int own;
 } Object;
 
-#define INFO(REAL, TENSORS, ROUTINES, PARAMS) \
-    { "toy", 0x1234, REAL, sizeof(Object), 4, 2, 2, TENSORS, hypers, ROUTINES, PARAMS, PARAMS, 2 * PARAMS, 16 }
+#define INFO(REAL, TENSORS, ROUTINES, PARAMS)                                                      \
+    {                                                                                              \
+        "toy", 0x1234, REAL, sizeof(Object), 4, 2, 2, TENSORS, hypers, ROUTINES, PARAMS, PARAMS,   \
+            2 * PARAMS, 16                                                                         \
+    }
 static const nn_model_info info32 = INFO(4, stored32, routines32, 112);
 static const nn_model_info info_plain = INFO(4, plain32, routines32, 112);
 static const nn_model_info info64 = INFO(8, stored64, routines64, 96);
@@ -88,7 +93,8 @@ END_TEST
 
 START_TEST(initial_values_ignore_layout_precision_and_choice_of_routines)
 {
-    nn_model *a = make(&info32, 3, 42), *b = make(&info_plain, 3, 42), *c = make(&info32, PREDICT, 42);
+    nn_model *a = make(&info32, 3, 42), *b = make(&info_plain, 3, 42),
+             *c = make(&info32, PREDICT, 42);
     nn_model *d = make(&info64, 3, 42), *e = make(&info32, 3, 43);
     for (int t = 0; t < 4; t++) {
         float xa[48], xb[48], xc[48], xe[48];
@@ -123,7 +129,8 @@ START_TEST(get_set_and_find)
     ck_assert_int_eq(nn_model_set(m, 2, x), NN_OK);
     ck_assert_int_eq(nn_model_get(m, 2, y), NN_OK);
     ck_assert(memcmp(x, y, sizeof x) == 0);
-    ck_assert(((float *)nn_model_data(m, 2))[1 * 1 + 2 * 4 + 1 * 24 + 1 * 12] == (float)(1 * 12 + 2 * 4 + 3));
+    ck_assert(((float *)nn_model_data(m, 2))[1 * 1 + 2 * 4 + 1 * 24 + 1 * 12] ==
+              (float)(1 * 12 + 2 * 4 + 3));
     ck_assert_int_eq(nn_model_get(m, 4, y), NN_EINVAL);
     ck_assert_int_eq(nn_model_get(m, -1, y), NN_EINVAL);
     ck_assert_int_eq(nn_model_get_grad(m, 2, y), NN_OK);
@@ -176,19 +183,22 @@ START_TEST(distributions_have_their_moments)
         { nn_init_constant, { 2.5 }, 2.5, 0, 0 },
         { nn_init_normal, { 0.5, 3 }, 3, 0.5, 0 },
         { nn_init_uniform, { -1, 3 }, 1, 4 / 3.4641016, 3 },
-        { nn_init_xavier_normal, { 0 }, 0, 0.1, 0 },        /* 2 / (120 + 80) */
+        { nn_init_xavier_normal, { 0 }, 0, 0.1, 0 }, /* 2 / (120 + 80) */
         { nn_init_xavier_uniform, { 2 }, 0, 0.2, 0.34642 },
-        { nn_init_he_normal, { 0 }, 0, 0.1290994, 0 },      /* 2 / 120 */
+        { nn_init_he_normal, { 0 }, 0, 0.1290994, 0 }, /* 2 / 120 */
         { nn_init_he_uniform, { 0 }, 0, 0.1290994, 0.223607 },
-        { nn_init_lecun_normal, { 0 }, 0, 0.0912871, 0 },   /* 1 / 120 */
+        { nn_init_lecun_normal, { 0 }, 0, 0.0912871, 0 }, /* 1 / 120 */
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         double mean, std, low, high;
         moments(rows[i].f, 120, 80, rows[i].args, &mean, &std, &low, &high);
         /* Five standard errors of 100001 draws. */
-        ck_assert_msg(fabs(mean - rows[i].mean) <= 0.016 * rows[i].std + 1e-12, "row %zu: mean %g", i, mean);
-        ck_assert_msg(fabs(std - rows[i].std) <= 0.012 * rows[i].std + 1e-7, "row %zu: std %g", i, std);
-        if (rows[i].bound > 0) ck_assert_msg(high <= rows[i].bound && high > 0.99 * rows[i].bound, "row %zu", i);
+        ck_assert_msg(fabs(mean - rows[i].mean) <= 0.016 * rows[i].std + 1e-12, "row %zu: mean %g",
+                      i, mean);
+        ck_assert_msg(fabs(std - rows[i].std) <= 0.012 * rows[i].std + 1e-7, "row %zu: std %g", i,
+                      std);
+        if (rows[i].bound > 0)
+            ck_assert_msg(high <= rows[i].bound && high > 0.99 * rows[i].bound, "row %zu", i);
     }
 }
 END_TEST

@@ -41,7 +41,8 @@ static nn_st_file *sample(void)
     ck_assert_ptr_nonnull(nn_st_add(f, "bytes", NN_U8, 1, (nn_dim[]){ 3 }, bytes));
     ck_assert_ptr_nonnull(nn_st_add(f, "flags", NN_BOOL, 1, (nn_dim[]){ 2 }, flags));
     ck_assert_ptr_nonnull(nn_st_add(f, "d", NN_F64, 2, (nn_dim[]){ 1, 2 }, d));
-    ck_assert_ptr_nonnull(nn_st_add(f, "ids \"quoted\" \\ \xc3\xa9", NN_I32, 1, (nn_dim[]){ 4 }, ids));
+    ck_assert_ptr_nonnull(
+        nn_st_add(f, "ids \"quoted\" \\ \xc3\xa9", NN_I32, 1, (nn_dim[]){ 4 }, ids));
     ck_assert_ptr_nonnull(nn_st_add(f, "empty", NN_F32, 2, (nn_dim[]){ 0, 5 }, NULL));
     ck_assert_int_eq(nn_st_set_meta(f, "note", "two\nlines\tand \"quotes\""), NN_OK);
     return f;
@@ -100,7 +101,8 @@ START_TEST(every_flipped_bit_is_detected)
     for (size_t bit = 0; bit < b.n * 8; bit++) {
         b.data[bit / 8] ^= (unsigned char)(1U << bit % 8);
         nn_status s = nn_st_parse(&g, b.data, b.n, why);
-        ck_assert_msg(s != NN_OK && s != NN_ENOMEM && why[0], "bit %zu of byte %zu: %d", bit % 8, bit / 8, s);
+        ck_assert_msg(s != NN_OK && s != NN_ENOMEM && why[0], "bit %zu of byte %zu: %d", bit % 8,
+                      bit / 8, s);
         ck_assert_ptr_null(g);
         b.data[bit / 8] ^= (unsigned char)(1U << bit % 8);
     }
@@ -188,10 +190,13 @@ START_TEST(malformed_headers_are_refused)
         { T("[1]}"), "lacks", 4 },
         { "{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]}}", "F16", 2 },
         { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-          "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", "two tensors", 2 },
+          "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
+          "two tensors", 2 },
         { "{\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", "empty name", 1 },
-        { "{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", "bad character", 1 },
-        { "{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", "bad character", 1 },
+        { "{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+          "bad character", 1 },
+        { "{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", "bad character",
+          1 },
         { "{\"\xff\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", "UTF-8", 1 },
         { "{\"__metadata__\":{\"a\":1}}", "'\"'", 0 },
         { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", "two metadata", 0 },
@@ -202,7 +207,8 @@ START_TEST(malformed_headers_are_refused)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char why[NN_ERROR_TEXT];
         nn_st_file *g;
-        ck_assert_msg(parse_header(bad[i].header, bad[i].data, &g, why) != NN_OK, "%s", bad[i].header);
+        ck_assert_msg(parse_header(bad[i].header, bad[i].data, &g, why) != NN_OK, "%s",
+                      bad[i].header);
         ck_assert_msg(strstr(why, bad[i].reason) != NULL && why[0], "%s: %s", bad[i].header, why);
         ck_assert_ptr_null(g);
     }
@@ -265,7 +271,8 @@ START_TEST(saving_replaces_and_leaves_nothing_behind)
 {
     char why[NN_ERROR_TEXT];
     nn_st_file *f = sample(), *g;
-    for (int i = 0; i < 2; i++) ck_assert_msg(nn_st_save(f, in_dir("a.st"), why) == NN_OK, "%s", why);
+    for (int i = 0; i < 2; i++)
+        ck_assert_msg(nn_st_save(f, in_dir("a.st"), why) == NN_OK, "%s", why);
     ck_assert_int_eq(files_in_dir(), 1);
     ck_assert_msg(nn_st_open(&g, in_dir("a.st"), why) == NN_OK, "%s", why);
     check_sample(g);

@@ -25,7 +25,8 @@ static void exchange(void *arg, const nn_team *team)
         s->cell[team->rank][0] = round * (team->rank + 1);
         nn_barrier(team);
         for (int r = 0; r < team->size; r++)
-            if (s->cell[r][0] != round * (r + 1)) __atomic_fetch_add(&s->wrong, 1, __ATOMIC_RELAXED);
+            if (s->cell[r][0] != round * (r + 1))
+                __atomic_fetch_add(&s->wrong, 1, __ATOMIC_RELAXED);
         nn_barrier(team);
     }
 }

@@ -18,14 +18,27 @@
 enum { SIZE = 14, IN = SIZE * SIZE, CLASSES = 10, COUNT = IN * CLASSES };
 
 /* Stored [in][out], like a dense layer's weight. */
-static const nn_tensor tensors[] = { { "fc.weight", "t.nn:1", NN_F32, 2, { CLASSES, IN }, { 1, CLASSES }, COUNT,
-                                       0, 1, 0, nn_init_xavier_normal, { 0 }, IN, CLASSES } };
+static const nn_tensor tensors[] = { { "fc.weight",
+                                       "t.nn:1",
+                                       NN_F32,
+                                       2,
+                                       { CLASSES, IN },
+                                       { 1, CLASSES },
+                                       COUNT,
+                                       0,
+                                       1,
+                                       0,
+                                       nn_init_xavier_normal,
+                                       { 0 },
+                                       IN,
+                                       CLASSES } };
 static const nn_hyper_info hypers[] = { { "lr", 0.5 } };
 static const nn_range ranges[] = { { 0, COUNT, 0 } };
 static const char *const slots[] = { "momentum" };
 static const nn_routine_info routines[] = { { "train", 64, 1, ranges, 1, slots, COUNT, 0 } };
-static const nn_model_info info = { "softmax", 7, 4, sizeof(nn_model), 1, 1, 1, tensors, hypers, routines,
-                                    COUNT, COUNT, COUNT, 0 };
+static const nn_model_info info = { "softmax", 7,       4,      sizeof(nn_model), 1,     1,
+                                    1,         tensors, hypers, routines,         COUNT, COUNT,
+                                    COUNT,     0 };
 
 /* What a test wants to happen inside a step. */
 static struct {
@@ -57,7 +70,8 @@ static nn_status step(void *model, const nn_batch *b, double *value)
         loss -= log((double)(z[b->y[s]] / sum) + 1e-30);
         for (int i = 0; i < IN; i++)
             for (int c = 0; c < CLASSES; c++)
-                g[i * CLASSES + c] += b->x[s * IN + i] * (z[c] / sum - (float)(c == b->y[s])) / (float)b->n;
+                g[i * CLASSES + c] +=
+                    b->x[s * IN + i] * (z[c] / sum - (float)(c == b->y[s])) / (float)b->n;
     }
     for (int i = 0; i < COUNT; i++) {
         v[i] = 0.9F * v[i] + g[i];
@@ -74,7 +88,8 @@ static nn_status step(void *model, const nn_batch *b, double *value)
 static nn_status eval(void *model, const nn_batch *b, double *value)
 {
     float z[64 * CLASSES];
-    for (int s = 0; s < b->n; s++) scores(((nn_model *)model)->params, b->x + s * IN, z + s * CLASSES);
+    for (int s = 0; s < b->n; s++)
+        scores(((nn_model *)model)->params, b->x + s * IN, z + s * CLASSES);
     value[0] = nn_accuracy(z, b->y, b->n, CLASSES);
     return NN_OK;
 }
@@ -93,15 +108,24 @@ static const char *in_dir(const char *name)
 
 static nn_args defaults(const char *out)
 {
-    return (nn_args){ .epochs = 3, .batch = 50, .seed = 3, .threads = 1, .out = out, .progress = NN_PROGRESS_NONE };
+    return (nn_args){
+        .epochs = 3, .batch = 50, .seed = 3, .threads = 1, .out = out, .progress = NN_PROGRESS_NONE
+    };
 }
 
 static int run(const nn_args *args, int keep_best, nn_train_result *result)
 {
     nn_options o = { .seed = args->seed, .threads = 1 };
     nn_model *m = nn_model_new(&info, 1, &o);
-    nn_trainer t = { .model = m, .args = args, .train = &train_set, .valid = &test_set, .step = step, .eval = eval,
-                     .step_values = { "loss", "acc" }, .eval_values = { "test_acc" }, .keep_best = keep_best };
+    nn_trainer t = { .model = m,
+                     .args = args,
+                     .train = &train_set,
+                     .valid = &test_set,
+                     .step = step,
+                     .eval = eval,
+                     .step_values = { "loss", "acc" },
+                     .eval_values = { "test_acc" },
+                     .keep_best = keep_best };
     int code = nn_train(&t, result);
     if (code == 0 && keep_best && result) {
         double again;
@@ -267,9 +291,13 @@ static int parse(nn_args *a, const char *line)
 START_TEST(options_are_read)
 {
     nn_args a = { .epochs = 1, .batch = 8 };
-    ck_assert_int_eq(parse(&a, "--epochs 4 --batch=16 --lr 1e-3 --seed 18446744073709551615 --threads 2 --data d "
-                               "--out=o --resume r --limit-batches 7 --progress=plain --plot p --patience 2"), -1);
-    ck_assert(a.epochs == 4 && a.batch == 16 && a.lr == 1e-3 && a.seed == UINT64_MAX && a.threads == 2);
+    ck_assert_int_eq(
+        parse(&a,
+              "--epochs 4 --batch=16 --lr 1e-3 --seed 18446744073709551615 --threads 2 --data d "
+              "--out=o --resume r --limit-batches 7 --progress=plain --plot p --patience 2"),
+        -1);
+    ck_assert(a.epochs == 4 && a.batch == 16 && a.lr == 1e-3 && a.seed == UINT64_MAX &&
+              a.threads == 2);
     ck_assert_str_eq(a.data, "d");
     ck_assert_str_eq(a.out, "o");
     ck_assert_str_eq(a.resume, "r");
@@ -283,10 +311,30 @@ END_TEST
 START_TEST(wrong_options_are_refused)
 {
     static const char *const lines[] = {
-        "--epoch 4", "epochs", "-e", "--", "--=3", "--epochs", "--epochs x", "--epochs 3x", "--epochs -1",
-        "--epochs 99999999999", "--batch 0", "--lr nan", "--lr -1", "--lr inf", "--lr", "--seed -1", "--seed x",
-        "--seed 18446744073709551616", "--threads -1", "--threads abc", "--threads 10000000000", "--progress loud",
-        "--out=", "--data=",
+        "--epoch 4",
+        "epochs",
+        "-e",
+        "--",
+        "--=3",
+        "--epochs",
+        "--epochs x",
+        "--epochs 3x",
+        "--epochs -1",
+        "--epochs 99999999999",
+        "--batch 0",
+        "--lr nan",
+        "--lr -1",
+        "--lr inf",
+        "--lr",
+        "--seed -1",
+        "--seed x",
+        "--seed 18446744073709551616",
+        "--threads -1",
+        "--threads abc",
+        "--threads 10000000000",
+        "--progress loud",
+        "--out=",
+        "--data=",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         nn_args a = { .epochs = 1, .batch = 8 };
