@@ -12,7 +12,8 @@
 #include <string.h>
 
 typedef long long ll;
-enum { MAX_VALUES = OP_MAX_IN + OP_MAX_RESULTS };
+enum { MAX_VALUES = FUSED_MAX_IN + OP_MAX_RESULTS };
+_Static_assert(FUSED_MAX_IN >= OP_MAX_IN, "an elementwise operator's operands fit, too");
 
 /* Something a loop reads or writes. */
 typedef struct Access {

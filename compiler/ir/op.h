@@ -192,6 +192,8 @@ typedef struct FusedStep {
     const char *name;    /* the value's name in the .nn file, for comments */
     Span span;
 } FusedStep;
+/* Most operands of a fused node: streams of memory one loop reads; more do not fit the prefetchers. */
+enum { FUSED_MAX_IN = 12 };
 typedef struct FusedAttrs {
     int n_steps;
     const FusedStep *steps;

@@ -13,7 +13,7 @@
 
 enum {
     MAX_STEPS = 64,
-    MAX_OPERANDS = 12 /* streams of memory a loop reads; more do not fit the prefetchers */
+    MAX_OPERANDS = FUSED_MAX_IN
 };
 
 /* ---- epilogues ---- */
