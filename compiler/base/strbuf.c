@@ -82,7 +82,12 @@ void sb_real(StrBuf *sb, double x)
         snprintf(text, sizeof text, "%.*g", digits, x);
         if (strtod(text, NULL) == x || isnan(x)) break;
     }
-    sb_puts(sb, text);
+    if (isnan(x))
+        sb_puts(sb, "nan");
+    else if (strchr(text, 'e') && fabs(x) < 1e15 && x == floor(x))
+        sb_printf(sb, "%.0f", x); /* 100, not 1e+02 */
+    else
+        sb_puts(sb, text);
 }
 
 /* Levenshtein distance with two rows; words longer than 63 bytes never count as near. */

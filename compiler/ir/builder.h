@@ -28,6 +28,7 @@ struct Builder {
     const char *name;  /* name for the next node only; NULL: derived from the operator */
     const CallSpans *spans; /* of the next node only; NULL: the whole span is underlined */
     bool quiet;        /* internal passes: a failed shape check is an internal error (exit 70), not the user's */
+    bool again;        /* the verifier types what was typed before: warnings have been given */
     struct BuilderCse *cse;
 };
 

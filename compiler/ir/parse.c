@@ -793,7 +793,7 @@ static void read_routine(Reader *p, RoutineKind kind)
     }
     Faults faults = { 0 };
     const int errors = diag_errors(p->diag);
-    if (!routine_verify(p->m, r, &faults)) {
+    if (!routine_verify_first(p->m, r, &faults)) {
         /* What a shape rule has explained needs no second message. */
         if (diag_errors(p->diag) > errors) faults.len = 0;
         for (size_t i = 0; i < faults.len; i++)

@@ -27,6 +27,7 @@ typedef VEC(Fault) Faults;
  * descriptors' shape rules), layouts, ports. Faults are appended in order; true when there are none. */
 bool module_verify(Module *m, Faults *faults);
 bool routine_verify(Module *m, Routine *r, Faults *faults);
+bool routine_verify_first(Module *m, Routine *r, Faults *faults); /* stops behind the first faulty node */
 void fault_add(Arena *a, Faults *faults, const Routine *r, const Node *n, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 

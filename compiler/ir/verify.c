@@ -14,6 +14,7 @@ typedef struct Verifier {
     Module *m;
     Routine *r;
     Faults *faults;
+    bool first_only; /* the rest of a routine is built on what is broken */
 } Verifier;
 
 void fault_add(Arena *a, Faults *faults, const Routine *r, const Node *n, const char *fmt, ...)
@@ -126,7 +127,7 @@ static void verify_fused(const Verifier *v, const Node *n)
 
 static void verify_inferred(const Verifier *v, const Node *n)
 {
-    Builder b = { .module = v->m, .routine = v->r, .span = n->span, .inst = n->inst };
+    Builder b = { .module = v->m, .routine = v->r, .span = n->span, .inst = n->inst, .again = true };
     ShapeCtx c = { .builder = &b, .node = n };
     TensorType out[OP_MAX_RESULTS] = { { 0 } };
     if (!n->op->shape(&c, n, out)) {
@@ -159,50 +160,63 @@ static void verify_layouts(const Verifier *v, const Node *n)
     }
 }
 
-bool routine_verify(Module *m, Routine *r, Faults *faults)
+static bool verify_routine(const Verifier *v)
 {
-    Verifier v = { m, r, faults };
+    Module *m = v->m;
+    const Routine *r = v->r;
+    Faults *faults = v->faults;
     const size_t before = faults->len;
     bool *stored = ARENA_ARRAY(m->arena, bool, m->tensors.len);
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
-        if (n->id != (int)i) FAULT(&v, n, "numbered %d at position %zu", n->id, i);
-        if (!n->name || !n->op) FAULT(&v, n, "no name or no operator");
+        if (n->id != (int)i) FAULT(v, n, "numbered %d at position %zu", n->id, i);
+        if (!n->name || !n->op) FAULT(v, n, "no name or no operator");
     }
     if (faults->len > before) return false;
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
-        if (!verify_operands(&v, n)) continue;
+        if (v->first_only && faults->len > before) return false;
+        if (!verify_operands(v, n)) continue;
         const size_t faults_of_rest = faults->len;
-        for (int k = 0; k < n->n_results; k++) verify_type(&v, n, k ? &n->more[k - 1] : &n->type);
-        verify_target(&v, n);
-        if (op_is(n, &op_fused)) verify_fused(&v, n);
+        for (int k = 0; k < n->n_results; k++) verify_type(v, n, k ? &n->more[k - 1] : &n->type);
+        verify_target(v, n);
+        if (op_is(n, &op_fused)) verify_fused(v, n);
         if (faults->len > faults_of_rest) continue;
-        verify_inferred(&v, n);
-        if (m->has_layouts) verify_layouts(&v, n);
+        verify_inferred(v, n);
+        if (m->has_layouts) verify_layouts(v, n);
         if (op_is(n, &op_grad_store)) {
             bool *once = &stored[((const IndexAttrs *)n->attrs)->index];
-            if (*once) FAULT(&v, n, "a second gradient of %s", m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
+            if (*once) FAULT(v, n, "a second gradient of %s", m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
             *once = true;
         }
     }
     const Minimize *min = r->minimize;
-    if (r->kind == ROUTINE_INFER && min) FAULT(&v, NULL, "minimize in an infer routine");
+    if (r->kind == ROUTINE_INFER && min) FAULT(v, NULL, "minimize in an infer routine");
     if (min && min->loss) {
         const Node *loss = min->loss;
         if (loss->id < 0 || (size_t)loss->id >= r->nodes.len || r->nodes.data[loss->id] != loss)
-            FAULT(&v, NULL, "the loss is not among the nodes");
+            FAULT(v, NULL, "the loss is not among the nodes");
         else if (loss->type.dtype != DT_F32 || loss->type.rank)
-            FAULT(&v, loss, "the loss is %s, expected f32[]", type_text(m->arena, &loss->type));
+            FAULT(v, loss, "the loss is %s, expected f32[]", type_text(m->arena, &loss->type));
     }
     return faults->len == before;
+}
+
+bool routine_verify(Module *m, Routine *r, Faults *faults)
+{
+    return verify_routine(&(Verifier){ .m = m, .r = r, .faults = faults });
+}
+
+bool routine_verify_first(Module *m, Routine *r, Faults *faults)
+{
+    return verify_routine(&(Verifier){ .m = m, .r = r, .faults = faults, .first_only = true });
 }
 
 bool module_verify(Module *m, Faults *faults)
 {
     const size_t before = faults->len;
     for (size_t i = 0; i < m->tensors.len; i++) {
-        const Verifier v = { m, NULL, faults };
+        const Verifier v = { .m = m, .faults = faults };
         const Tensor *t = m->tensors.data[i];
         if (t->index != (int)i) FAULT(&v, NULL, "tensor %s is numbered %d at position %zu", t->path, t->index, i);
         verify_type(&v, NULL, &t->type);

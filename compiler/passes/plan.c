@@ -593,8 +593,9 @@ static Node *copy_states(Builder *b, const Node *old, Node *const *in, void *ctx
     const Node *x = old->in[0];
     while (op_has(x, OPF_VIEW)) x = x->in[0];
     if (!op_is(x, &op_state) || index_of(x) == index_of(old)) return NULL;
-    b->name = old->in[0]->name;
-    Node *copy = mk2(b, &op_add, NULL, in[0], mk_const(b, DT_F32, -0.0));
+    Node *nothing = mk_const(b, DT_F32, -0.0);
+    b->name = arena_printf(b->module->arena, "%s_copy", old->in[0]->name);
+    Node *copy = mk2(b, &op_add, NULL, in[0], nothing);
     return mk_copy(b, old, (Node *[]){ copy });
 }
 
