@@ -60,7 +60,7 @@ static const Option table[] = {
 enum { N_OPTIONS = sizeof table / sizeof *table };
 
 /* Identifiers of warnings, for -WID and its relatives. */
-static const char *const warning_ids[] = { "rounding", "unused", "untrained" };
+static const char *const warning_ids[] = { "rounding", "unused", "untrained", "underflow", "activation-twice" };
 enum { N_WARNINGS = sizeof warning_ids / sizeof *warning_ids };
 
 static bool usage_error(FILE *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -203,7 +203,7 @@ static bool unknown(FILE *err, const char *arg, size_t len)
 
 bool options_parse(Arena *a, Options *o, int argc, char **argv, FILE *err)
 {
-    *o = (Options){ 0 };
+    *o = (Options){ .disabled_warnings = "rounding" }; /* only on request: rounding is the rule, not a fault */
     bool only_files = false;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];

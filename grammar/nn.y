@@ -573,12 +573,27 @@ static bool among(yysymbol_kind_t kind, const yysymbol_kind_t *set, int n)
     return false;
 }
 
+static const yysymbol_kind_t operators[] = { YYSYMBOL_ARROW, YYSYMBOL_EQ, YYSYMBOL_NE, YYSYMBOL_LE,
+                                             YYSYMBOL_GE,    YYSYMBOL_AND, YYSYMBOL_OR };
+enum { N_OPERATORS = sizeof operators / sizeof *operators };
+
+static bool has_text(const yysymbol_kind_t *expected, int n, const char *text)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(yysymbol_name(expected[i]), text) == 0) return true;
+    return false;
+}
+
 /* "expected ';'" or "expected an expression or ')'" */
 static const char *expectation(Parse *p, const yysymbol_kind_t *expected, int n)
 {
     const bool statement = among(YYSYMBOL_RETURN, expected, n) && among(YYSYMBOL_IF, expected, n);
     const bool expression = among(YYSYMBOL_INT, expected, n) && among(YYSYMBOL_IDENT, expected, n) &&
                             among(YYSYMBOL_FLOAT, expected, n);
+    /* After a whole operand any operator and any further piece of a path may follow: only what ends the
+       expression is worth a mention. */
+    const bool operand = among(YYSYMBOL_EQ, expected, n) && among(YYSYMBOL_AND, expected, n);
+    const bool path = has_text(expected, n, "'['") && has_text(expected, n, "'.'");
     const char *words[YYNTOKENS + 2];
     int n_words = 0;
     if (statement) words[n_words++] = "a statement";
@@ -593,6 +608,9 @@ static const char *expectation(Parse *p, const yysymbol_kind_t *expected, int n)
         if (expression && (strcmp(name, "'('") == 0 || strcmp(name, "'['") == 0 ||
                            strcmp(name, "'-'") == 0 || strcmp(name, "'!'") == 0))
             continue;
+        if (operand && ((name[0] == '\'' && strchr("+-*/%^<>?", name[1])) || among(k, operators, N_OPERATORS))) continue;
+        if ((operand || path) && (strcmp(name, "'['") == 0 || strcmp(name, "'.'") == 0)) continue;
+        if (operand && (strcmp(name, "'('") == 0 || strcmp(name, "'@'") == 0)) continue;
         const bool quoted = *name == '\'' || name[0] == 'a' || k == YYSYMBOL_YYEOF;
         words[n_words++] = quoted && k != YYSYMBOL_AS ? name : arena_printf(p->arena, "'%s'", name);
     }
@@ -612,12 +630,12 @@ static int yyreport_syntax_error(const yypcontext_t *ctx, void *scanner, Parse *
     const int n = yypcontext_expected_tokens(ctx, expected, YYNTOKENS);
     const yysymbol_kind_t found = yypcontext_token(ctx);
     Span at = *yypcontext_location(ctx);
+    /* What the scanner has complained about on this line explains the rest of the line. */
+    if (p->bad_line && (span_place(at).line == p->bad_line || span_place(p->before).line == p->bad_line)) return 0;
     const char *what = expectation(p, expected, n > 0 ? n : 0);
     /* Where only a ';' is missing at the end of a line, the end of that line is the place to look at. */
     const bool next_line = p->before.source && span_place(p->before).line < span_place(at).line;
-    bool semicolon = false;
-    for (int i = 0; i < n; i++)
-        if (strcmp(yysymbol_name(expected[i]), "';'") == 0) semicolon = true;
+    const bool semicolon = has_text(expected, n, "';'");
     const char *found_text = found == YYSYMBOL_YYEOF ? "the end of the file"
                              : is_keyword(found) ? arena_printf(p->arena, "the keyword '%s'", token_text(p, at))
                                                  : arena_printf(p->arena, "'%s'", token_text(p, at));

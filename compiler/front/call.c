@@ -86,24 +86,8 @@ static bool in_range(Frame *f, const AttrDef *d, const Value *v, double x)
         return false;
     }
     if ((d->min == 0 && d->max == 0) || (x >= d->min && x <= d->max)) return true;
-    StrBuf sb;
-    sb_init(&sb, f->lw->a);
-    if (d->max >= 9e15 || isinf(d->max)) {
-        sb_puts(&sb, "at least ");
-        sb_real(&sb, d->min);
-    } else if (d->min <= -9e15) {
-        sb_puts(&sb, "at most ");
-        sb_real(&sb, d->max);
-    } else {
-        sb_puts(&sb, "in [");
-        sb_real(&sb, d->min);
-        sb_puts(&sb, ", ");
-        sb_real(&sb, d->max);
-        sb_puts(&sb, "]");
-    }
-    sb_puts(&sb, ", found ");
-    sb_real(&sb, x);
-    report(f, v->span, "attribute-range", "%s must be %s", d->name, sb.text);
+    report(f, v->span, "attribute-range", "%s must be %s, found %g", d->name,
+           range_text(f->lw, d->min, d->max), x);
     return false;
 }
 
@@ -337,6 +321,12 @@ static void check_complete(Frame *f, OpCall *c, Span span)
     }
 }
 
+/* A place inside the standard library is no place to point at; the call is. */
+static Span visible(Span span)
+{
+    return span.source && span.source->is_std ? (Span){ 0 } : span;
+}
+
 Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span span)
 {
     Lower *lw = f->lw;
@@ -362,6 +352,8 @@ Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span spa
         vec_push(lw->a, &c.in_spans, (Span){ 0 });
     }
     if (c.failed || lw->stop || !can_build(f, span)) return v_error();
+    for (size_t i = 0; i < c.in_spans.len; i++) c.in_spans.data[i] = visible(c.in_spans.data[i]);
+    for (size_t i = 0; i < c.attr_spans.len; i++) c.attr_spans.data[i] = visible(c.attr_spans.data[i]);
     const CallSpans spans = { .in = c.in_spans.data, .n_in = (int)c.in_spans.len, .attr_names = c.attr_names.data,
                               .attr_spans = c.attr_spans.data, .n_attrs = (int)c.attr_names.len };
     lw->b.span = caller_span(f, span);
@@ -954,6 +946,7 @@ Value eval_call(Frame *f, Expr *e, const Value *piped)
         return v;
     }
     Binding *b = lookup(f, name);
+    if (b && b->value.kind == V_ERROR && !map_get(f->names, name)) return v_error();
     if (b && b->value.kind == V_LAYER && !map_get(f->names, name)) {
         if (e->label.text) {
             report(f, e->label.span, "label-layer", "the layer %s already has its name", name);

@@ -29,6 +29,7 @@ typedef struct Compile {
     Lower lw;
     VEC(Define) defines;
     VEC(const Item *) models;
+    bool same_model; /* two of one name */
     int dummy_exit;
 } Compile;
 
@@ -242,6 +243,7 @@ static void declare_file(Compile *c, const File *file, bool is_std, bool is_main
                 if (strcmp(c->models.data[k]->name.text, item->name.text) != 0) continue;
                 Diagnostic *m = diag_error(lw->d, item->name.span, "name-twice", "model %s is declared twice", item->name.text);
                 diag_note(m, c->models.data[k]->name.span, "the first declaration");
+                c->same_model = true;
             }
             if (is_main) vec_push(lw->a, &c->models, item);
             break;
@@ -335,6 +337,14 @@ static void add_members(Compile *c, const Item *model)
 
 /* ---- routines ---- */
 
+static bool input_type(Frame *f, const Formal *p, TensorType *type)
+{
+    f->lw->typing = p->name.text;
+    const bool ok = eval_type(f, p->type, type);
+    f->lw->typing = NULL;
+    return ok;
+}
+
 static void add_input(Compile *c, Frame *f, const Formal *p)
 {
     Lower *lw = &c->lw;
@@ -343,7 +353,7 @@ static void add_input(Compile *c, Frame *f, const Formal *p)
     if (!p->type || !p->type->shaped || p->optional || p->def) {
         Diagnostic *m = report(f, p->name.span, "input-type", "input %s needs a full type", p->name.text);
         diag_hint(m, "for example %s: f32[B, 10]", p->name.text);
-    } else if (eval_type(f, p->type, &type)) {
+    } else if (input_type(f, p, &type)) {
         const Port port = { .name = p->name.text, .type = type, .span = p->name.span };
         vec_push(lw->a, &lw->r->inputs, port);
         lw->b.span = p->name.span;
@@ -430,6 +440,24 @@ static void warn_inputs(Lower *lw, Frame *f, const Stmt *s)
     }
 }
 
+/* Losses on logits apply softmax or sigmoid themselves; once before them is once too often. */
+static void warn_double_activation(Lower *lw)
+{
+    static const struct {
+        const char *loss, *activation;
+    } pairs[] = { { "cross_entropy", "softmax" }, { "cross_entropy", "log_softmax" }, { "bce_with_logits", "sigmoid" } };
+    for (size_t i = 0; i < lw->r->nodes.len; i++) {
+        const Node *n = lw->r->nodes.data[i];
+        for (size_t k = 0; k < sizeof pairs / sizeof *pairs && n->n_in > 0 && n->in[0]; k++) {
+            if (strcmp(n->op->name, pairs[k].loss) != 0 || strcmp(n->in[0]->op->name, pairs[k].activation) != 0)
+                continue;
+            Diagnostic *m = diag_warning(lw->d, n->in[0]->span, "activation-twice", "%s expects logits and applies %s itself",
+                                         pairs[k].loss, k == 2 ? "sigmoid" : "softmax");
+            diag_note(m, n->span, "the loss");
+        }
+    }
+}
+
 static void compile_routine(Compile *c, Stmt *s)
 {
     Lower *lw = &c->lw;
@@ -458,10 +486,14 @@ static void compile_routine(Compile *c, Stmt *s)
     }
     exec_body(f, &s->body);
     if (!lw->stop && !f->returned) {
-        for (size_t i = 0; i < s->outputs.len; i++) add_output(c, f, &s->outputs.data[i]);
+        for (size_t i = 0; i < s->outputs.len && diag_errors(lw->d) == before; i++)
+            add_output(c, f, &s->outputs.data[i]);
         if (r->kind == ROUTINE_STEP) finish_minimize(f);
         store_states(c);
-        warn_inputs(lw, f, s);
+        if (diag_errors(lw->d) == 0) {
+            warn_inputs(lw, f, s);
+            warn_double_activation(lw);
+        }
     }
     collect_dims(lw, r);
     if (diag_errors(lw->d) == before) routine_sweep(lw->m, r);
@@ -615,6 +647,7 @@ Module *front_compile(Arena *a, Diag *d, const Source *main, const FrontOptions 
     read_defines(&c);
     declare_file(&c, file, false, true);
     check_defines_used(&c);
+    if (c.same_model) return NULL;
     const Item *model = diag_errors(d) == 0 || c.models.len ? choose_model(&c, main) : NULL;
     if (!model || lw->stop) return NULL;
     lw->m->name = lw->options->prefix ? lw->options->prefix : model->name.text;

@@ -611,6 +611,9 @@ Value eval_as(Frame *f, Expr *e, FormalKind kind)
         Value v;
         if (find_value(f, name, e->span, &v) && (kind == FK_PAD || v.kind == V_WORD)) return v;
         if (is_word || strcmp(name, "same") == 0) return v_word(name, e->span);
+        Diagnostic *m = report(f, e->span, "name-unknown", "unknown name '%s'", name);
+        diag_hint(m, "pad is a number, [h, w], [top, left, bottom, right], or the word same");
+        return v_error();
     }
     return eval(f, e);
 }

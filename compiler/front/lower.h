@@ -23,7 +23,7 @@
 enum {
     MAX_INSTANCES = 100000, /* of blocks in one model */
     MAX_BLOCK_DEPTH = 200,  /* blocks that call blocks */
-    MAX_STEPS = 4000000,    /* statements and iterations executed at compile time */
+    MAX_STEPS = 1000000,    /* statements and iterations executed at compile time */
     MAX_LIST = 100000       /* elements of a compile-time list */
 };
 
@@ -165,6 +165,7 @@ struct Lower {
     StrMap *touched;        /* paths of the parameters this routine reads */
     const Stmt *minimize;
     VEC(Name) reported;
+    const char *typing;     /* the tensor whose declared type is being evaluated, for messages */
     bool stop;              /* a limit was reached: give up quietly */
     int n_instances;
     int64_t n_steps;
@@ -184,6 +185,8 @@ bool v_is_tensor_like(const Value *v);   /* converts to a tensor */
 const char *v_kind_text(Lower *lw, const Value *v); /* "an integer", "f32[B,10]" */
 void v_print(StrBuf *sb, const Value *v);
 
+/* "in [0, 1]", "at least 1", "greater than 0" */
+const char *range_text(Lower *lw, double min, double max);
 /* Reports with the instantiation stack; NULL when nothing is to be added. */
 Diagnostic *report(Frame *f, Span span, const char *id, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -18,6 +18,7 @@ typedef struct Parse {
     int nesting;         /* open brackets */
     bool stop;           /* gave up: what follows is not reported */
     int errors;
+    int bad_line;        /* where the newest malformed token stands; 0: none */
     bool has_header;
 } Parse;
 

@@ -34,10 +34,13 @@ bool count_step(Frame *f, Span span)
 
 void bind(Frame *f, const char *name, Value v, Binding extra)
 {
-    Binding *b = ARENA_NEW(f->lw->a, Binding);
+    Binding *b = map_get(f->names, name);
+    if (!b) {
+        b = ARENA_NEW(f->lw->a, Binding);
+        map_set(f->names, name, b);
+    }
     *b = extra;
     b->value = v;
-    map_set(f->names, name, b);
 }
 
 /* ---- state ---- */
@@ -110,7 +113,10 @@ static TensorInfo *new_tensor(Frame *f, const Stmt *s, const char *path, const T
     tensor_fans(t);
     const Inst *top = f->inst;
     while (top && top->parent) top = top->parent;
-    *info = (TensorInfo){ .tensor = t, .default_init = info->default_init, .span = s->span, .first_call = f->inst ? f->inst->call : s->span, .layer = top ? top->label : "" };
+    info->tensor = t;
+    info->span = s->span;
+    info->first_call = f->inst ? f->inst->call : s->span;
+    info->layer = top ? top->label : "";
     vec_push(lw->a, &lw->m->tensors, t);
     vec_push(lw->a, &lw->info_list, info);
     map_set(lw->infos, path, info);
@@ -138,6 +144,7 @@ void declare_tensor(Frame *f, const Stmt *s)
     bind(f, s->name.text, v_error(), (Binding){ .used = true });
     if (!in_model && !f->may_own) {
         Diagnostic *m;
+        f->returned = f->block != NULL;
         if (!f->inst) {
             m = report(f, s->span, "param-routine", "a routine cannot declare a %s", word);
             diag_hint(m, "declare it in the model or in a block");
@@ -151,7 +158,13 @@ void declare_tensor(Frame *f, const Stmt *s)
         return;
     }
     TensorType type;
-    if (!eval_type(f, s->type, &type)) return;
+    lw->typing = path;
+    const bool typed = eval_type(f, s->type, &type);
+    lw->typing = NULL;
+    if (!typed) {
+        f->returned = f->block != NULL; /* without its tensor the block means nothing */
+        return;
+    }
     if (s->kind == ST_PARAM && (type.dtype != DT_F32 || type.batch)) {
         report(f, s->type->span, "param-type", "a parameter is f32 with constant sizes, found %s",
                type_text(lw->a, &type));
@@ -280,7 +293,8 @@ static void exec_for(Frame *f, const Stmt *s)
         f->result = v_error();
         return;
     }
-    Binding *outer = map_get(f->names, s->name.text);
+    const Binding *before = map_get(f->names, s->name.text);
+    Binding *outer = before ? arena_dup(lw->a, before, sizeof *before) : NULL;
     vec_push(lw->a, &f->loops, 0);
     for (int64_t i = lo; i < hi && !f->returned && count_step(f, s->span); i++) {
         f->loops.data[f->loops.len - 1] = i;

@@ -123,16 +123,8 @@ static const ScheduleDesc *find_schedule(const char *name)
 static bool check_range(Frame *f, const OptimArg *arg, double x, Span span)
 {
     if (isfinite(x) && x >= arg->min && x <= arg->max) return true;
-    StrBuf sb;
-    sb_init(&sb, f->lw->a);
-    sb_real(&sb, arg->min);
-    if (isfinite(arg->max) && arg->max < 1e30) {
-        sb_puts(&sb, ", ");
-        sb_real(&sb, arg->max);
-        report(f, span, "optimizer-range", "%s must be in [%s], found %g", arg->name, sb.text, x);
-    } else {
-        report(f, span, "optimizer-range", "%s must be at least %s, found %g", arg->name, sb.text, x);
-    }
+    report(f, span, "optimizer-range", "%s must be %s, found %g", arg->name,
+           range_text(f->lw, arg->min, arg->max), x);
     return false;
 }
 

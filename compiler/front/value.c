@@ -114,6 +114,28 @@ const char *v_kind_text(Lower *lw, const Value *v)
 
 /* ---- messages ---- */
 
+const char *range_text(Lower *lw, double min, double max)
+{
+    StrBuf sb;
+    sb_init(&sb, lw->a);
+    const bool below_one = max < 1 && max > 0.999999999; /* the largest number below 1 stands for "less than 1" */
+    if (max >= 9e14) {
+        if (min > 0 && min < 1e-200) sb_puts(&sb, "greater than 0");
+        else sb_puts(&sb, "at least ");
+        if (!(min > 0 && min < 1e-200)) sb_real(&sb, min);
+    } else if (min <= -9e14) {
+        sb_puts(&sb, "at most ");
+        sb_real(&sb, max);
+    } else {
+        sb_puts(&sb, "in [");
+        sb_real(&sb, min);
+        sb_puts(&sb, ", ");
+        sb_real(&sb, below_one ? 1 : max);
+        sb_putc(&sb, below_one ? ')' : ']');
+    }
+    return sb.text;
+}
+
 Diagnostic *report(Frame *f, Span span, const char *id, const char *fmt, ...)
 {
     if (f->lw->stop) return NULL;
@@ -136,7 +158,8 @@ Span caller_span(const Frame *f, Span span)
 
 void suggest(Diagnostic *m, const char *word, const char *const *names, size_t n)
 {
-    const char *near = str_nearest(word, names, n);
+    /* Any name is near to a single letter. */
+    const char *near = strlen(word) < 2 ? NULL : str_nearest(word, names, n);
     if (near) diag_hint(m, "did you mean '%s'?", near);
 }
 
@@ -253,7 +276,8 @@ static bool to_shape_axis(Frame *f, const Value *size, size_t axis, bool open, T
     int64_t n = 0;
     if (!to_int(f, size, arena_printf(f->lw->a, "size of axis %zu", axis), &n)) return false;
     if (n < 1 && !(open && n == -1)) {
-        report(f, size->span, "shape-size", "size of axis %zu must be at least 1, found %" PRId64, axis, n);
+        report(f, size->span, "shape-size", "%s%ssize of axis %zu must be at least 1, found %" PRId64,
+               f->lw->typing ? f->lw->typing : "", f->lw->typing ? ": " : "", axis, n);
         return false;
     }
     out->dim[axis] = n;
@@ -283,7 +307,8 @@ bool to_shape(Frame *f, const Value *v, DType dtype, bool open, TensorType *out)
         return false;
     }
     if (n_open == 0 && type_numel_max(out) < 0) {
-        report(f, v->span, "size-overflow", "a tensor %s has more than 2^48 elements", type_text(f->lw->a, out));
+        report(f, v->span, "size-overflow", "%s %s has more than 2^48 elements",
+               f->lw->typing ? f->lw->typing : "a tensor", type_text(f->lw->a, out));
         return false;
     }
     return true;

@@ -63,7 +63,7 @@ void want_hint(ShapeCtx *c, const char *fmt, ...)
 
 void shape_warn(ShapeCtx *c, Culprit who, const char *id, const char *fmt, ...)
 {
-    if (c->builder->quiet) return; /* passes retype what the front end has already warned about */
+    if (c->builder->quiet || c->builder->again) return; /* passes retype what the front end has already warned about */
     Module *m = c->builder->module;
     va_list ap;
     va_start(ap, fmt);

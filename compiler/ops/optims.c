@@ -7,14 +7,16 @@
 #include "ops/op.h"
 
 #define BIG 1e30
+#define BELOW_ONE 0x1.fffffffffffffp-1
+#define ABOVE_ZERO 1e-300
 #define LR(d) { "lr", .def = (d), .min = 0, .max = BIG, .doc = "Learning rate." }
 #define WEIGHT_DECAY(d, text) { "weight_decay", .def = (d), .min = 0, .max = BIG, .doc = text }
-#define EPS(d) { "eps", .def = (d), .min = 0, .max = BIG, .doc = "Added to the root, against division by zero." }
+#define EPS(d) { "eps", .def = (d), .min = ABOVE_ZERO, .max = BIG, .doc = "Added to the root, against division by zero." }
 static const char DECAY_IN_GRADIENT[] = "Times the weight, added to the gradient.";
 
 static const OptimArg sgd_scalars[] = {
     LR(NAN),
-    { "momentum", .def = 0, .min = 0, .max = 1, .doc = "Part of the last update that is kept." },
+    { "momentum", .def = 0, .min = 0, .max = BELOW_ONE, .doc = "Part of the last update that is kept." },
     { "nesterov", .def = 0, .min = 0, .max = 1, .is_flag = true, .doc = "Look ahead along the momentum." },
     WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
     { 0 },
@@ -28,8 +30,8 @@ static const OptimDesc optim_sgd = {
 
 #define ADAM_SCALARS(decay, text)                                                                        \
     LR(1e-3),                                                                                            \
-    { "beta1", .def = 0.9, .min = 0, .max = 1, .doc = "Decay of the mean of gradients." },               \
-    { "beta2", .def = 0.999, .min = 0, .max = 1, .doc = "Decay of the mean of squared gradients." },     \
+    { "beta1", .def = 0.9, .min = 0, .max = BELOW_ONE, .doc = "Decay of the mean of gradients." },               \
+    { "beta2", .def = 0.999, .min = 0, .max = BELOW_ONE, .doc = "Decay of the mean of squared gradients." },     \
     EPS(1e-8), WEIGHT_DECAY(decay, text)
 
 static const OptimArg adam_scalars[] = { ADAM_SCALARS(0, DECAY_IN_GRADIENT), { 0 } };
@@ -51,9 +53,9 @@ static const OptimDesc optim_adamw = {
 
 static const OptimArg rmsprop_scalars[] = {
     LR(0.01),
-    { "alpha", .def = 0.99, .min = 0, .max = 1, .doc = "Decay of the mean of squared gradients." },
+    { "alpha", .def = 0.99, .min = 0, .max = BELOW_ONE, .doc = "Decay of the mean of squared gradients." },
     EPS(1e-8),
-    { "momentum", .def = 0, .min = 0, .max = 1, .doc = "Part of the last update that is kept." },
+    { "momentum", .def = 0, .min = 0, .max = BELOW_ONE, .doc = "Part of the last update that is kept." },
     WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
     { 0 },
 };

@@ -153,7 +153,9 @@ typedef struct DropoutAttrs {
     int64_t stream;
 } DropoutAttrs;
 static const AttrDef dropout_attrs[] = {
-    PROBABILITY(DropoutAttrs, "Probability that an element is dropped."), STREAM(DropoutAttrs), { 0 }
+    { "p", ATTR_FLOAT, offsetof(DropoutAttrs, p), .def = NAN, .min = 0, .max = 0x1.fffffffffffffp-1,
+      .doc = "Probability that an element is dropped, below 1." },
+    STREAM(DropoutAttrs), { 0 }
 };
 
 /* The same elements are dropped and the same factor applied: the operator itself, with its stream. */
