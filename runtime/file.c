@@ -69,9 +69,22 @@ static nn_status out_failed(nn_out *o, char *why, const char *path, const char *
     return NN_EIO;
 }
 
+/* The folder of a path, opened; -1 when it cannot be. Shortens `path` for a moment. */
+static int open_folder(char *path)
+{
+    char *slash = strrchr(path, '/');
+    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    if (!slash) return open(".", flags);
+    if (slash == path) return open("/", flags);
+    *slash = '\0';
+    int fd = open(path, flags);
+    *slash = '/';
+    return fd;
+}
+
 nn_status nn_out_open(nn_out *o, const char *path, char *why)
 {
-    *o = (nn_out){ .fd = -1 };
+    *o = (nn_out){ .fd = -1, .dir = -1 };
     struct stat st;
     int exists = stat(path, &st) == 0;
     if (exists && !S_ISREG(st.st_mode)) {
@@ -86,6 +99,7 @@ nn_status nn_out_open(nn_out *o, const char *path, char *why)
         nn_out_abort(o);
         return NN_ENOMEM;
     }
+    o->dir = open_folder(o->path);
     /* A temporary file of a killed process with the same number may be in the way. */
     for (int attempt = 0; attempt < 100; attempt++) {
         snprintf(o->tmp, size, "%s.tmp-%ld-%d", o->path, (long)getpid(), attempt);
@@ -112,24 +126,6 @@ int nn_out_write(void *ctx, const void *data, size_t n)
     return 0;
 }
 
-/* The rename is durable once the directory is synced. Some file systems cannot; that is no failure. */
-static void sync_directory_of(const char *path)
-{
-    char *dir = strdup(path);
-    if (!dir) return;
-    char *slash = strrchr(dir, '/');
-    if (slash == dir)
-        slash[1] = '\0';
-    else if (slash)
-        *slash = '\0';
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
-    free(dir);
-}
-
 nn_status nn_out_commit(nn_out *o, char *why)
 {
     if (o->tmp) {
@@ -138,7 +134,8 @@ nn_status nn_out_commit(nn_out *o, char *why)
         o->fd = -1;
         if (closed != 0) return out_failed(o, why, o->path, "write");
         if (rename(o->tmp, o->path) != 0) return out_failed(o, why, o->path, "replace");
-        sync_directory_of(o->path);
+        /* The rename is durable once its folder is synced. File systems that cannot are no failure. */
+        if (o->dir >= 0) (void)fsync(o->dir);
         free(o->tmp);
         o->tmp = NULL;
     } else {
@@ -154,10 +151,11 @@ void nn_out_abort(nn_out *o)
 {
     int error = errno;
     if (o->fd >= 0) close(o->fd);
+    if (o->dir >= 0) close(o->dir);
     if (o->tmp) unlink(o->tmp);
     free(o->tmp);
     free(o->path);
-    *o = (nn_out){ .fd = -1 };
+    *o = (nn_out){ .fd = -1, .dir = -1 };
     errno = error;
 }
 

@@ -20,6 +20,7 @@ const char *nn_sniff(const unsigned char *head, size_t n);
 
 typedef struct nn_out {
     int fd;
+    int dir;    /* the folder of the target, to be synced after the rename; -1: cannot be */
     char *path; /* the target, symbolic links resolved */
     char *tmp;  /* NULL: the target is a device or pipe and is written directly */
 } nn_out;

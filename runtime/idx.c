@@ -24,7 +24,7 @@ enum { N_TYPES = sizeof idx_types / sizeof *idx_types };
 typedef struct Source {
     const unsigned char *at;
     size_t left;
-    int gzip;
+    int gzip, no_memory;
     z_stream z;
 } Source;
 
@@ -50,6 +50,7 @@ static size_t source_read(Source *s, unsigned char *out, size_t n)
         s->at += in - s->z.avail_in;
         s->left -= in - s->z.avail_in;
         done += room - s->z.avail_out;
+        s->no_memory |= code == Z_MEM_ERROR;
         if (code != Z_OK || (in == s->z.avail_in && room == s->z.avail_out)) break;
     }
     return done;
@@ -160,6 +161,10 @@ nn_status nn_idx_parse(nn_idx *out, const void *bytes, size_t size, char *why)
         } else {
             from_big_endian(out->data, out->count, nn_dtype_size(out->dtype));
         }
+    }
+    if (s.no_memory) {
+        nn_say(why, "out of memory");
+        status = NN_ENOMEM;
     }
     if (s.gzip) inflateEnd(&s.z);
     if (status != NN_OK) nn_idx_free(out);

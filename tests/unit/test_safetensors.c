@@ -8,8 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "nn_safetensors.h"
@@ -251,7 +255,7 @@ static char dir[] = "/tmp/nn-safetensors-XXXXXX";
 
 static char *in_dir(const char *name)
 {
-    static char path[4][64];
+    static char path[4][400];
     static int next;
     char *p = path[next++ % 4];
     snprintf(p, sizeof path[0], "%s/%s", dir, name);
@@ -301,6 +305,83 @@ START_TEST(failing_writes_are_reported)
 }
 END_TEST
 
+/* 0: the file at `path` is sound and holds version `v` of the sample, or any when v < 0. */
+static int holds_version(const char *path, int v)
+{
+    nn_st_file *g;
+    if (nn_st_open(&g, path, NULL) != NN_OK) return 1;
+    const char *text = nn_st_meta(g, "version");
+    int wrong = !text || (v >= 0 && atoi(text) != v) || nn_st_count(g) != 7;
+    nn_st_close(g);
+    return wrong;
+}
+
+static nn_st_file *version(int v)
+{
+    char text[16];
+    nn_st_file *f = sample();
+    snprintf(text, sizeof text, "%d", v);
+    ck_assert_int_eq(nn_st_set_meta(f, "version", text), NN_OK);
+    return f;
+}
+
+START_TEST(a_full_disk_leaves_the_old_file)
+{
+    const char *path = in_dir("a.st");
+    nn_st_file *old = version(1), *new = version(2);
+    struct stat st;
+    ck_assert_int_eq(nn_st_save(old, path, NULL), NN_OK);
+    ck_assert_int_eq(stat(path, &st), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        int wrong = 0;
+        signal(SIGXFSZ, SIG_IGN);
+        for (off_t room = 0; room < st.st_size && !wrong; room += 3) {
+            struct rlimit limit = { (rlim_t)room, RLIM_INFINITY };
+            char why[NN_ERROR_TEXT];
+            setrlimit(RLIMIT_FSIZE, &limit);
+            wrong = nn_st_save(new, path, why) != NN_EIO || !strstr(why, "too large") ||
+                    holds_version(path, 1) || files_in_dir() != 1;
+        }
+        _exit(wrong);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    nn_st_close(old), nn_st_close(new);
+}
+END_TEST
+
+START_TEST(a_killed_writer_leaves_the_old_file_or_the_new)
+{
+    const char *path = in_dir("a.st");
+    nn_st_file *f[2] = { version(0), version(1) };
+    ck_assert_int_eq(nn_st_save(f[0], path, NULL), NN_OK);
+    fflush(NULL);
+    for (int kill_number = 0; kill_number < 60; kill_number++) {
+        pid_t child = fork();
+        if (child == 0)
+            for (int i = 0;; i++)
+                if (nn_st_save(f[i % 2], path, NULL) != NN_OK) _exit(1);
+        /* Spread over a few saves; the exact moment does not matter. */
+        nanosleep(&(struct timespec){ .tv_nsec = 200000 + 61000 * kill_number }, NULL);
+        kill(child, SIGKILL);
+        int status;
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        ck_assert(WIFSIGNALED(status));
+        ck_assert_msg(holds_version(path, -1) == 0, "kill %d", kill_number);
+    }
+    /* What a killed process leaves is its temporary file, at most one each. */
+    DIR *d = opendir(dir);
+    for (struct dirent *e; (e = readdir(d));)
+        if (strstr(e->d_name, ".tmp-")) unlink(in_dir(e->d_name));
+    closedir(d);
+    ck_assert_int_eq(files_in_dir(), 1);
+    nn_st_close(f[0]), nn_st_close(f[1]);
+}
+END_TEST
+
 START_TEST(unreadable_files_are_named)
 {
     char why[NN_ERROR_TEXT];
@@ -336,6 +417,8 @@ int main(void)
     tcase_add_test(t, names_that_cannot_be_written_are_refused);
     tcase_add_test(t, saving_replaces_and_leaves_nothing_behind);
     tcase_add_test(t, failing_writes_are_reported);
+    tcase_add_test(t, a_full_disk_leaves_the_old_file);
+    tcase_add_test(t, a_killed_writer_leaves_the_old_file_or_the_new);
     tcase_add_test(t, unreadable_files_are_named);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
