@@ -5,7 +5,7 @@
  *
  * 1. Order: effects stand where they are due (gradients and outputs behind their producer, so that buffers
  *    die early; reports, then state assignments at the end). Other orders that free memory sooner are tried
- *    and taken when they make the arena smaller.
+ *    and taken when they make the arena smaller; then one that gathers what can run between two barriers.
  * 2. Places: views repeat their operand's buffer; a value that goes straight into an output or a gradient
  *    slot is computed there; elementwise results replace operands that die.
  * 3. Arena: passes/pack.c.
@@ -296,7 +296,6 @@ static void take_offsets(Planner *p)
 
 static void pack(Planner *p, bool search)
 {
-    list_items(p);
     p->plan->bound_bytes = pack_bound(p->a, p->items.data, (int)p->items.len);
     p->plan->arena_bytes = pack_items(p->a, p->items.data, (int)p->items.len, search);
     take_offsets(p);
@@ -516,8 +515,8 @@ static void reorder(Planner *p, int window)
     routine_renumber(p->r);
 }
 
-/* Everything but parts and barriers, for the order in which the nodes stand. */
-static void decide_memory(Planner *p, bool search)
+/* Everything but the offsets, for the order in which the nodes stand. */
+static void decide_places(Planner *p)
 {
     Plan *plan = ARENA_NEW(p->a, Plan);
     const int n = p->n;
@@ -533,6 +532,12 @@ static void decide_memory(Planner *p, bool search)
     make_storages(p);
     place_effects(p);
     replace_operands(p);
+    list_items(p);
+}
+
+static void decide_memory(Planner *p, bool search)
+{
+    decide_places(p);
     pack(p, search);
 }
 
@@ -582,6 +587,82 @@ static void choose_packing(Planner *p)
     place_barriers(p);
 }
 
+/* ---- orders that need fewer barriers ---- */
+
+static bool meets(const Planner *p, const Node *n, const Accesses *before, Accesses *now)
+{
+    now->len = 0;
+    if (p->plan->part[n->id] == PART_NONE) return false;
+    list_accesses(p, n, now);
+    for (size_t x = 0; x < now->len; x++)
+        for (size_t y = 0; y < before->len; y++)
+            if (conflict(&now->data[x], &before->data[y])) return true;
+    return false;
+}
+
+/* Of the nodes that are ready and near, the first that can run without a barrier. Every value is given
+ * memory of its own for this, so that only what the values themselves demand counts. */
+static void gather_between_barriers(Planner *p)
+{
+    enum { WINDOW = 32 };
+    const int n = p->n;
+    Node **old = p->r->nodes.data, **out = ARENA_ARRAY(p->a, Node *, n);
+    int *missing = ARENA_ARRAY(p->a, int, n), fixed = n;
+    bool *done = ARENA_ARRAY(p->a, bool, n);
+    VEC(int) *users = arena_alloc_array(p->a, (size_t)n, sizeof *users);
+    Accesses before = { 0 }, now = { 0 };
+    int64_t end = 0;
+    decide_places(p);
+    for (size_t i = 0; i < p->items.len; i++) {
+        p->items.data[i].offset = end;
+        end += p->items.data[i].bytes;
+    }
+    take_offsets(p);
+    choose_parts(p);
+    while (fixed > 0 && is_late_root(old[fixed - 1])) fixed--;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < old[i]->n_in; k++)
+            if (old[i]->in[k]) {
+                missing[i]++;
+                vec_push(p->a, &users[old[i]->in[k]->id], i);
+            }
+    for (int len = 0, first = 0; len < n; len++) {
+        while (done[first]) first++;
+        const int last = first >= fixed ? first + 1 : first + WINDOW < fixed ? first + WINDOW : fixed;
+        int next = -1;
+        for (int i = first; i < last && next < 0; i++)
+            if (!done[i] && !missing[i] && !meets(p, old[i], &before, &now)) next = i;
+        if (next < 0) {
+            next = first; /* everything before it is done, so it is ready */
+            before.len = 0;
+            meets(p, old[next], &before, &now);
+        }
+        for (size_t x = 0; x < now.len; x++) vec_push(p->a, &before, now.data[x]);
+        done[next] = true;
+        out[len] = old[next];
+        for (size_t k = 0; k < users[next].len; k++) missing[users[next].data[k]]--;
+    }
+    p->r->nodes.data = out;
+    p->r->nodes.len = p->r->nodes.cap = (size_t)n;
+    routine_renumber(p->r);
+}
+
+/* Keeps the order with fewer barriers unless it costs memory. */
+static void choose_barriers(Planner *p)
+{
+    Node **nodes = p->r->nodes.data;
+    Plan *plan = p->plan;
+    gather_between_barriers(p);
+    decide_memory(p, true);
+    choose_parts(p);
+    choose_packing(p);
+    if (p->plan->n_barriers < plan->n_barriers && p->plan->arena_bytes <= plan->arena_bytes + plan->arena_bytes / 50)
+        return;
+    p->r->nodes.data = nodes;
+    routine_renumber(p->r);
+    p->plan = plan;
+}
+
 /* ---- the graph's last change ---- */
 
 /* Assignments run one after the other, so a state that is assigned another state's old value needs a copy
@@ -609,6 +690,7 @@ bool pass_plan(Module *m, Routine *r)
     choose_order(&p);
     choose_parts(&p);
     choose_packing(&p);
+    choose_barriers(&p);
     r->plan = p.plan;
     return true;
 }
