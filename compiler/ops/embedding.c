@@ -41,7 +41,7 @@ static Work embedding_work(const Node *n)
 static void embedding_emit(CWriter *w, const Node *n)
 {
     const TensorType *ids = &n->in[0]->type, *table = &n->in[1]->type;
-    cw_stmt(w, n, "nn_gather(1, %lld, %lld, ($rows) * %lld, sizeof(nn_real), $1, $0, $out);", (ll)table->dim[0],
+    cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows * %lld, sizeof(nn_real), $1, $0, $out);", (ll)table->dim[0],
             (ll)table->dim[1], (ll)type_numel(ids, 1, ids->rank));
 }
 
@@ -70,7 +70,7 @@ static void embedding_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *ids = &n->in[0]->type;
     cw_stmt(w, n, "nn_scatter_add($team, 1, %lld, %lld, %lld%s, $1, $0, $out, $acc);", (ll)n->type.dim[0],
-            (ll)n->type.dim[1], (ll)type_numel(ids, 0, ids->rank), ids->batch ? " * ($batch)" : "");
+            (ll)n->type.dim[1], (ll)type_numel(ids, 0, ids->rank), ids->batch ? " * $batch" : "");
 }
 
 const OpDesc op_embedding_dw = {

@@ -468,7 +468,7 @@ static void slice_dx_emit(CWriter *w, const Node *n)
     const ll per_row = (ll)type_numel(&n->type, 1, n->type.rank);
     Box box = slice_box(n, &n->type, &n->in[0]->type, false);
     if (op_is_lead(n)) {
-        cw_stmt(w, n, "nn_fill(($rows) * %lld, 0, $out);", per_row);
+        cw_stmt(w, n, "nn_fill($rows * %lld, 0, $out);", per_row);
     } else {
         cw_stmt(w, n, "nn_fill_team($team, %lld, 0, $out);", (ll)n->type.dim[0] * per_row);
         cw_stmt(w, n, "nn_barrier($team);");
@@ -635,7 +635,7 @@ static void pad_emit(CWriter *w, const Node *n)
     type_strides(&n->type, ys);
     for (int i = 0; i < n->type.rank; i++) box.y_offset += a->before.v[i] * ys[i];
     if (op_is_lead(n)) {
-        cw_stmt(w, n, "nn_fill(($rows) * %lld, ($real)$value, $out);", per_row);
+        cw_stmt(w, n, "nn_fill($rows * %lld, ($real)$value, $out);", per_row);
     } else {
         cw_stmt(w, n, "nn_fill_team($team, %lld, ($real)$value, $out);", (ll)n->type.dim[0] * per_row);
         cw_stmt(w, n, "nn_barrier($team);");
@@ -716,11 +716,11 @@ static void gather_emit(CWriter *w, const Node *n)
         cw_stmt(w, n, "if ($team->rank == 0) nn_gather(1, %lld, %lld, 1, %s, $0, $1, $out);", size, inner, bytes);
     } else if (axis == 0) {
         const ll per_row = (ll)type_numel(ids, 1, ids->rank);
-        cw_stmt(w, n, "nn_gather(1, %lld, %lld, ($rows) * %lld, %s, $0, $1 + ($row0) * %lld, $out);", size, inner,
+        cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows * %lld, %s, $0, $1 + $row0 * %lld, $out);", size, inner,
                 per_row, bytes, per_row);
     } else {
         const ll per_row = (ll)type_numel(x, 1, x->rank);
-        cw_stmt(w, n, "nn_gather(($rows) * %lld, %lld, %lld, %lld, %s, $0 + ($row0) * %lld, $1, $out);",
+        cw_stmt(w, n, "nn_gather($rows * %lld, %lld, %lld, %lld, %s, $0 + $row0 * %lld, $1, $out);",
                 (ll)type_numel(x, 1, axis), size, inner, (ll)type_numel(ids, 0, ids->rank), bytes, per_row);
     }
 }
@@ -753,7 +753,7 @@ static void gather_dx_emit(CWriter *w, const Node *n)
     const ll size = (ll)x->dim[axis], inner = (ll)type_numel(x, axis + 1, x->rank);
     const ll outer = (ll)type_numel(x, 0, axis), count = (ll)type_numel(ids, 0, ids->rank);
     cw_stmt(w, n, "nn_scatter_add($team, %lld%s, %lld, %lld, %lld%s, $0, $1, $out, $acc);", outer,
-            x->batch ? " * ($batch)" : "", size, inner, count, ids->batch ? " * ($batch)" : "");
+            x->batch ? " * $batch" : "", size, inner, count, ids->batch ? " * $batch" : "");
 }
 
 const OpDesc op_gather_dx = {
@@ -799,7 +799,7 @@ static void one_hot_emit(CWriter *w, const Node *n)
 {
     const TensorType *ids = &n->in[0]->type;
     if (one_hot_is_lead(n))
-        cw_stmt(w, n, "nn_one_hot(($rows) * %lld, $n, $0, $out);", (ll)type_numel(ids, 1, ids->rank));
+        cw_stmt(w, n, "nn_one_hot($rows * %lld, $n, $0, $out);", (ll)type_numel(ids, 1, ids->rank));
     else
         cw_stmt(w, n, "if ($team->rank == 0) nn_one_hot(1, $n, $0, $out);");
 }

@@ -2,7 +2,7 @@
  *
  * Sums, variances, extremes and their positions over any set of axes. An operand is seen as
  * x[k0][r0][k1][r1][k2], dense, where the k axes are kept and the r axes are reduced; what does not fit that
- * form (three separate reduced groups, a result in another order) goes through nn_reduce_walk.
+ * form (three separate reduced groups, a result in another order) goes through nn_reduce_any.
  *
  * Sums are taken in nn_real over short runs and combined in double. Note [order of sums]: the order in
  * which an output's terms are added is a function of the extents alone: columns do not know which other
@@ -268,7 +268,7 @@ typedef struct nn_reduction {
     nn_dim rn[8], rx[8];        /* reduced axes */
 } nn_reduction;
 
-enum { NN_WALK_SUM, NN_WALK_MAX, NN_WALK_MIN, NN_WALK_VAR };
+enum { NN_REDUCE_SUM, NN_REDUCE_MAX, NN_REDUCE_MIN, NN_REDUCE_VAR };
 
 NN_INLINE nn_dim nn_reduction_offset(const nn_dim n[8], const nn_dim stride[8], nn_dim i)
 {
@@ -281,7 +281,7 @@ NN_INLINE nn_dim nn_reduction_offset(const nn_dim n[8], const nn_dim stride[8], 
 }
 
 /* Outputs [from, to) in the order of the kept axes. `factor` scales sums and is the correction of variances. */
-NN_INLINE void nn_reduce_walk(int kind, nn_reduction a, nn_dim from, nn_dim to, const nn_real *x, double factor,
+NN_INLINE void nn_reduce_any(int kind, nn_reduction a, nn_dim from, nn_dim to, const nn_real *x, double factor,
                               nn_real *y, int acc)
 {
     nn_dim n = 1;
@@ -293,31 +293,31 @@ NN_INLINE void nn_reduce_walk(int kind, nn_reduction a, nn_dim from, nn_dim to, 
         double sum = 0, square = 0;
         for (nn_dim r = 0; r < n; r++) {
             const nn_real v = p[nn_reduction_offset(a.rn, a.rx, r)];
-            if (kind == NN_WALK_MAX) best = nn_max(v, best);
-            else if (kind == NN_WALK_MIN) best = nn_min(v, best);
+            if (kind == NN_REDUCE_MAX) best = nn_max(v, best);
+            else if (kind == NN_REDUCE_MIN) best = nn_min(v, best);
             else sum += (double)v;
         }
-        if (kind == NN_WALK_VAR) {
+        if (kind == NN_REDUCE_VAR) {
             const double mean = sum / (double)n;
             for (nn_dim r = 0; r < n; r++) {
                 const double d = (double)p[nn_reduction_offset(a.rn, a.rx, r)] - mean;
                 square += d * d;
             }
             best = (nn_real)(square / ((double)n - factor));
-        } else if (kind == NN_WALK_SUM) {
+        } else if (kind == NN_REDUCE_SUM) {
             best = (nn_real)(sum * factor);
         }
         *out = acc ? *out + best : best;
     }
 }
 
-NN_INLINE void nn_reduce_walk_team(const nn_team *team, int kind, nn_reduction a, const nn_real *x, double factor,
+NN_INLINE void nn_reduce_any_team(const nn_team *team, int kind, nn_reduction a, const nn_real *x, double factor,
                                    nn_real *y, int acc)
 {
     nn_dim count = 1, from, to;
     for (int i = 0; i < 8; i++) count *= a.kn[i];
     nn_share(team->rank, team->size, count, 1, &from, &to);
-    nn_reduce_walk(kind, a, from, to, x, factor, y, acc);
+    nn_reduce_any(kind, a, from, to, x, factor, y, acc);
 }
 
 #endif
