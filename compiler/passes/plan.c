@@ -11,7 +11,7 @@
  * 3. Arena: passes/pack.c.
  * 4. Barriers, last, because they depend on which values share memory: see Note [hazards].
  */
-#include <string.h>
+#include <stdlib.h>
 
 #include "passes/pack.h"
 #include "passes/pass.h"
@@ -566,23 +566,60 @@ static void choose_order(Planner *p)
     decide_memory(p, true);
 }
 
-/* Packings of one size differ in which values share bytes, and so in the barriers they need. */
-static void choose_packing(Planner *p)
+typedef struct Smallest {
+    int64_t bytes;
+    int item;
+} Smallest;
+
+static int compare_smallest(const void *a, const void *b)
+{
+    const Smallest *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+/* Memory that is used again soon costs a barrier. The smallest items, as many as together fit into
+ * `allowance` bytes, keep theirs to the end of the routine. */
+static PackItem *keep_small_items(const Planner *p, int64_t allowance)
 {
     const int n = (int)p->items.len;
+    PackItem *item = arena_dup(p->a, p->items.data, sizeof *item * (size_t)n);
+    Smallest *by_size = ARENA_ARRAY(p->a, Smallest, n);
+    for (int i = 0; i < n; i++) by_size[i] = (Smallest){ item[i].bytes, i };
+    qsort(by_size, (size_t)n, sizeof *by_size, compare_smallest);
+    for (int i = 0; i < n; i++) {
+        allowance -= by_size[i].bytes + PACK_ALIGN;
+        if (allowance < 0) break;
+        item[by_size[i].item].last = p->n;
+    }
+    return item;
+}
+
+/* Packings differ in which values share bytes, and so in the barriers they need. One that needs fewer may be
+ * larger by SLACK. */
+static void choose_packing(Planner *p)
+{
+    enum { SLACK = 50 }; /* one fiftieth */
+    const int n = (int)p->items.len;
+    const int64_t least = p->plan->arena_bytes, limit = least + least / SLACK;
+    PackItem *const own = p->items.data, *const kept = keep_small_items(p, least / SLACK);
+    int64_t *best = ARENA_ARRAY(p->a, int64_t, n);
     place_barriers(p);
     int fewest = p->plan->n_barriers;
-    int64_t *best = ARENA_ARRAY(p->a, int64_t, n);
-    for (int i = 0; i < n; i++) best[i] = p->items.data[i].offset;
-    for (int order = 0; order < PACK_ORDERS; order++) {
-        if (pack_in_order(p->a, p->items.data, n, order) > p->plan->arena_bytes) continue;
+    for (int i = 0; i < n; i++) best[i] = own[i].offset;
+    for (int variant = 0; variant < 2 * PACK_ORDERS; variant++) {
+        p->items.data = variant < PACK_ORDERS ? own : kept;
+        const int64_t size = pack_in_order(p->a, p->items.data, n, variant % PACK_ORDERS);
+        if (size > limit) continue;
         take_offsets(p);
         place_barriers(p);
-        if (p->plan->n_barriers >= fewest) continue;
+        if (p->plan->n_barriers > fewest || (p->plan->n_barriers == fewest && size >= p->plan->arena_bytes)) continue;
         fewest = p->plan->n_barriers;
+        p->plan->arena_bytes = size;
         for (int i = 0; i < n; i++) best[i] = p->items.data[i].offset;
     }
-    for (int i = 0; i < n; i++) p->items.data[i].offset = best[i];
+    p->items.data = own;
+    for (int i = 0; i < n; i++) own[i].offset = best[i];
     take_offsets(p);
     place_barriers(p);
 }
