@@ -101,31 +101,27 @@ static int terminal_columns(FILE *to)
     return 80;
 }
 
+/* The bar takes the room that title, numbers and forecast leave on the line, within limits. */
 static void draw_bar(nn_progress *p)
 {
-    enum { CELLS = 24, LINE = 512 };
-    char rate[24], eta[24], line[LINE], bar[CELLS + 1];
+    enum { LEAST = 6, MOST = 30 };
+    char rate[24], eta[24], tail[400], bar[MOST + 1];
     int columns = terminal_columns(p->to) - 1;
     double part = p->total > 0 ? (double)p->done / (double)p->total : 0;
-    int full = (int)(part * CELLS);
+    part = part < 0 ? 0 : part > 1 ? 1 : part;
     forecast(p, rate, eta, sizeof rate);
-    for (int i = 0; i < CELLS; i++) bar[i] = i < full ? '#' : '-';
-    bar[CELLS] = '\0';
-    int n = snprintf(line, sizeof line, "%s [%s] %3.0f%%  %s%s%s%s%s%s", p->title, bar, 100 * part,
-                     p->status, rate[0] ? "  " : "", rate, rate[0] ? " " : "",
-                     rate[0] ? p->unit : "", rate[0] ? "/s" : "");
-    if (n > 0 && n < LINE && eta[0]) n += snprintf(line + n, (size_t)(LINE - n), "  eta %s", eta);
-    if (n < 0) return;
-    if (n >= LINE) n = LINE - 1;
-    if (columns > 0 && n > columns) n = columns;
+    int n_tail =
+        snprintf(tail, sizeof tail, " %3.0f%%  %s%s%s%s%s%s", 100 * part, p->status,
+                 rate[0] ? "  " : "", rate, rate[0] ? "/s" : "", eta[0] ? "  eta " : "", eta);
+    int n_title = (int)strlen(p->title), cells = columns - n_title - 3 - n_tail;
+    cells = cells < LEAST ? LEAST : cells > MOST ? MOST : cells;
+    int full = (int)(part * cells), n = n_title + 3 + cells + n_tail;
+    for (int i = 0; i < cells; i++) bar[i] = i < full ? '#' : '-';
+    if (n > columns) n_tail = n_tail > n - columns ? n_tail - (n - columns) : 0;
+    fprintf(p->to, "\r%s [%s%.*s%s%.*s]%.*s", p->title, p->colour ? "\033[32m" : "", full, bar,
+            p->colour ? "\033[0m" : "", cells - full, bar + full, n_tail, tail);
     /* Longer remains of the line before are blanked. */
-    fputc('\r', p->to);
-    int head = (int)strlen(p->title) + 2;
-    if (p->colour && head + full <= n)
-        fprintf(p->to, "%.*s\033[32m%.*s\033[0m%.*s", head, line, full, line + head,
-                n - head - full, line + head + full);
-    else
-        fprintf(p->to, "%.*s", n, line);
+    n = n_title + 3 + cells + n_tail;
     for (int i = n; i < p->width; i++) fputc(' ', p->to);
     fflush(p->to);
     p->width = n;

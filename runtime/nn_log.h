@@ -32,7 +32,7 @@ typedef struct nn_progress {
     int colour; /* a terminal, and NO_COLOR is not set */
     char title[64];
     char status[256];
-    const char *unit;      /* "images"; NULL: the rate is not shown */
+    const char *unit;      /* what is counted; NULL: no rate is shown */
     int64_t done, total;   /* total 0: unknown */
     double started, drawn; /* seconds */
     int width;             /* columns the last bar took */

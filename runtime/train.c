@@ -345,6 +345,9 @@ static nn_status run_steps(Run *r, nn_progress *p)
                    r->saved ? r->args->out : "");
             return NN_ENONFINITE;
         }
+        if (s == NN_ESIZE)
+            nn_say(r->why, "batches of %d are outside what the model was compiled for",
+                   r->batches.batch.n);
         if (s != NN_OK) return s;
         for (int i = 0; i < r->n_step; i++) r->sum[i] += value[i] * r->batches.batch.n;
         r->seen += r->batches.batch.n;

@@ -253,7 +253,8 @@ START_TEST(progress_draws_one_line_and_removes_it)
     rewind(f);
     size_t n = fread(text, 1, sizeof text - 1, f);
     text[n] = '\0';
-    ck_assert_ptr_nonnull(strstr(text, "\repoch 1/2 [############------------]  50%  loss=0.5"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "\repoch 1/2 [###############---------------]  50%  loss=0.5"));
     ck_assert_ptr_null(strstr(text, "0.4"));
     ck_assert_ptr_null(strstr(text, "after"));
     ck_assert_ptr_null(strstr(text, "\033"));
