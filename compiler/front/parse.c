@@ -4,27 +4,7 @@
  */
 #include "front/parse.h"
 
-#include <string.h>
-
-#include "nn.tab.h"
-
 int scan_and_parse(Parse *p); /* grammar/nn.l */
-
-int keyword_token(const char *text, size_t len)
-{
-    static const struct {
-        const char *word;
-        int token;
-    } keywords[] = {
-#define KEYWORD(word, token, group, help) { #word, token },
-#include "../grammar/keywords.def"
-#undef KEYWORD
-    };
-    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
-        if (strlen(keywords[i].word) == len && memcmp(keywords[i].word, text, len) == 0)
-            return keywords[i].token;
-    return 0;
-}
 
 Diagnostic *parse_error(Parse *p, Span span, const char *id, const char *fmt, ...)
 {
