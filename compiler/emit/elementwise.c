@@ -328,7 +328,7 @@ static void count_operand_uses(Nest *nest, const Node *n)
 void cw_elementwise(CWriter *w, const Node *n)
 {
     Nest nest = { .w = w, .type = &n->type };
-    const char *wanted[OP_MAX_IN] = { 0 };
+    const char *wanted[FUSED_MAX_IN] = { 0 };
     double fill;
     const bool is_const = node_const_value(n, &fill), is_fill = is_const || op_is(n, &op_hyper);
     for (int i = 0; i < n->n_in; i++) {

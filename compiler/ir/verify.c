@@ -114,6 +114,7 @@ static void verify_target(const Verifier *v, const Node *n)
 static void verify_fused(const Verifier *v, const Node *n)
 {
     const FusedAttrs *f = n->attrs;
+    if (n->n_in > FUSED_MAX_IN) FAULT(v, n, "%d operands, more than %d", n->n_in, FUSED_MAX_IN);
     for (int i = 0; i < f->n_steps; i++) {
         const FusedStep *s = &f->steps[i];
         if (!(s->op->flags & OPF_ELEMENTWISE)) FAULT(v, n, "step %d: %s is not elementwise", i, s->op->name);
