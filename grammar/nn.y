@@ -526,6 +526,8 @@ arg_list:
 arg:
     value               { $$ = (Arg){ .value = $1 }; }
   | IDENT '=' value     { $$ = (Arg){ name_new(p->arena, $1, @1), $3 }; }
+    /* The one attribute that is called like a keyword. No expression begins with it. */
+  | STEP '=' value      { $$ = (Arg){ name_new(p->arena, "step", @1), $3 }; }
   ;
 
 %%

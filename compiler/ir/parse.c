@@ -311,7 +311,8 @@ static DType read_dtype(Reader *p)
     return DT_F32;
 }
 
-static TensorType read_type(Reader *p)
+/* open: one size may be -1, to be found from the number of elements. */
+static TensorType read_shape(Reader *p, bool open)
 {
     skip(p);
     const char *from = p->at;
@@ -324,6 +325,10 @@ static TensorType read_type(Reader *p)
         if (t.rank == MAX_RANK) {
             fail(p, size, "more than %d axes", MAX_RANK);
             break;
+        }
+        if (open && accept(p, "-1")) {
+            t.dim[t.rank++] = -1;
+            continue;
         }
         int64_t n = 1;
         const bool number = p->at < p->end && *p->at >= '0' && *p->at <= '9';
@@ -351,8 +356,16 @@ static TensorType read_type(Reader *p)
             fail(p, from, "layout %s does not suit rank %d", word, t.rank);
         t.layout = l;
     }
-    if (!p->failed && type_numel_max(&t) < 0) fail(p, from, "more than 2^48 elements");
+    TensorType known = t;
+    for (int i = 0; i < t.rank; i++)
+        if (t.dim[i] < 0) known.dim[i] = 1;
+    if (!p->failed && type_numel_max(&known) < 0) fail(p, from, "more than 2^48 elements");
     return t;
+}
+
+static TensorType read_type(Reader *p)
+{
+    return read_shape(p, false);
 }
 
 static void read_value(Reader *p, const AttrDef *d, void *field)
@@ -401,7 +414,7 @@ static void read_value(Reader *p, const AttrDef *d, void *field)
         expect(p, "]");
         break;
     }
-    case ATTR_SHAPE:
+    case ATTR_SHAPE: *(TensorType *)field = read_shape(p, true); break;
     case ATTR_TYPE: *(TensorType *)field = read_type(p); break;
     case ATTR_PTR: fail(p, from, "%s has no text form", d->name); break;
     }
