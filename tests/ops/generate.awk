@@ -87,7 +87,7 @@ $5 ~ /internal/ { next }
     bind = results > 1 ? "    " left " = " call ";\n    z: " type " = y;" : "    z: " type " = " call ";"
     print "  infer value(" inputs ") -> z {\n" bind "\n  }" >f
     if (has_grad) {
-        print "  step grad(" inputs (inputs == "" ? "" : ", ") "r_: " type ") {" >f
+        print "  step check(" inputs (inputs == "" ? "" : ", ") "r_: " type ") {" >f
         print bind >f
         print "    minimize sum(z * r_) over " targets " using sgd(lr = 1.0);\n  }" >f
     }
@@ -124,7 +124,7 @@ $5 ~ /internal/ { next }
 function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
     upper = toupper(model)
     print "/* " op " */\n#include \"" model ".h\"" >file
-    printf "static nn_model *%s_make(const nn_options *o) { return (nn_model *)%s_new(%s_VALUE%s, o); }\n", model, model, upper, (!is_batch && has_grad) ? " | " upper "_GRAD" : "" >file
+    printf "static nn_model *%s_make(const nn_options *o) { return (nn_model *)%s_new(%s_VALUE%s, o); }\n", model, model, upper, (!is_batch && has_grad) ? " | " upper "_CHECK" : "" >file
     args = is_batch ? ", batch" : ""
     n_in = 0
     for (k = 1; k <= operands; k++) {
@@ -136,7 +136,7 @@ function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
     printf "    (void)batch;\n    (void)in;\n    return %s_value((%s *)m%s, (%s *)y);\n}\n", model, model, args, c_type(out_code) >file
     if (!is_batch && has_grad) {
         printf "static nn_status %s_run_grad(nn_model *m, const void *const *in, const double *r, double *loss)\n{\n", model >file
-        printf "    %s_grad_out out;\n    (void)in;\n    nn_status s = %s_grad_grad((%s *)m%s, r, &out);\n    *loss = out.loss;\n    return s;\n}\n", model, model, model, args >file
+        printf "    %s_check_out out;\n    (void)in;\n    nn_status s = %s_check_grad((%s *)m%s, r, &out);\n    *loss = out.loss;\n    return s;\n}\n", model, model, model, args >file
     }
     q = expr; gsub(/"/, "\\\"", q)
     printf "const Case case_%s = {\n    .id = \"%s\", .op = \"%s\", .expr = \"%s\", .random = %d, .is_batch = %d,\n", model, id, op, q, flags ~ /random/, is_batch >file
