@@ -15,6 +15,8 @@
 #include "nn.h"
 
 #define NN_INLINE static inline __attribute__((always_inline, unused))
+/* What generated code puts a specialised kernel in: never merged into its callers. */
+#define NN_OUTLINE static __attribute__((noinline))
 
 #if defined(NN_REAL_F64)
 typedef double nn_real;
@@ -52,7 +54,11 @@ typedef nn_real nn_vec_mem
  * count is a constant. NN_IVDEP: iterations are independent though pointers may be equal (clang finds
  * out at run time and would warn about every loop that cannot be vectorised). */
 #define NN_PRAGMA(x) _Pragma(#x)
-#if defined(__clang__)
+#if defined(NN_NO_UNROLL) /* small code, and kernels called with sizes that are no literals */
+#define NN_UNROLL(n)
+#define NN_UNROLL_FULL
+#define NN_IVDEP
+#elif defined(__clang__)
 #define NN_UNROLL(n) NN_PRAGMA(clang loop unroll_count(n))
 #define NN_UNROLL_FULL NN_PRAGMA(clang loop unroll(full))
 #define NN_IVDEP
