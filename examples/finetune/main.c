@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Puts a trained network to a new task by training its last layer only. The task: digits in black on
- * white, while the network has seen white on black. The weights come from a checkpoint that is named first on
+ * Puts a trained network to a new task by training its last layer only. The task: digits darker than
+ * their background, while the network has seen brighter ones. The weights come from a checkpoint that is named first on
  * the command line (examples/mlp writes one); without it, a network is trained first.
  */
 #include <stdio.h>
@@ -52,10 +52,9 @@ static int pretrain(const nn_args *args, const nn_dataset *train, const char *pa
     return s == NN_OK ? code : nn_fail(s, path);
 }
 
-static void invert(nn_dataset *d) /* x * scale + shift: 0..255 becomes 1..0 */
+static void invert(nn_dataset *d) /* images are given as x * scale + shift: 0..255 becomes 0..-1 */
 {
     d->scale = -1.0F / 255.0F;
-    d->shift = 1.0F;
 }
 
 int main(int argc, char **argv)
