@@ -1,2 +1,2 @@
-# RUN: nnc examples/linear/model.nn --max-memory=1K -o %t.c
+# RUN: nnc examples/mlp/model.nn --max-memory=1K -o %t.c
 # EXIT: 4
