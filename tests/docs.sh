@@ -28,7 +28,7 @@ for doc in README.md ARCHITECTURE.md CONTRIBUTING.md HACKING.md docs/*.md exampl
         esac
     done
     # Links: [text](path) and [text](path#anchor), not URLs.
-    grep -o '](\([^)#:]*\)[^)]*)' "$doc" | sed 's/^](//; s/[)#].*//' | sort -u | while read -r link; do
+    grep -o '](\([^)#:]*\)[^)]*)' "$doc" | sed 's/^](//; s/[)#].*//' | grep -v '://' | sort -u | while read -r link; do
         [ -n "$link" ] || continue
         if [ -e "$(dirname "$doc")/$link" ]; then pass "$doc: link $link"; else fail "$doc: link $link leads nowhere"; fi
     done
