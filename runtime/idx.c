@@ -124,8 +124,7 @@ static nn_status idx_header(nn_idx *out, Source *s, size_t file_size, size_t *by
     size_t most =
         s->gzip ? (file_size > SIZE_MAX / GZIP_MAX_RATIO ? SIZE_MAX : file_size * GZIP_MAX_RATIO)
                 : s->left;
-    if (__builtin_mul_overflow((size_t)out->count, nn_dtype_size(out->dtype), bytes) ||
-        *bytes > most) {
+    if (__builtin_mul_overflow(out->count, nn_dtype_size(out->dtype), bytes) || *bytes > most) {
         nn_say(why, "truncated: the header promises %lld elements, the file has %zu bytes",
                (long long)out->count, file_size);
         return NN_ECORRUPT;

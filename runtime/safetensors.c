@@ -204,7 +204,7 @@ static int measure(nn_dtype dtype, int rank, const nn_dim *shape, nn_dim *count,
             return 0;
     }
     *count = empty ? 0 : n;
-    return !__builtin_mul_overflow((size_t)*count, nn_dtype_size(dtype), bytes) &&
+    return !__builtin_mul_overflow(*count, nn_dtype_size(dtype), bytes) &&
            *bytes <= (size_t)PTRDIFF_MAX - 64;
 }
 
