@@ -30,14 +30,14 @@ void cw_line(CWriter *w, const char *fmt, ...)
 }
 
 /* Breaks `text` after ", " (or " " in prose) so that lines stay within the columns where that is possible. */
-static void put_wrapped(StrBuf *out, int indent, const char *text, const char *breaks, int hang)
+static void put_lines(StrBuf *out, int columns, int indent, const char *text, const char *breaks, int hang)
 {
     bool first = true;
     while (*text) {
         const int lead = indent * 4 + (first ? 0 : hang);
         for (int i = 0; i < lead; i++) sb_putc(out, ' ');
         size_t len = strlen(text), cut = 0;
-        const size_t room = (size_t)(COLUMNS - lead);
+        const size_t room = (size_t)(columns - lead);
         if (len > room) {
             for (size_t i = 0; i + 1 < len && (i < room || !cut); i++)
                 if (text[i + 1] == ' ' && strchr(breaks, text[i])) cut = i + 1;
@@ -51,17 +51,30 @@ static void put_wrapped(StrBuf *out, int indent, const char *text, const char *b
     }
 }
 
+static void put_wrapped(StrBuf *out, int indent, const char *text, const char *breaks, int hang)
+{
+    put_lines(out, COLUMNS, indent, text, breaks, hang);
+}
+
+void put_text(StrBuf *out, int indent, const char *statement)
+{
+    put_wrapped(out, indent, statement, ",+?:&|", 4);
+}
+
 void cw_text(CWriter *w, const char *statement)
 {
-    put_wrapped(w->out, w->indent, statement, ",+?:&|", 4);
+    put_text(w->out, w->indent, statement);
 }
 
 static void put_comment(CWriter *w, const char *text)
 {
     StrBuf sb;
     sb_init(&sb, w->arena);
-    sb_printf(&sb, "/* %s */", comment_text(w->arena, text));
-    put_wrapped(w->out, w->indent, sb.text, ",;:abcdefghijklmnopqrstuvwxyz])", 3);
+    sb_printf(&sb, "/* %s", comment_text(w->arena, text));
+    while (sb.text[sb.len - 1] == ' ') sb.text[--sb.len] = '\0';
+    put_lines(w->out, COLUMNS - 3, w->indent, sb.text, ",;:abcdefghijklmnopqrstuvwxyz])", 3);
+    w->out->text[--w->out->len] = '\0'; /* the newline: the end of the comment stays on the line */
+    sb_puts(w->out, " */\n");
 }
 
 /* ---- literals ---- */
@@ -505,12 +518,154 @@ const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs, cons
     return expand(&t, op->expr);
 }
 
+/* ---- kernels as functions of their own ----
+ *
+ * Note [outlining]
+ * A kernel is an always-inline template that the C compiler specialises for literal arguments. Inlined
+ * into the routine, the text of a deep network would become one function that takes compilers minutes and
+ * gigabytes. So each call goes into a small function that holds the literals; what differs from call to call
+ * (pointers, rows, the team) are its parameters, and layers of the same shape share one function.
+ */
+typedef struct Param {
+    const char *word;   /* "0", "out", "rows": what stood behind the '$' */
+    const char *name, *type;
+    const char *actual; /* the argument of this call */
+} Param;
+
+typedef struct Outline {
+    CWriter *w;
+    const Node *n;
+    NameTable *names;
+    VEC(Param) params;
+} Outline;
+
+static bool is_literal(const char *text)
+{
+    return !strcmp(text, "NULL") || (isdigit((unsigned char)*text) && text[strspn(text, "0123456789")] == '\0');
+}
+
+static const char *pointer_type(Outline *o, DType t, bool writable)
+{
+    return arena_printf(o->w->arena, "%s%s *", writable ? "" : "const ", face_c_type(o->w->face, t));
+}
+
+static const char *operand_word(const Node *n, int i, Arena *a)
+{
+    int last = 0;
+    while (n->op->in[last + 1] && last < i) last++;
+    const char *name = n->op->in[last] ? n->op->in[last] : "x";
+    const size_t len = strcspn(name, "?*");
+    return name[len] == '*' ? arena_printf(a, "%.*s%d", (int)len, name, i - last) : arena_strndup(a, name, len);
+}
+
+/* How the outlined function spells $WORD: a parameter, or the text itself when it is the same for all. */
+static const char *outlined_word(Outline *o, const char *word)
+{
+    CWriter *w = o->w;
+    const Node *n = o->n;
+    for (size_t i = 0; i < o->params.len; i++)
+        if (!strcmp(o->params.data[i].word, word)) return o->params.data[i].name;
+    Param p = { .word = word };
+    const char *wanted = word;
+    if (isdigit((unsigned char)*word)) {
+        const int i = atoi(word);
+        p.actual = operand_text(w, n, i);
+        if (is_literal(p.actual)) return p.actual;
+        p.type = pointer_type(o, n->in[i]->type.dtype, false);
+        wanted = operand_word(n, i, w->arena);
+    } else {
+        Template t = { .w = w, .op = n->op, .attrs = n->attrs, .node = n };
+        p.actual = word_text(&t, word, false);
+        if (is_literal(p.actual)) return p.actual;
+        if (!strncmp(word, "out", 3)) {
+            const int k = word[3] ? word[3] - '0' : 0;
+            p.type = pointer_type(o, (k ? n->more[k - 1] : n->type).dtype, true);
+        } else if (!strcmp(word, "scratch")) {
+            p.type = pointer_type(o, DT_F32, true);
+        } else {
+            static const char *const words[][2] = { { "rows", "nn_dim " }, { "row0", "nn_dim " }, { "batch", "nn_dim " },
+                                                    { "team", "const nn_team *" }, { "acc", "int " }, { "key", "nn_key " } };
+            for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+                if (!strcmp(words[i][0], word)) p.type = words[i][1];
+            if (!p.type) return p.actual; /* an attribute or a type */
+        }
+    }
+    p.name = names_add(o->names, wanted);
+    const size_t len = strlen(p.actual);
+    if (*p.actual == '(' && p.actual[len - 1] == ')' && strchr(p.actual, ')') == p.actual + len - 1)
+        p.actual = arena_strndup(w->arena, p.actual + 1, len - 2);
+    vec_push(w->arena, &o->params, p);
+    return p.name;
+}
+
+/* The template with parameters in place of what differs; numbers and attributes become literals. */
+static const char *outlined_body(Outline *o, const char *text)
+{
+    StrBuf sb;
+    sb_init(&sb, o->w->arena);
+    while (*text) {
+        if (*text != '$' || text[1] == '$') {
+            if (*text == '$') sb_putc(&sb, *text++);
+            sb_putc(&sb, *text++);
+            continue;
+        }
+        const char *start = ++text;
+        if (isdigit((unsigned char)*text)) text += strspn(text, "0123456789");
+        else while (isalnum((unsigned char)*text) || *text == '_') text++;
+        const char *word = arena_strndup(o->w->arena, start, (size_t)(text - start));
+        if (!strncmp(text, ".double", 7)) sb_printf(&sb, "$%s", word); /* an attribute: expanded below */
+        else sb_puts(&sb, outlined_word(o, word));
+    }
+    Template t = { .w = o->w, .op = o->n->op, .attrs = o->n->attrs, .node = o->n };
+    return expand(&t, sb.text);
+}
+
+/* A single call of a kernel, as opposed to statements that a template spells out. */
+static bool is_kernel_call(const char *text)
+{
+    const size_t len = strlen(text);
+    return !strncmp(text, "nn_", 3) && strcspn(text, "(") == strspn(text, "abcdefghijklmnopqrstuvwxyz_0123456789$") &&
+           len > 2 && !strcmp(text + len - 2, ");") && !memchr(text, ';', len - 1);
+}
+
+static void put_outlined(CWriter *w, const Node *n, const char *text)
+{
+    ModelFace *f = w->face;
+    Outline o = { .w = w, .n = n, .names = names_new(w->arena, NULL) };
+    const char *body = outlined_body(&o, text);
+    StrBuf formals, call;
+    sb_init(&formals, w->arena);
+    sb_init(&call, w->arena);
+    for (size_t i = 0; i < o.params.len; i++)
+        sb_printf(&formals, "%s%s%s", i ? ", " : "", o.params.data[i].type, o.params.data[i].name);
+    const char *key = arena_printf(w->arena, "%s|%s", formals.text, body);
+    const char *name = map_get(f->kernel, key);
+    if (!name) {
+        name = names_add(w->locals, arena_printf(w->arena, "run_%s", n->op->name));
+        names_reserve(f->names, (const char *const[]){ name, NULL });
+        map_set(f->kernel, key, (void *)name);
+        sb_putc(&f->kernels, '\n');
+        put_text(&f->kernels, 0, arena_printf(w->arena, "NN_OUTLINE void %s(%s)", name, formals.text));
+        sb_puts(&f->kernels, "{\n");
+        put_text(&f->kernels, 1, body);
+        sb_puts(&f->kernels, "}\n");
+    }
+    sb_printf(&call, "%s(", name);
+    for (size_t i = 0; i < o.params.len; i++) sb_printf(&call, "%s%s", i ? ", " : "", o.params.data[i].actual);
+    sb_puts(&call, ");");
+    cw_text(w, call.text);
+}
+
 void cw_stmt(CWriter *w, const Node *n, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
     const char *text = arena_vprintf(w->arena, fmt, ap);
     va_end(ap);
+    if (is_kernel_call(text)) {
+        put_outlined(w, n, text);
+        return;
+    }
     Template t = { .w = w, .op = n->op, .attrs = n->attrs, .node = n };
     cw_text(w, expand(&t, text));
 }
@@ -561,6 +716,23 @@ static void put_op_names(StrBuf *sb, const Node *n)
     if (f->n_steps > 6) sb_puts(sb, " ...");
 }
 
+/* "f32[B,400], f32[120,400] -> f32[B,120]": what the node reads and writes. */
+static void put_types(StrBuf *sb, const Node *n)
+{
+    for (int i = 0, put = 0; i < n->n_in; i++) {
+        double v;
+        if (!op_reads(n, i) || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v))) continue;
+        if (put++) sb_puts(sb, ", ");
+        type_print(sb, &n->in[i]->type);
+    }
+    sb_puts(sb, " -> ");
+    type_print(sb, &n->type);
+    for (int k = 1; k < n->n_results; k++) {
+        sb_puts(sb, ", ");
+        type_print(sb, &n->more[k - 1]);
+    }
+}
+
 /* Everything that is executed gets a line that says what it is, where it comes from and its shapes. */
 static void put_node_comment(CWriter *w, const Node *n)
 {
@@ -578,18 +750,7 @@ static void put_node_comment(CWriter *w, const Node *n)
     else
         put_op_names(&sb, n);
     sb_puts(&sb, "  ");
-    for (int i = 0, put = 0; i < n->n_in; i++) {
-        double v;
-        if (!op_reads(n, i) || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v))) continue;
-        if (put++) sb_puts(&sb, ", ");
-        type_print(&sb, &n->in[i]->type);
-    }
-    sb_puts(&sb, " -> ");
-    type_print(&sb, &n->type);
-    for (int k = 1; k < n->n_results; k++) {
-        sb_puts(&sb, ", ");
-        type_print(&sb, &n->more[k - 1]);
-    }
+    put_types(&sb, n);
     if (kept_for_backward(w, n)) sb_puts(&sb, "; kept for backward");
     put_comment(w, sb.text);
 }
@@ -730,7 +891,7 @@ static bool has_local(const Plan *plan, const Node *n, int k)
     return plan->result[n->id][k].kind == AT_ARENA || op_is(n, &op_const);
 }
 
-void cw_init(CWriter *w, const ModelFace *f, const Routine *r)
+void cw_init(CWriter *w, ModelFace *f, const Routine *r)
 {
     Arena *a = f->arena;
     const Module *m = f->m;

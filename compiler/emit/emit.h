@@ -81,6 +81,8 @@ typedef struct ModelFace {
     bool has_steps;
     const char *real;         /* float or double */
     int align;                /* reals per 64 bytes */
+    StrMap *kernel;           /* outlined kernel calls: parameters and body -> function name */
+    StrBuf kernels;           /* text of those that are not written yet */
     const char *fault;        /* set by emit_source: what the writer could not express, an internal error */
 } ModelFace;
 
@@ -110,7 +112,7 @@ void emit_report(const Module *m, StrBuf *out);
 /* ---- cwriter.c and elementwise.c: bodies of routines ---- */
 
 struct CWriter {
-    const ModelFace *face;
+    ModelFace *face;
     const Routine *routine;
     const Plan *plan;
     Arena *arena;
@@ -130,9 +132,10 @@ struct CWriter {
     const char *fault; /* first thing the writer could not express: an internal error */
 };
 
-void cw_init(CWriter *w, const ModelFace *f, const Routine *r);
+void cw_init(CWriter *w, ModelFace *f, const Routine *r);
 void cw_line(CWriter *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cw_text(CWriter *w, const char *statement); /* indented and wrapped after commas */
+void put_text(StrBuf *out, int indent, const char *statement); /* the same without a writer */
 void cw_node(CWriter *w, const Node *n);  /* comment, barrier, declarations and code of one node */
 void cw_flush_one(CWriter *w);            /* writes what thread 0 does so far */
 const char *cw_pointer(CWriter *w, const Node *n, int k); /* local that points at result k */

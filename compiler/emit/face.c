@@ -175,6 +175,8 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt)
     Arena *a = m->arena;
     ModelFace *f = ARENA_NEW(a, ModelFace);
     *f = (ModelFace){ .m = m, .opt = opt, .arena = a, .names = names_new(a, NULL) };
+    f->kernel = map_new(a);
+    sb_init(&f->kernels, a);
     f->real = m->real_is_f64 ? "double" : "float";
     f->align = m->real_is_f64 ? 8 : 16;
 

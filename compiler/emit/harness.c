@@ -37,14 +37,12 @@ static void put_ports(const ModelFace *f, const Routine *r, const Port *ports, s
 static void put_trampoline(const ModelFace *f, const Routine *r, const char *name, const char *func, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
-    CWriter w = { .face = f, .arena = f->arena, .out = out };
     sb_putc(out, '\n');
-    cw_text(&w, arena_printf(f->arena, "static nn_status %s_%s(nn_model *m, const int *dims, const void *const *in, void *const *out)",
+    put_text(out, 0, arena_printf(f->arena, "static nn_status %s_%s(nn_model *m, const int *dims, const void *const *in, void *const *out)",
                              rn->base, name));
     sb_puts(out, "{\n");
-    w.indent = 1;
-    if (!r->dims.len) cw_line(&w, "(void)dims;");
-    if (!r->inputs.len) cw_line(&w, "(void)in;");
+    if (!r->dims.len) sb_printf(out, "    (void)dims;\n");
+    if (!r->inputs.len) sb_printf(out, "    (void)in;\n");
     StrBuf call;
     sb_init(&call, f->arena);
     sb_printf(&call, "%s((%s *)(void *)m", func, f->type);
@@ -52,14 +50,14 @@ static void put_trampoline(const ModelFace *f, const Routine *r, const char *nam
     for (size_t i = 0; i < r->inputs.len; i++) sb_printf(&call, ", in[%zu]", i);
     if (r->kind == ROUTINE_INFER) {
         for (size_t i = 0; i < r->outputs.len; i++) sb_printf(&call, ", out[%zu]", i);
-        if (!r->outputs.len) cw_line(&w, "(void)out;");
-        cw_text(&w, arena_printf(f->arena, "return %s);", call.text));
+        if (!r->outputs.len) sb_printf(out, "    (void)out;\n");
+        put_text(out, 1, arena_printf(f->arena, "return %s);", call.text));
     } else {
-        cw_line(&w, "%s scalars = { 0 };", rn->out);
-        cw_line(&w, "double *const values = out[0];");
-        cw_text(&w, arena_printf(f->arena, "const nn_status status = %s, &scalars);", call.text));
-        for (size_t i = 0; i < r->outputs.len; i++) cw_line(&w, "values[%zu] = scalars.%s;", i, rn->output[i]);
-        cw_line(&w, "return status;");
+        sb_printf(out, "    %s scalars = { 0 };\n", rn->out);
+        sb_printf(out, "    double *const values = out[0];\n");
+        put_text(out, 1, arena_printf(f->arena, "const nn_status status = %s, &scalars);", call.text));
+        for (size_t i = 0; i < r->outputs.len; i++) sb_printf(out, "    values[%zu] = scalars.%s;\n", i, rn->output[i]);
+        sb_printf(out, "    return status;\n");
     }
     sb_puts(out, "}\n");
 }

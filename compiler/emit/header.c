@@ -10,12 +10,6 @@
 
 typedef long long ll;
 
-static void put_decl(const ModelFace *f, StrBuf *out, const char *text)
-{
-    CWriter w = { .face = f, .arena = f->arena, .out = out };
-    cw_text(&w, text);
-}
-
 static const char *human(Arena *a, double n, const char *unit)
 {
     static const char *const prefix[] = { "", "k", "M", "G", "T" };
@@ -100,10 +94,10 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
     else
         sb_printf(&formals, ", %s *out", rn->out);
     sb_puts(&formals, ");");
-    put_decl(f, out, arena_printf(a, "nn_status %s%s", rn->func, formals.text));
+    put_text(out, 0, arena_printf(a, "nn_status %s%s", rn->func, formals.text));
     if (r->kind == ROUTINE_STEP) {
-        put_decl(f, out, arena_printf(a, "nn_status %s%s", rn->grad, formals.text));
-        put_decl(f, out, arena_printf(a, "nn_status %s(%s *m, double grad_scale);", rn->apply, f->type));
+        put_text(out, 0, arena_printf(a, "nn_status %s%s", rn->grad, formals.text));
+        put_text(out, 0, arena_printf(a, "nn_status %s(%s *m, double grad_scale);", rn->apply, f->type));
     }
 }
 
@@ -168,9 +162,9 @@ void emit_header(const ModelFace *f, StrBuf *out)
 
     sb_puts(out, "\n/* ---- the object ---- */\n\n");
     sb_printf(out, "size_t %s(unsigned routines); /* memory that %s needs */\n", face_api(f, "bytes"), face_api(f, "init"));
-    put_decl(f, out, arena_printf(a, "nn_status %s(%s **out, void *mem, size_t bytes, unsigned routines, const nn_options *options);",
+    put_text(out, 0, arena_printf(a, "nn_status %s(%s **out, void *mem, size_t bytes, unsigned routines, const nn_options *options);",
                                   face_api(f, "init"), f->type));
-    put_decl(f, out, arena_printf(a, "%s *%s(unsigned routines, const nn_options *options); /* NULL: no memory or threads */",
+    put_text(out, 0, arena_printf(a, "%s *%s(unsigned routines, const nn_options *options); /* NULL: no memory or threads */",
                                   f->type, face_api(f, "new")));
     sb_printf(out, "void %s(%s *m);\n", face_api(f, "free"), f->type);
     sb_printf(out, "void %s(%s *m, uint64_t seed); /* new weights, cleared optimizer, counters at 0 */\n", face_api(f, "reset"), f->type);
@@ -191,17 +185,17 @@ void emit_header(const ModelFace *f, StrBuf *out)
     sb_printf(out, "extern const nn_tensor %s[%zu];\n", face_api(f, "tensors"), m->tensors.len ? m->tensors.len : 1);
     sb_printf(out, "int %s(const %s *m, const char *name); /* position by name, -1 when absent */\n", face_api(f, "find"), f->type);
     sb_puts(out, "/* Canonical, row-major copies. */\n");
-    put_decl(f, out, arena_printf(a, "nn_status %s(const %s *m, int tensor, %s *x);", face_api(f, "get"), f->type, f->real));
-    put_decl(f, out, arena_printf(a, "nn_status %s(%s *m, int tensor, const %s *x);", face_api(f, "set"), f->type, f->real));
-    put_decl(f, out, arena_printf(a, "nn_status %s(const %s *m, int tensor, %s *x);", face_api(f, "get_grad"), f->type, f->real));
+    put_text(out, 0, arena_printf(a, "nn_status %s(const %s *m, int tensor, %s *x);", face_api(f, "get"), f->type, f->real));
+    put_text(out, 0, arena_printf(a, "nn_status %s(%s *m, int tensor, const %s *x);", face_api(f, "set"), f->type, f->real));
+    put_text(out, 0, arena_printf(a, "nn_status %s(const %s *m, int tensor, %s *x);", face_api(f, "get_grad"), f->type, f->real));
     sb_puts(out, "/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */\n");
-    put_decl(f, out, arena_printf(a, "%s *%s(%s *m, int tensor);", f->real, face_api(f, "data"), f->type));
-    put_decl(f, out, arena_printf(a, "%s *%s(%s *m, int tensor);", f->real, face_api(f, "grad"), f->type));
+    put_text(out, 0, arena_printf(a, "%s *%s(%s *m, int tensor);", f->real, face_api(f, "data"), f->type));
+    put_text(out, 0, arena_printf(a, "%s *%s(%s *m, int tensor);", f->real, face_api(f, "grad"), f->type));
     sb_puts(out, "\n/* safetensors files. what: NN_WEIGHTS, NN_TRAINING or NN_ALL; loading: also NN_PARTIAL. */\n");
-    put_decl(f, out, arena_printf(a, "nn_status %s(const %s *m, unsigned what, const char *path);", face_api(f, "save"), f->type));
-    put_decl(f, out, arena_printf(a, "nn_status %s(%s *m, unsigned what, const char *path, nn_load_report *report);", face_api(f, "load"), f->type));
-    put_decl(f, out, arena_printf(a, "nn_status %s(const %s *m, unsigned what, nn_write_fn write_fn, void *ctx);", face_api(f, "save_to"), f->type));
-    put_decl(f, out, arena_printf(a, "nn_status %s(%s *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx, nn_load_report *report);",
+    put_text(out, 0, arena_printf(a, "nn_status %s(const %s *m, unsigned what, const char *path);", face_api(f, "save"), f->type));
+    put_text(out, 0, arena_printf(a, "nn_status %s(%s *m, unsigned what, const char *path, nn_load_report *report);", face_api(f, "load"), f->type));
+    put_text(out, 0, arena_printf(a, "nn_status %s(const %s *m, unsigned what, nn_write_fn write_fn, void *ctx);", face_api(f, "save_to"), f->type));
+    put_text(out, 0, arena_printf(a, "nn_status %s(%s *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx, nn_load_report *report);",
                                   face_api(f, "load_from"), f->type));
     sb_puts(out, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }

@@ -20,13 +20,6 @@ void emit_banner(const ModelFace *f, StrBuf *out)
               comment_text(f->arena, f->m->source_name));
 }
 
-/* A call or declaration whose arguments are wrapped at 100 columns. */
-static void put_call(const ModelFace *f, StrBuf *out, int indent, const char *text)
-{
-    CWriter w = { .face = f, .arena = f->arena, .out = out, .indent = indent };
-    cw_text(&w, text);
-}
-
 /* ---- tables ---- */
 
 static const char *base_name(const char *path)
@@ -333,16 +326,16 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         const char *last = comment_text(f->arena, f->m->tensors.data[p->last]->path);
         sb_printf(&body, "    /* %s%s%s */\n", first, p->first == p->last ? "" : " .. ", p->first == p->last ? "" : last);
         sb_printf(&body, "    nn_share(team->rank, team->size, %lld, %d, &from, &to);\n", (ll)p->count, f->align);
-        put_call(f, &body, 1, arena_printf(f->arena, "nn_grad_scale(to - from, grads + %lld + from, scale);", (ll)p->offset));
+        put_text(&body, 1, arena_printf(f->arena, "nn_grad_scale(to - from, grads + %lld + from, scale);", (ll)p->offset));
         if (mini->clip_value > 0) {
             StrBuf clip;
             sb_init(&clip, f->arena);
             put_double(f, &clip, mini->clip_value);
-            put_call(f, &body, 1, arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);",
+            put_text(&body, 1, arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);",
                                                (ll)p->offset, clip.text));
         }
         const char *call = optim_call(f, r, p);
-        put_call(f, &body, 1, call);
+        put_text(&body, 1, call);
         sb_puts(&calls, call);
     }
     sb_printf(out, "    %s *const params = a->m->base.params, *const grads = a->m->base.grads;\n", f->real);
@@ -355,7 +348,7 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         if (arg->is_flag || !strstr(calls.text, arena_printf(f->arena, "%s_", arg->name))) continue;
         uses_h = true;
         if (mini->scalars[i].schedule || mini->scalars[i].warmup > 0) uses_step = true;
-        put_call(f, &scalars, 1,
+        put_text(&scalars, 1,
                  arena_printf(f->arena, "const double %s_ = %s;", arg->name, scalar_text(f, &mini->scalars[i])));
     }
     if (uses_h) sb_puts(out, "    const double *const h = a->m->base.hypers;\n");
@@ -415,6 +408,8 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
     if (has_assign) put_assigns(&w, r);
     if (r->kind == ROUTINE_STEP) sb_printf(&w.body, "    if (a->apply) %s_update(a, team);\n", rn->base);
     if (w.fault && !f->fault) f->fault = w.fault;
+    sb_puts(out, f->kernels.text);
+    sb_init(&f->kernels, f->arena);
     sb_printf(out, "\nstatic void %s_body(void *arg, const nn_team *team)\n{\n", rn->base);
     sb_printf(out, "    %s_args *const a = arg;\n", rn->base);
     if (w.uses_params) sb_printf(out, "    const %s *const params = a->m->base.params;\n", f->real);
@@ -465,7 +460,7 @@ static void put_checks(const ModelFace *f, const Routine *r, StrBuf *out)
     if (r->kind == ROUTINE_INFER)
         for (size_t i = 0; i < r->outputs.len; i++) sb_printf(&null, " || !%s", rn->output[i]);
     sb_printf(&null, " || !(m->base.routines & %s)) return NN_EINVAL;", rn->bit);
-    put_call(f, out, 1, null.text);
+    put_text(out, 1, null.text);
     for (size_t i = 0; i < r->dims.len; i++)
         sb_printf(out, "    if (%s < %lld || %s > %s) return NN_ESIZE;\n", rn->dim[i], (ll)r->dims.data[i]->lo,
                   rn->dim[i], f->dim_max[r->dims.data[i]->index]);
@@ -485,7 +480,7 @@ static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
     else
         sb_printf(&sb, ", .acc = half && m->base.grads_ready[%d], .apply = !half, .scale = 1.0", r->index);
     sb_puts(&sb, " };");
-    put_call(f, out, 1, sb.text);
+    put_text(out, 1, sb.text);
 }
 
 /* Gradient slots that another step shares are no longer what its _grad left. */
@@ -503,7 +498,7 @@ static void put_infer(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
     sb_putc(out, '\n');
-    put_call(f, out, 0, arena_printf(f->arena, "nn_status %s(%s)", rn->func,
+    put_text(out, 0, arena_printf(f->arena, "nn_status %s(%s)", rn->func,
                                      params_text(f, r, arena_printf(f->arena, "%s *m", f->type), false)));
     sb_puts(out, "{\n");
     put_checks(f, r, out);
@@ -521,7 +516,7 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
     const char *self = arena_printf(f->arena, "%s *m", f->type);
     sb_putc(out, '\n');
     sb_puts(out, "/* half: gradients only, left in their slots. */\n");
-    put_call(f, out, 0, arena_printf(f->arena, "static nn_status %s_run(int half, %s)", rn->base,
+    put_text(out, 0, arena_printf(f->arena, "static nn_status %s_run(int half, %s)", rn->base,
                                      params_text(f, r, self, true)));
     sb_puts(out, "{\n");
     put_checks(f, r, out);
@@ -547,9 +542,9 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
     const char *formals = params_text(f, r, self, true), *args = args_text(f, r);
     for (int half = 0; half < 2; half++) {
         sb_putc(out, '\n');
-        put_call(f, out, 0, arena_printf(f->arena, "nn_status %s(%s)", half ? rn->grad : rn->func, formals));
+        put_text(out, 0, arena_printf(f->arena, "nn_status %s(%s)", half ? rn->grad : rn->func, formals));
         sb_puts(out, "{\n");
-        put_call(f, out, 1, arena_printf(f->arena, "return %s_run(%d, %s);", rn->base, half, args));
+        put_text(out, 1, arena_printf(f->arena, "return %s_run(%d, %s);", rn->base, half, args));
         sb_puts(out, "}\n");
     }
     sb_printf(out,
@@ -615,7 +610,7 @@ static void put_api(const ModelFace *f, StrBuf *out)
               "\nnn_status %s(const %s *m, unsigned what, nn_write_fn write_fn, void *ctx)\n{\n"
               "    return nn_model_save_to(&m->base, what, write_fn, ctx);\n}\n",
               face_api(f, "save_to"), t);
-    put_call(f, out, 0, arena_printf(a, "\nnn_status %s(%s *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx, nn_load_report *report)",
+    put_text(out, 0, arena_printf(a, "\nnn_status %s(%s *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx, nn_load_report *report)",
               face_api(f, "load_from"), t));
     sb_puts(out, "{\n    return nn_model_load_from(&m->base, what, read_fn, size, ctx, report);\n}\n");
 }
