@@ -600,7 +600,7 @@ static const char *with_loops(Frame *f, const char *label)
     return sb.text;
 }
 
-/* One name means one place in a body, whatever the loops around it. */
+/* One name, loop indices included, means one place in a body. */
 static bool claim_label(Frame *f, const char *label, Expr *e)
 {
     Expr *other = map_get(f->labels, label);
@@ -629,13 +629,14 @@ static Value call_block(Frame *f, const Decl *block, const CallArgVec *args, Exp
     put_block_args(f, &c, args);
     if (c.failed || lw->stop || !may_enter(f, block, e->span)) return v_error();
     const char *label = e->label.text ? e->label.text : arena_printf(lw->a, "%s_%d", block->name.text, e->ordinal);
-    if (!claim_label(f, label, e)) return v_error();
+    const char *full = with_loops(f, label);
+    if (!claim_label(f, full, e)) return v_error();
     Frame *body = frame_new(lw, f);
     Inst *inst = ARENA_NEW(lw->a, Inst);
     inst->parent = f->inst;
     inst->block = block->name.text;
     inst->args = args_text(lw, &c);
-    inst->label = with_loops(f, label);
+    inst->label = full;
     inst->path = *f->path ? arena_printf(lw->a, "%s.%s", f->path, inst->label) : inst->label;
     inst->call = e->span;
     body->block = block;

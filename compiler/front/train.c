@@ -183,7 +183,7 @@ static bool set_warmup(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
 {
     if (e->args.len != 2 || e->args.data[0].name.text || e->args.data[1].name.text) {
         Diagnostic *m = report(f, e->span, "argument-count", "warmup takes a number of steps and a value or schedule");
-        diag_hint(m, "for example warmup(500, cosine(0.1, total = 10000))");
+        diag_hint(m, "for example warmup(500, cosine(0.1, steps = 10000))");
         return false;
     }
     if (s->warmup != 0) {
