@@ -71,7 +71,7 @@ void assign_state(Frame *f, StateVar *s, Value v, Span span)
     Lower *lw = f->lw;
     s->assigned = true;
     Node *n = to_node(f, &v, &s->tensor->type);
-    s->now = v_node(n, span);
+    s->now = v_node(n, caller_span(f, span));
     if (!n || type_equal(&n->type, &s->tensor->type)) return;
     Diagnostic *m = report(f, span, "state-type", "%s is %s, the assigned value is %s", s->tensor->path,
                            type_text(lw->a, &s->tensor->type), type_text(lw->a, &n->type));
@@ -110,7 +110,7 @@ static TensorInfo *new_tensor(Frame *f, const Stmt *s, const char *path, const T
     } else if (init.kind == V_INIT) {
         info->default_init = true;
     }
-    tensor_fans(t);
+    if (t->kind == TENSOR_PARAM) tensor_fans(t);
     const Inst *top = f->inst;
     while (top && top->parent) top = top->parent;
     info->tensor = t;
@@ -231,7 +231,8 @@ static void assign(Frame *f, Target *t, Value v)
     if (!t->bound) vec_push(lw->a, &lw->assigned, t);
     t->bound = true;
     if (v.kind == V_ERROR) t->used = true;
-    if (v.kind == V_TENSOR && !op_has(v.node, OPF_SOURCE) && strcmp(v.node->name, v.node->op->name) == 0)
+    const bool is_std = f->block && f->block->is_std; /* the library's names would tell the user nothing */
+    if (v.kind == V_TENSOR && !is_std && !op_has(v.node, OPF_SOURCE) && strcmp(v.node->name, v.node->op->name) == 0)
         v.node->name = name;
     bind(f, name, v, (Binding){ .target = t });
 }

@@ -168,6 +168,7 @@ void suggest(Diagnostic *m, const char *word, const char *const *names, size_t n
 /* A run-time size as a number: the sum of as many ones. */
 static Node *size_node(Frame *f, const Value *v)
 {
+    f->lw->b.span = caller_span(f, v->span);
     TensorType t = { .dtype = DT_F32, .rank = 1, .dim = { v->i }, .batch = v->dim };
     Node *ones = mk_fill(&f->lw->b, &t, 1);
     return apply(f, "sum", 1, &ones, v->span);
@@ -184,6 +185,8 @@ Node *to_node(Frame *f, const Value *v, const TensorType *like)
 {
     if (v->kind != V_ERROR && v->kind != V_TENSOR && v_is_tensor_like(v) && !can_build(f, v->span)) return NULL;
     Builder *b = &f->lw->b;
+    b->span = caller_span(f, v->span);
+    b->inst = f->inst;
     switch (v->kind) {
     case V_TENSOR: return v->node;
     case V_INT:
