@@ -703,6 +703,24 @@ static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
     b->doc = doc.text;
 }
 
+/* "dense(x, n: int)": name and formals on one line. */
+static const char *head_text(Arena *a, const char *head)
+{
+    StrBuf sb;
+    sb_init(&sb, a);
+    int depth = 0;
+    for (; *head; head++) {
+        if (*head == ' ' || *head == '\n') {
+            if (head[1] != ' ' && head[1] != '\n') sb_putc(&sb, ' ');
+            continue;
+        }
+        sb_putc(&sb, *head);
+        depth += (*head == '(') - (*head == ')');
+        if (*head == ')' && depth == 0) break;
+    }
+    return sb.text;
+}
+
 const StdBlock *front_std_blocks(Arena *a, Diag *d, size_t *n)
 {
     VEC(StdBlock) all = { 0 };
@@ -715,7 +733,7 @@ const StdBlock *front_std_blocks(Arena *a, Diag *d, size_t *n)
             if (item->kind != IT_BLOCK && item->kind != IT_LOSS) continue;
             StdBlock b = { .name = item->name.text, .list = "functions" };
             const char *head = s->text + item->span.start + strcspn(s->text + item->span.start, " ") + 1;
-            b.signature = arena_strndup(a, head, strcspn(head, "\n{") - (head[strcspn(head, "\n{")] == '{'));
+            b.signature = head_text(a, head);
             const size_t next = i + 1 < parsed->items.len ? parsed->items.data[i + 1]->span.start : s->len;
             size_t end = next;
             while (end > item->span.start && s->text[end - 1] != '}' && s->text[end - 1] != ';') end--;
