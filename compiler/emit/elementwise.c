@@ -284,31 +284,21 @@ static void fused_body(Nest *nest, const Node *n, NameTable *names)
     const FusedAttrs *f = n->attrs;
     const bool add = w->plan->accumulate[n->id];
     const char **step = ARENA_ARRAY(w->arena, const char *, f->n_steps + 1);
-    int *uses = ARENA_ARRAY(w->arena, int, f->n_steps + 1);
-    for (int s = 0; s < f->n_steps; s++)
-        for (int i = 0; i < f->steps[s].n_in; i++)
-            if (f->steps[s].arg[i] < 0) uses[~f->steps[s].arg[i]]++;
     for (int s = 0; s < f->n_steps; s++) {
         const FusedStep *st = &f->steps[s];
         const char *operand[OP_MAX_IN] = { 0 };
         for (int i = 0; i < st->n_in; i++)
             operand[i] = st->arg[i] >= 0 ? nest->value[st->arg[i]].text : step[~st->arg[i]];
         const char *value = cw_expand_expr(w, st->op, st->attrs, operand, st->n_in);
-        int result = -1, n_results = 0;
-        for (int k = 0; k < f->n_results; k++)
-            if (f->result[k] == s) {
-                result = k;
-                n_results++;
-            }
-        if (n_results == 1 && !uses[s]) {
-            store(nest, result, value, add);
-            continue;
+        if (s + 1 == f->n_steps && f->n_results == 1 && f->result[0] == s) {
+            store(nest, 0, value, add);
+            return;
         }
         step[s] = local_name(names, st->name ? st->name : st->op->name, w->arena);
         cw_text(w, arena_printf(w->arena, "const %s %s = %s;", local_type(w, st->dtype), step[s], value));
-        for (int k = 0; k < f->n_results; k++)
-            if (f->result[k] == s) store(nest, k, step[s], add);
     }
+    /* A result may lie on an operand: nothing is stored before everything is read. */
+    for (int k = 0; k < f->n_results; k++) store(nest, k, step[f->result[k]], add);
 }
 
 static void count_operand_uses(Nest *nest, const Node *n)
