@@ -20,6 +20,7 @@ typedef struct Text {
 
 static void put_bytes(Text *t, const void *bytes, size_t n)
 {
+    if (n == 0) return;
     if (t->cap - t->len < n) {
         size_t wanted = (t->cap + n) * 2;
         char *more = t->failed ? NULL : realloc(t->data, wanted);
