@@ -49,16 +49,16 @@ Source *source_new(Arena *a, const char *name, const char *text, size_t len)
 {
     size_t n_lines = 1;
     for (size_t i = 0; i < len; i++)
-        if (text[i] == '\n' || (text[i] == '\r' && !(i + 1 < len && text[i + 1] == '\n'))) n_lines++;
+        if (text[i] == '\n' || (text[i] == '\r' && !(i + 1 < len && text[i + 1] == '\n')))
+            n_lines++;
     uint32_t *start = ARENA_ARRAY(a, uint32_t, n_lines);
     size_t line = 1;
     for (size_t i = 0; i < len; i++)
         if (text[i] == '\n' || (text[i] == '\r' && !(i + 1 < len && text[i + 1] == '\n')))
             start[line++] = (uint32_t)(i + 1);
     Source *s = ARENA_NEW(a, Source);
-    *s = (Source){
-        .name = name, .text = text, .len = len, .line_start = start, .n_lines = n_lines
-    };
+    *s =
+        (Source){ .name = name, .text = text, .len = len, .line_start = start, .n_lines = n_lines };
     return s;
 }
 
@@ -67,8 +67,10 @@ static size_t line_of(const Source *s, uint32_t offset)
     size_t lo = 0, hi = s->n_lines;
     while (hi - lo > 1) {
         const size_t mid = lo + (hi - lo) / 2;
-        if (s->line_start[mid] <= offset) lo = mid;
-        else hi = mid;
+        if (s->line_start[mid] <= offset)
+            lo = mid;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -140,8 +142,10 @@ static Diagnostic *add(Diag *d, Severity severity, bool as_error, Span span, con
     m->id = id;
     m->text = text;
     vec_push(d->arena, &d->pending, m);
-    if (is_error) d->errors++;
-    else d->warnings++;
+    if (is_error)
+        d->errors++;
+    else
+        d->warnings++;
     return m;
 }
 
@@ -248,9 +252,10 @@ bool diag_full(const Diag *d)
 static size_t printable(const unsigned char *p, size_t n)
 {
     if (p[0] >= 0x20 && p[0] < 0x7f) return 1;
-    const size_t len = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-                       : p[0] >= 0xf0 && p[0] < 0xf5                      ? 4
-                                                                          : 0;
+    const size_t len = p[0] >= 0xc2 && p[0] < 0xe0   ? 2
+                       : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                       : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                     : 0;
     if (!len || len > n) return 0;
     uint32_t code = p[0] & (0xffu >> (len + 1));
     for (size_t i = 1; i < len; i++) {
@@ -270,8 +275,10 @@ static void put_safe(StrBuf *sb, const char *s)
     const unsigned char *p = (const unsigned char *)s;
     for (size_t n = strlen(s); n;) {
         const size_t len = printable(p, n);
-        if (len) sb_putn(sb, (const char *)p, len);
-        else sb_putc(sb, '?');
+        if (len)
+            sb_putn(sb, (const char *)p, len);
+        else
+            sb_putc(sb, '?');
         p += len ? len : 1;
         n -= len ? len : 1;
     }
@@ -342,8 +349,10 @@ static void put_line(StrBuf *sb, const Style *st, Span span, const Span *also, s
             continue;
         }
         const size_t len = printable((const unsigned char *)s->text + i, end - i);
-        if (len) sb_putn(sb, s->text + i, len);
-        else sb_putc(sb, '?');
+        if (len)
+            sb_putn(sb, s->text + i, len);
+        else
+            sb_putc(sb, '?');
         sb_putc(&under, mark);
         i += len ? (uint32_t)len : 1;
     }
@@ -402,10 +411,14 @@ static void put_json_string(StrBuf *sb, const char *s)
     sb_putc(sb, '"');
     for (size_t n = strlen(s); n;) {
         const size_t len = printable(p, n);
-        if (*p == '"' || *p == '\\') sb_printf(sb, "\\%c", *p);
-        else if (len) sb_putn(sb, (const char *)p, len);
-        else if (*p < 0x20 || *p == 0x7f) sb_printf(sb, "\\u%04x", *p);
-        else sb_puts(sb, "\\ufffd");
+        if (*p == '"' || *p == '\\')
+            sb_printf(sb, "\\%c", *p);
+        else if (len)
+            sb_putn(sb, (const char *)p, len);
+        else if (*p < 0x20 || *p == 0x7f)
+            sb_printf(sb, "\\u%04x", *p);
+        else
+            sb_puts(sb, "\\ufffd");
         p += len ? len : 1;
         n -= len ? len : 1;
     }
@@ -460,11 +473,12 @@ void diag_flush(Diag *d, FILE *to)
     StrBuf sb;
     sb_init(&sb, d->arena);
     for (size_t i = 0; i < d->pending.len; i++) {
-        if (d->options.json) put_json(&sb, d->pending.data[i]);
-        else put_text(&sb, color ? &colored : &plain, d->pending.data[i]);
+        if (d->options.json)
+            put_json(&sb, d->pending.data[i]);
+        else
+            put_text(&sb, color ? &colored : &plain, d->pending.data[i]);
     }
-    if (d->cut && !d->options.json)
-        sb_printf(&sb, "nnc: stopped after %d errors\n", d->errors);
+    if (d->cut && !d->options.json) sb_printf(&sb, "nnc: stopped after %d errors\n", d->errors);
     d->cut = false;
     d->pending.len = 0;
     fwrite(sb.text, 1, sb.len, to);

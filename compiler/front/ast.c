@@ -110,10 +110,10 @@ Item *item_new(Arena *a, ItemKind kind, Name name, Span span)
 const char *expr_op_sign(ExprOp op)
 {
     static const char *const sign[] = {
-        [XO_ADD] = "+",  [XO_SUB] = "-",  [XO_MUL] = "*",  [XO_DIV] = "/", [XO_MOD] = "%",
-        [XO_POW] = "^",  [XO_EQ] = "==",  [XO_NE] = "!=",  [XO_LT] = "<",  [XO_LE] = "<=",
-        [XO_GT] = ">",   [XO_GE] = ">=",  [XO_AND] = "&&", [XO_OR] = "||", [XO_NEG] = "-",
-        [XO_NOT] = "!",
+        [XO_ADD] = "+",  [XO_SUB] = "-", [XO_MUL] = "*", [XO_DIV] = "/",
+        [XO_MOD] = "%",  [XO_POW] = "^", [XO_EQ] = "==", [XO_NE] = "!=",
+        [XO_LT] = "<",   [XO_LE] = "<=", [XO_GT] = ">",  [XO_GE] = ">=",
+        [XO_AND] = "&&", [XO_OR] = "||", [XO_NEG] = "-", [XO_NOT] = "!",
     };
     return sign[op];
 }
@@ -433,7 +433,9 @@ static void dump_stmt(StrBuf *sb, const Stmt *s, int indent)
     case ST_HYPER:
     case ST_LAYER:
         sb_printf(sb, "%s %s = ",
-                  s->kind == ST_CONST ? "const" : s->kind == ST_HYPER ? "hyper" : "layer",
+                  s->kind == ST_CONST   ? "const"
+                  : s->kind == ST_HYPER ? "hyper"
+                                        : "layer",
                   s->name.text);
         expr_print(sb, s->a);
         sb_putc(sb, '\n');

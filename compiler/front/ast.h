@@ -61,9 +61,22 @@ typedef enum ExprKind {
 } ExprKind;
 
 typedef enum ExprOp {
-    XO_ADD, XO_SUB, XO_MUL, XO_DIV, XO_MOD, XO_POW,
-    XO_EQ, XO_NE, XO_LT, XO_LE, XO_GT, XO_GE,
-    XO_AND, XO_OR, XO_NEG, XO_NOT
+    XO_ADD,
+    XO_SUB,
+    XO_MUL,
+    XO_DIV,
+    XO_MOD,
+    XO_POW,
+    XO_EQ,
+    XO_NE,
+    XO_LT,
+    XO_LE,
+    XO_GT,
+    XO_GE,
+    XO_AND,
+    XO_OR,
+    XO_NEG,
+    XO_NOT
 } ExprOp;
 
 struct Expr {
@@ -79,9 +92,9 @@ struct Expr {
     ArgVec args;   /* EX_CALL */
     bool parens;   /* EX_CALL: `f()` rather than a bare pipe stage `f` */
     Name label;    /* EX_CALL: `@label` */
-    int ordinal;   /* EX_CALL: how many calls of that name stand before it in the same body, plus one */
+    int ordinal; /* EX_CALL: how many calls of that name stand before it in the same body, plus one */
     Expr *a, *b, *c; /* operands; EX_PIPE: a is the head */
-    ExprVec list;  /* EX_LIST elements; EX_PIPE: the stages, each an EX_CALL */
+    ExprVec list;    /* EX_LIST elements; EX_PIPE: the stages, each an EX_CALL */
 };
 
 /* f32[B, 784]; or, in formals, a word such as int. */
@@ -94,7 +107,7 @@ typedef struct TypeExpr {
 
 typedef struct Target {
     Name name;
-    TypeExpr *type; /* checked annotation, or NULL */
+    TypeExpr *type;   /* checked annotation, or NULL */
     bool bound, used; /* for the warning about values that nothing uses: set by the lowering */
 } Target;
 typedef VEC(Target) TargetVec;
@@ -153,7 +166,8 @@ struct Stmt {
     Name name;         /* declared name; FOR: the index; YIELD: the stacked name */
     TargetVec targets; /* ASSIGN */
     ExprVec values;    /* ASSIGN, RETURN */
-    Expr *a, *b;       /* CONST, HYPER, LAYER, YIELD, MINIMIZE: a; FOR: a .. b; PARAM, STATE: a = initialiser */
+    Expr *a,
+        *b; /* CONST, HYPER, LAYER, YIELD, MINIMIZE: a; FOR: a .. b; PARAM, STATE: a = initialiser */
     TypeExpr *type;    /* PARAM, STATE */
     VEC(IfArm) arms;   /* IF */
     ScanVec scan;      /* SCAN */
@@ -169,7 +183,7 @@ typedef enum ItemKind { IT_IMPORT, IT_CONST, IT_DIM, IT_BLOCK, IT_LOSS, IT_MODEL
 
 typedef struct Item {
     ItemKind kind;
-    Name name;         /* IMPORT: the quoted file name */
+    Name name; /* IMPORT: the quoted file name */
     Span span;
     Expr *a, *b;       /* CONST, LOSS: a; DIM: a .. b */
     FormalVec formals; /* BLOCK, LOSS */

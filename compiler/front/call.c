@@ -20,7 +20,8 @@ const OpDesc *need_op(Frame *f, const char *name, Span span)
 }
 
 /* Builds a node whose operands and attributes stand nowhere in particular. */
-static Node *build(Frame *f, const OpDesc *op, const void *attrs, int n_in, Node *const *in, Span span)
+static Node *build(Frame *f, const OpDesc *op, const void *attrs, int n_in, Node *const *in,
+                   Span span)
 {
     Builder *b = &f->lw->b;
     if (!op || !can_build(f, span)) return NULL;
@@ -91,7 +92,8 @@ static bool in_range(Frame *f, const AttrDef *d, const Value *v, double x)
     return false;
 }
 
-static bool set_ints(Frame *f, const AttrDef *d, const Value *v, int64_t *out, size_t max, size_t *n)
+static bool set_ints(Frame *f, const AttrDef *d, const Value *v, int64_t *out, size_t max,
+                     size_t *n)
 {
     *n = 0;
     if (v->kind == V_INT) {
@@ -100,8 +102,9 @@ static bool set_ints(Frame *f, const AttrDef *d, const Value *v, int64_t *out, s
         return true;
     }
     if (v->kind != V_LIST || v->list->len > max) {
-        report(f, v->span, "type", "%s: expected an integer or a list of at most %zu integers, found %s", d->name,
-               max, v_kind_text(f->lw, v));
+        report(f, v->span, "type",
+               "%s: expected an integer or a list of at most %zu integers, found %s", d->name, max,
+               v_kind_text(f->lw, v));
         return false;
     }
     for (size_t i = 0; i < v->list->len; i++) {
@@ -124,8 +127,8 @@ static bool set_choice(Frame *f, const AttrDef *d, const Value *v, int *out)
     StrBuf sb;
     sb_init(&sb, f->lw->a);
     for (size_t i = 0; i < n; i++) sb_printf(&sb, "%s%s", i ? ", " : "", d->choices[i]);
-    Diagnostic *m = report(f, v->span, "attribute-choice", "%s must be one of %s; found %s", d->name, sb.text,
-                           v_kind_text(f->lw, v));
+    Diagnostic *m = report(f, v->span, "attribute-choice", "%s must be one of %s; found %s",
+                           d->name, sb.text, v_kind_text(f->lw, v));
     if (v->kind == V_WORD) suggest(m, v->word, d->choices, n);
     return false;
 }
@@ -159,7 +162,8 @@ bool set_attr(Frame *f, const OpDesc *op, void *attrs, const AttrDef *d, const V
     case ATTR_TYPE:
     case ATTR_PTR: break;
     }
-    report(f, v->span, "argument-unknown", "%s: %s cannot be written in a program", op->name, d->name);
+    report(f, v->span, "argument-unknown", "%s: %s cannot be written in a program", op->name,
+           d->name);
     return false;
 }
 
@@ -234,7 +238,8 @@ static void put_positional(Frame *f, OpCall *c, const CallArg *arg)
     const OpDesc *op = c->op;
     Value v = arg->value;
     if (c->next_operand < c->n_fixed || c->starred) {
-        const char *operand = op->in[c->next_operand < c->n_fixed ? c->next_operand : c->n_fixed - 1];
+        const char *operand =
+            op->in[c->next_operand < c->n_fixed ? c->next_operand : c->n_fixed - 1];
         const bool optional = operand[base_length(operand)] == '?';
         if (arg->expr) v = eval(f, arg->expr);
         if (v.kind == V_ERROR) {
@@ -273,10 +278,12 @@ static void unknown_argument(Frame *f, OpCall *c, const Name *name)
 {
     VEC(const char *) known = { 0 };
     for (int i = 0; i < c->n_fixed; i++)
-        vec_push(f->lw->a, &known, arena_strndup(f->lw->a, c->op->in[i], base_length(c->op->in[i])));
+        vec_push(f->lw->a, &known,
+                 arena_strndup(f->lw->a, c->op->in[i], base_length(c->op->in[i])));
     for (const AttrDef *d = c->op->attrs; d && d->name; d++)
         if (d->kind != ATTR_TYPE && d->kind != ATTR_PTR) vec_push(f->lw->a, &known, d->name);
-    Diagnostic *m = report(f, name->span, "argument-unknown", "%s has no argument '%s'", c->op->name, name->text);
+    Diagnostic *m = report(f, name->span, "argument-unknown", "%s has no argument '%s'",
+                           c->op->name, name->text);
     suggest(m, name->text, known.data, known.len);
     c->failed = true;
 }
@@ -286,8 +293,10 @@ static void put_named(Frame *f, OpCall *c, const CallArg *arg)
     const AttrDef *d = find_attr(c->op, arg->name.text);
     if (d && d->kind != ATTR_TYPE && d->kind != ATTR_PTR) {
         const Value v = eval_as(f, arg->expr, d->kind == ATTR_CHOICE ? FK_NAME : FK_INT);
-        if (v.kind == V_ERROR) c->failed = true;
-        else put_attr(f, c, d, &v);
+        if (v.kind == V_ERROR)
+            c->failed = true;
+        else
+            put_attr(f, c, d, &v);
         return;
     }
     for (int i = 0; i < c->n_fixed; i++) {
@@ -297,8 +306,10 @@ static void put_named(Frame *f, OpCall *c, const CallArg *arg)
             continue;
         const Value v = eval(f, arg->expr);
         note_given(f, c, arg->name.text, v.span);
-        if (v.kind == V_ERROR) c->failed = true;
-        else put_operand(f, c, i, &v);
+        if (v.kind == V_ERROR)
+            c->failed = true;
+        else
+            put_operand(f, c, i, &v);
         return;
     }
     unknown_argument(f, c, &arg->name);
@@ -310,8 +321,10 @@ static void check_complete(Frame *f, OpCall *c, Span span)
         const char *operand = c->op->in[i];
         const int len = (int)base_length(operand);
         if (operand[len] == '?') continue;
-        if (operand[len] == '*' ? (int)c->in.len > i : (int)c->in.len > i && c->in.data[i]) continue;
-        report(f, span, "argument-missing", "%s needs its argument '%.*s'", c->op->name, len, operand);
+        if (operand[len] == '*' ? (int)c->in.len > i : (int)c->in.len > i && c->in.data[i])
+            continue;
+        report(f, span, "argument-missing", "%s needs its argument '%.*s'", c->op->name, len,
+               operand);
         c->failed = true;
     }
     for (const AttrDef *d = c->op->attrs; d && d->name && !c->failed; d++) {
@@ -330,7 +343,9 @@ static Span visible(Span span)
 Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span span)
 {
     Lower *lw = f->lw;
-    OpCall c = { .op = op, .attrs = default_attrs(f, op), .given = map_new(lw->a), .next_attr = op->attrs };
+    OpCall c = {
+        .op = op, .attrs = default_attrs(f, op), .given = map_new(lw->a), .next_attr = op->attrs
+    };
     while (c.n_fixed < OP_MAX_IN && op->in[c.n_fixed]) c.n_fixed++;
     c.starred = c.n_fixed > 0 && strchr(op->in[c.n_fixed - 1], '*');
     bool named = false;
@@ -340,7 +355,8 @@ Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span spa
             named = true;
             put_named(f, &c, arg);
         } else if (named) {
-            report(f, arg->expr ? arg->expr->span : arg->value.span, "argument-order", "arguments after a named one must be named");
+            report(f, arg->expr ? arg->expr->span : arg->value.span, "argument-order",
+                   "arguments after a named one must be named");
             c.failed = true;
         } else {
             put_positional(f, &c, arg);
@@ -353,9 +369,13 @@ Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span spa
     }
     if (c.failed || lw->stop || !can_build(f, span)) return v_error();
     for (size_t i = 0; i < c.in_spans.len; i++) c.in_spans.data[i] = visible(c.in_spans.data[i]);
-    for (size_t i = 0; i < c.attr_spans.len; i++) c.attr_spans.data[i] = visible(c.attr_spans.data[i]);
-    const CallSpans spans = { .in = c.in_spans.data, .n_in = (int)c.in_spans.len, .attr_names = c.attr_names.data,
-                              .attr_spans = c.attr_spans.data, .n_attrs = (int)c.attr_names.len };
+    for (size_t i = 0; i < c.attr_spans.len; i++)
+        c.attr_spans.data[i] = visible(c.attr_spans.data[i]);
+    const CallSpans spans = { .in = c.in_spans.data,
+                              .n_in = (int)c.in_spans.len,
+                              .attr_names = c.attr_names.data,
+                              .attr_spans = c.attr_spans.data,
+                              .n_attrs = (int)c.attr_names.len };
     lw->b.span = caller_span(f, span);
     lw->b.inst = f->inst;
     lw->b.spans = &spans;
@@ -364,7 +384,8 @@ Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span spa
     if (!n) return v_error();
     if (n->n_results == 1) return v_node(n, span);
     ValueVec *all = ARENA_NEW(lw->a, ValueVec);
-    for (int k = 0; k < n->n_results; k++) vec_push(lw->a, all, v_node(mk_result(&lw->b, n, k), span));
+    for (int k = 0; k < n->n_results; k++)
+        vec_push(lw->a, all, v_node(mk_result(&lw->b, n, k), span));
     return (Value){ .kind = V_TUPLE, .list = all, .span = span };
 }
 
@@ -402,7 +423,7 @@ static bool is_tensor_formal(const Formal *p)
 
 typedef struct BlockCall {
     const Decl *block;
-    Value *values;      /* per formal */
+    Value *values; /* per formal */
     bool *given;
     const Layer *layer; /* not NULL: only open tensors may be given */
     bool binding;       /* `layer` declaration: only compile-time arguments may be given */
@@ -457,7 +478,8 @@ static void put_named_formal(Frame *f, BlockCall *c, const CallArgVec *args, siz
             return;
         }
         if (c->given[i]) {
-            Diagnostic *m = report(f, arg->name.span, "argument-twice", "%s is given twice", p->name.text);
+            Diagnostic *m =
+                report(f, arg->name.span, "argument-twice", "%s is given twice", p->name.text);
             if (c->values[i].span.source) diag_also(m, c->values[i].span);
             for (size_t k = 0; k < at; k++)
                 if (args->data[k].name.text && strcmp(args->data[k].name.text, arg->name.text) == 0)
@@ -468,8 +490,8 @@ static void put_named_formal(Frame *f, BlockCall *c, const CallArgVec *args, siz
         put_formal(f, c, i, arg);
         return;
     }
-    Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'", c->block->name.text,
-                           arg->name.text);
+    Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'",
+                           c->block->name.text, arg->name.text);
     suggest(m, arg->name.text, known.data, known.len);
     diag_note(m, (Span){ 0 }, "%s", signature(f->lw, c->block));
     c->failed = true;
@@ -537,7 +559,8 @@ static bool complete_args(Frame *f, Frame *body, BlockCall *c, Span span)
             break;
         }
         if (!c->given[i]) put_default(body, c, i);
-        bind(body, p->name.text, c->values[i], (Binding){ .formal = p, .fixed = !is_tensor_formal(p) });
+        bind(body, p->name.text, c->values[i],
+             (Binding){ .formal = p, .fixed = !is_tensor_formal(p) });
     }
     return !c->failed;
 }
@@ -564,13 +587,15 @@ static bool may_enter(Frame *f, const Decl *block, Span span)
         return false;
     }
     if (f->depth >= MAX_BLOCK_DEPTH) {
-        report(f, span, "limit-depth", "blocks call blocks more than %d levels deep", MAX_BLOCK_DEPTH);
+        report(f, span, "limit-depth", "blocks call blocks more than %d levels deep",
+               MAX_BLOCK_DEPTH);
         *lw->exit_code = 4;
         lw->stop = true;
         return false;
     }
     if (++lw->n_instances > MAX_INSTANCES) {
-        report(f, span, "limit-instances", "the model has more than %d block instances", MAX_INSTANCES);
+        report(f, span, "limit-instances", "the model has more than %d block instances",
+               MAX_INSTANCES);
         *lw->exit_code = 4;
         lw->stop = true;
         return false;
@@ -625,10 +650,13 @@ static Value call_block(Frame *f, const Decl *block, const CallArgVec *args, Exp
 {
     Lower *lw = f->lw;
     const size_t n = block->item->formals.len;
-    BlockCall c = { .block = block, .values = ARENA_ARRAY(lw->a, Value, n), .given = ARENA_ARRAY(lw->a, bool, n) };
+    BlockCall c = { .block = block,
+                    .values = ARENA_ARRAY(lw->a, Value, n),
+                    .given = ARENA_ARRAY(lw->a, bool, n) };
     put_block_args(f, &c, args);
     if (c.failed || lw->stop || !may_enter(f, block, e->span)) return v_error();
-    const char *label = e->label.text ? e->label.text : arena_printf(lw->a, "%s_%d", block->name.text, e->ordinal);
+    const char *label =
+        e->label.text ? e->label.text : arena_printf(lw->a, "%s_%d", block->name.text, e->ordinal);
     const char *full = with_loops(f, label);
     if (!claim_label(f, full, e)) return v_error();
     Frame *body = frame_new(lw, f);
@@ -640,7 +668,9 @@ static Value call_block(Frame *f, const Decl *block, const CallArgVec *args, Exp
     inst->path = *f->path ? arena_printf(lw->a, "%s.%s", f->path, inst->label) : inst->label;
     inst->call = e->span;
     body->block = block;
-    body->inst = f->block && f->block->is_std ? f->inst : inst; /* how the library is built is its own affair */
+    body->inst = f->block && f->block->is_std
+                     ? f->inst
+                     : inst; /* how the library is built is its own affair */
     body->path = inst->path;
     body->may_own = f->may_own;
     if (!complete_args(f, body, &c, e->span)) return v_error();
@@ -654,7 +684,9 @@ static Value call_layer(Frame *f, Layer *layer, const CallArgVec *args, Expr *e)
 {
     Lower *lw = f->lw;
     const size_t n = layer->block->item->formals.len;
-    BlockCall c = { .block = layer->block, .layer = layer, .values = ARENA_ARRAY(lw->a, Value, n),
+    BlockCall c = { .block = layer->block,
+                    .layer = layer,
+                    .values = ARENA_ARRAY(lw->a, Value, n),
                     .given = ARENA_ARRAY(lw->a, bool, n) };
     layer->called = true;
     for (size_t i = 0; i < n; i++) {
@@ -685,7 +717,8 @@ static void collect_args(Frame *f, const Expr *e, const Value *piped, CallArgVec
 {
     if (piped) vec_push(f->lw->a, args, (CallArg){ .value = *piped });
     for (size_t i = 0; i < e->args.len; i++)
-        vec_push(f->lw->a, args, (CallArg){ .name = e->args.data[i].name, .expr = e->args.data[i].value });
+        vec_push(f->lw->a, args,
+                 (CallArg){ .name = e->args.data[i].name, .expr = e->args.data[i].value });
 }
 
 static Value unknown_function(Frame *f, const Expr *e)
@@ -695,12 +728,14 @@ static Value unknown_function(Frame *f, const Expr *e)
     for (size_t i = 0; i < lw->layers.len; i++) vec_push(lw->a, &known, lw->layers.data[i]->name);
     for (size_t i = 0; i < lw->decls.len; i++) {
         const ItemKind kind = lw->decls.data[i]->item->kind;
-        if (kind == IT_BLOCK || kind == IT_LOSS) vec_push(lw->a, &known, lw->decls.data[i]->name.text);
+        if (kind == IT_BLOCK || kind == IT_LOSS)
+            vec_push(lw->a, &known, lw->decls.data[i]->name.text);
     }
     for (size_t i = 0; i < op_table_len; i++)
         if (!(op_table[i]->flags & OPF_INTERNAL)) vec_push(lw->a, &known, op_table[i]->name);
     const char *name = e->path->head.text;
-    Diagnostic *m = report(f, e->path->head.span, "name-unknown", "unknown block or operator '%s'", name);
+    Diagnostic *m =
+        report(f, e->path->head.span, "name-unknown", "unknown block or operator '%s'", name);
     if (f->block && lw->members && map_get(lw->members, name))
         diag_hint(m, "%s belongs to the model; a block cannot see it", name);
     else
@@ -714,11 +749,13 @@ Layer *bind_layer(Frame *f, const char *name, Expr *call)
     bool is_user = false;
     const char *block_name = call->path->head.text;
     const Decl *block = find_block(lw, block_name, &is_user);
-    if (call->label.text) report(f, call->label.span, "label-layer", "a layer already has its name: %s", name);
+    if (call->label.text)
+        report(f, call->label.span, "label-layer", "a layer already has its name: %s", name);
     if (call->path->steps.len || !block || block->item->kind != IT_BLOCK) {
         if (call->path->steps.len || op_find(block_name) || block) {
-            Diagnostic *m = report(f, call->span, "layer-block", "a layer is an instance of a block; '%s' is not one",
-                                   block_name);
+            Diagnostic *m =
+                report(f, call->span, "layer-block",
+                       "a layer is an instance of a block; '%s' is not one", block_name);
             diag_hint(m, "operators and losses have no parameters and are called directly");
         } else {
             unknown_function(f, call);
@@ -726,7 +763,9 @@ Layer *bind_layer(Frame *f, const char *name, Expr *call)
         return NULL;
     }
     const size_t n = block->item->formals.len;
-    BlockCall c = { .block = block, .binding = true, .values = ARENA_ARRAY(lw->a, Value, n),
+    BlockCall c = { .block = block,
+                    .binding = true,
+                    .values = ARENA_ARRAY(lw->a, Value, n),
                     .given = ARENA_ARRAY(lw->a, bool, n) };
     CallArgVec args = { 0 };
     collect_args(f, call, NULL, &args);
@@ -736,13 +775,16 @@ Layer *bind_layer(Frame *f, const char *name, Expr *call)
         const Formal *p = &block->item->formals.data[i];
         if (!c.given[i]) c.values[i] = (Value){ .kind = V_ABSENT };
         if (c.given[i] || is_tensor_formal(p) || p->def) continue;
-        Diagnostic *m = report(f, call->span, "argument-missing", "%s needs its argument '%s'", block_name,
-                               p->name.text);
+        Diagnostic *m = report(f, call->span, "argument-missing", "%s needs its argument '%s'",
+                               block_name, p->name.text);
         diag_note(m, (Span){ 0 }, "%s", signature(lw, block));
         return NULL;
     }
     Layer *layer = ARENA_NEW(lw->a, Layer);
-    *layer = (Layer){ .name = name, .block = block, .bound = c.values, .args_text = args_text(lw, &c),
+    *layer = (Layer){ .name = name,
+                      .block = block,
+                      .bound = c.values,
+                      .args_text = args_text(lw, &c),
                       .span = call->span };
     return layer;
 }
@@ -752,8 +794,8 @@ Layer *bind_layer(Frame *f, const char *name, Expr *call)
 static bool has_args(Frame *f, const Expr *e, size_t n, size_t want, const char *usage)
 {
     if (n == want) return true;
-    Diagnostic *m = report(f, e->span, "argument-count", "%s takes %zu argument%s, found %zu", e->path->head.text,
-                           want, want == 1 ? "" : "s", n);
+    Diagnostic *m = report(f, e->span, "argument-count", "%s takes %zu argument%s, found %zu",
+                           e->path->head.text, want, want == 1 ? "" : "s", n);
     diag_hint(m, "%s", usage);
     return false;
 }
@@ -784,7 +826,8 @@ static Value builtin_pads(Frame *f, const Value *v, Span span)
     Node *x = to_node(f, &v[1], NULL);
     if (!x) return v_error();
     if (x->type.rank != 4) {
-        report(f, v[1].span, "shape-rank", "expected an image [N,C,H,W], found %s", type_text(f->lw->a, &x->type));
+        report(f, v[1].span, "shape-rank", "expected an image [N,C,H,W], found %s",
+               type_text(f->lw->a, &x->type));
         return v_error();
     }
     int64_t all[4] = { 0 };
@@ -792,11 +835,16 @@ static Value builtin_pads(Frame *f, const Value *v, Span span)
         int64_t k[3];
         for (int j = 0; j < 3; j++) {
             const Value *list = &v[2 + j];
-            if (list->kind != V_LIST || list->list->len != 2 || list->list->data[i].kind != V_INT) return v_error();
+            if (list->kind != V_LIST || list->list->len != 2 || list->list->data[i].kind != V_INT)
+                return v_error();
             k[j] = list->list->data[i].i;
             if (k[j] < 1 || k[j] > INT32_MAX) {
-                report(f, list->span, "attribute-range", "%s must be in [1, 2147483647], found %" PRId64,
-                       j == 0 ? "kernel size" : j == 1 ? "stride" : "dilation", k[j]);
+                report(f, list->span, "attribute-range",
+                       "%s must be in [1, 2147483647], found %" PRId64,
+                       j == 0   ? "kernel size"
+                       : j == 1 ? "stride"
+                                : "dilation",
+                       k[j]);
                 return v_error();
             }
         }
@@ -819,9 +867,12 @@ static Value whole(Frame *f, double x, Span span)
 }
 
 /* min, max, floor and the like on compile-time numbers; *handled is false for anything else. */
-static Value number_function(Frame *f, const char *name, const ValueVec *v, Span span, bool *handled)
+static Value number_function(Frame *f, const char *name, const ValueVec *v, Span span,
+                             bool *handled)
 {
-    static const char *const unary[] = { "floor", "ceil", "round", "abs", "sqrt", "exp", "log", NULL };
+    static const char *const unary[] = {
+        "floor", "ceil", "round", "abs", "sqrt", "exp", "log", NULL
+    };
     *handled = true;
     for (size_t i = 0; i < v->len; i++)
         if (!v_is_number(&v->data[i])) *handled = false;
@@ -833,7 +884,8 @@ static Value number_function(Frame *f, const char *name, const ValueVec *v, Span
     if ((is_min || strcmp(name, "max") == 0) && v->len > 1) {
         Value best = v->data[0];
         for (size_t i = 1; i < v->len; i++)
-            if (is_min ? v_number(&v->data[i]) < v_number(&best) : v_number(&v->data[i]) > v_number(&best))
+            if (is_min ? v_number(&v->data[i]) < v_number(&best)
+                       : v_number(&v->data[i]) > v_number(&best))
                 best = v->data[i];
         best.span = span;
         return best;
@@ -870,7 +922,8 @@ static Value call_builtin(Frame *f, Expr *e, CallArgVec *args, bool *handled)
                 { "dimof", "dimof(x, axis)", 2 },
                 { "given", "given(y)", 1 },
                 { "pads", "pads(pad, x, kernel, stride, dilation)", 5 } };
-    static const char *const maths[] = { "min", "max", "floor", "ceil", "round", "abs", "sqrt", "exp", "log", NULL };
+    static const char *const maths[] = { "min", "max",  "floor", "ceil", "round",
+                                         "abs", "sqrt", "exp",   "log",  NULL };
     const char *name = e->path->head.text;
     size_t k = 0;
     while (k < sizeof own / sizeof *own && strcmp(own[k].name, name) != 0) k++;
@@ -899,7 +952,8 @@ static Value call_builtin(Frame *f, Expr *e, CallArgVec *args, bool *handled)
         if (!is_own && !v_is_number(&arg->value)) return v_error();
         vec_push(f->lw->a, &v, arg->value);
     }
-    const Span span = f->block && f->block->is_std && v.len && v.data[0].span.source ? v.data[0].span : e->span;
+    const Span span =
+        f->block && f->block->is_std && v.len && v.data[0].span.source ? v.data[0].span : e->span;
     if (!is_own) return number_function(f, name, &v, span, handled);
     if (!has_args(f, e, v.len, own[k].n, own[k].usage)) return v_error();
     const Value *x = &v.data[0];
@@ -936,8 +990,10 @@ Value eval_call(Frame *f, Expr *e, const Value *piped)
         if (!op || (op->flags & OPF_INTERNAL)) {
             VEC(const char *) known = { 0 };
             for (size_t i = 0; i < op_table_len; i++)
-                if (!(op_table[i]->flags & OPF_INTERNAL)) vec_push(lw->a, &known, op_table[i]->name);
-            Diagnostic *m = report(f, p->steps.data[0].span, "name-unknown", "unknown operator '%s'", field);
+                if (!(op_table[i]->flags & OPF_INTERNAL))
+                    vec_push(lw->a, &known, op_table[i]->name);
+            Diagnostic *m =
+                report(f, p->steps.data[0].span, "name-unknown", "unknown operator '%s'", field);
             suggest(m, field, known.data, known.len);
             return v_error();
         }

@@ -15,7 +15,8 @@
 
 enum { MAX_IMPORT_DEPTH = 64 };
 
-static const char *const builtin_names[] = { "len", "rank", "dimof", "given", "pads", "training", "ops" };
+static const char *const builtin_names[] = { "len",  "rank",     "dimof", "given",
+                                             "pads", "training", "ops" };
 enum { N_BUILTIN_NAMES = sizeof builtin_names / sizeof *builtin_names };
 
 typedef struct Define {
@@ -50,7 +51,8 @@ static void read_defines(Compile *c)
         const size_t n = strcspn(given, "=");
         const char *name = arena_strndup(lw->a, given, n);
         const char *value = given[n] ? given + n + 1 : "true";
-        if (strlen(given) > MAX_TOKEN_BYTES || n == 0 || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != n) {
+        if (strlen(given) > MAX_TOKEN_BYTES || n == 0 ||
+            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != n) {
             diag_error(lw->d, (Span){ 0 }, "define", "-D needs NAME=VALUE, found '%.60s'", given);
             continue;
         }
@@ -78,8 +80,9 @@ static Value override(Compile *c, Frame *f, const Name *name, Value v)
         if (own.kind == V_ERROR || v.kind == V_ERROR) return own;
         if (own.kind == V_INT && v.kind == V_FLOAT) own = v_float((double)own.i, own.span);
         if (own.kind != v.kind) {
-            Diagnostic *m = report(f, d->span, "define", "-D %s: expected a value like %s, found %s", d->name,
-                                   v_kind_text(f->lw, &v), v_kind_text(f->lw, &own));
+            Diagnostic *m =
+                report(f, d->span, "define", "-D %s: expected a value like %s, found %s", d->name,
+                       v_kind_text(f->lw, &v), v_kind_text(f->lw, &own));
             diag_note(m, name->span, "the constant is declared here");
             return v_error();
         }
@@ -93,12 +96,13 @@ static void check_defines_used(Compile *c)
     Lower *lw = &c->lw;
     VEC(const char *) known = { 0 };
     for (size_t i = 0; i < lw->decls.len; i++)
-        if (lw->decls.data[i]->item->kind == IT_CONST) vec_push(lw->a, &known, lw->decls.data[i]->name.text);
+        if (lw->decls.data[i]->item->kind == IT_CONST)
+            vec_push(lw->a, &known, lw->decls.data[i]->name.text);
     for (size_t i = 0; i < c->defines.len; i++) {
         const Define *d = &c->defines.data[i];
         if (d->used) continue;
-        Diagnostic *m = diag_error(lw->d, (Span){ 0 }, "define", "-D %s: the program has no constant of this name",
-                                   d->name);
+        Diagnostic *m = diag_error(lw->d, (Span){ 0 }, "define",
+                                   "-D %s: the program has no constant of this name", d->name);
         suggest(m, d->name, known.data, known.len);
     }
 }
@@ -111,7 +115,8 @@ static void declare_const(Compile *c, Decl *d)
     Frame *f = frame_new(lw, NULL);
     Value v = eval(f, d->item->a);
     if (v.kind == V_SIZE || v.kind == V_TUPLE || v.kind == V_TENSOR) {
-        report(f, d->item->a->span, "const-value", "const %s: expected a compile-time value, found %s", d->name.text,
+        report(f, d->item->a->span, "const-value",
+               "const %s: expected a compile-time value, found %s", d->name.text,
                v_kind_text(lw, &v));
         v = v_error();
     }
@@ -128,12 +133,17 @@ static void declare_dim(Compile *c, Decl *d)
     if (lo < 1) {
         report(f, from.span, "dim-bounds", "a dim starts at 1 or above, found %" PRId64, lo);
     } else if (hi < lo) {
-        report(f, span_join(from.span, to.span), "dim-bounds", "the upper bound %" PRId64 " is below the lower bound %" PRId64, hi, lo);
+        report(f, span_join(from.span, to.span), "dim-bounds",
+               "the upper bound %" PRId64 " is below the lower bound %" PRId64, hi, lo);
     } else if (hi > INT32_MAX) {
         report(f, to.span, "dim-bounds", "a dim is at most %d, found %" PRId64, INT32_MAX, hi);
     } else {
         DimVar *dim = ARENA_NEW(lw->a, DimVar);
-        *dim = (DimVar){ .name = d->name.text, .lo = lo, .hi = hi, .index = (int)lw->m->dims.len, .span = d->name.span };
+        *dim = (DimVar){ .name = d->name.text,
+                         .lo = lo,
+                         .hi = hi,
+                         .index = (int)lw->m->dims.len,
+                         .span = d->name.span };
         vec_push(lw->a, &lw->m->dims, dim);
         d->dim = dim;
     }
@@ -145,10 +155,12 @@ static void check_formals(Lower *lw, const FormalVec *v)
     for (size_t i = 0; i < v->len; i++) {
         const Name *name = &v->data[i].name;
         if (is_builtin(name->text))
-            diag_error(lw->d, name->span, "name-builtin", "%s is built into the language", name->text);
+            diag_error(lw->d, name->span, "name-builtin", "%s is built into the language",
+                       name->text);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(v->data[k].name.text, name->text) != 0) continue;
-            Diagnostic *m = diag_error(lw->d, name->span, "name-twice", "%s is declared twice", name->text);
+            Diagnostic *m =
+                diag_error(lw->d, name->span, "name-twice", "%s is declared twice", name->text);
             diag_also(m, v->data[k].name.span);
             break;
         }
@@ -163,12 +175,14 @@ static Decl *declare(Compile *c, const Item *item, bool is_std, bool is_main)
     *d = (Decl){ .item = item, .name = item->name, .is_std = is_std, .is_main = is_main };
     const Decl *before = map_get(names, item->name.text);
     if (before) {
-        Diagnostic *m = diag_error(lw->d, item->name.span, "name-twice", "%s is declared twice", item->name.text);
+        Diagnostic *m = diag_error(lw->d, item->name.span, "name-twice", "%s is declared twice",
+                                   item->name.text);
         diag_note(m, before->name.span, "the first declaration");
         return NULL;
     }
     if (is_builtin(item->name.text)) {
-        diag_error(lw->d, item->name.span, "name-builtin", "%s is built into the language", item->name.text);
+        diag_error(lw->d, item->name.span, "name-builtin", "%s is built into the language",
+                   item->name.text);
         return NULL;
     }
     map_set(names, item->name.text, d);
@@ -185,19 +199,22 @@ static void import_file(Compile *c, const Item *item)
     const char *name = item->name.text;
     const char *from = item->span.source->name;
     if (!*name || *name == '/' || strstr(name, "..") || strchr(name, '\\')) {
-        Diagnostic *m = diag_error(lw->d, item->name.span, "import-path", "an import names a file below a known folder");
+        Diagnostic *m = diag_error(lw->d, item->name.span, "import-path",
+                                   "an import names a file below a known folder");
         diag_hint(m, "-I DIR adds a folder");
         return;
     }
     const char *slash = strrchr(from, '/');
-    const char *path = slash ? arena_printf(lw->a, "%.*s/%s", (int)(slash - from), from, name) : name;
+    const char *path =
+        slash ? arena_printf(lw->a, "%.*s/%s", (int)(slash - from), from, name) : name;
     FILE *probe = fopen(path, "rb");
     for (size_t i = 0; !probe && i < lw->options->n_include_dirs; i++) {
         path = arena_printf(lw->a, "%s/%s", lw->options->include_dirs[i], name);
         probe = fopen(path, "rb");
     }
     if (!probe) {
-        Diagnostic *m = diag_error(lw->d, item->name.span, "import-missing", "cannot find the file %s", name);
+        Diagnostic *m =
+            diag_error(lw->d, item->name.span, "import-missing", "cannot find the file %s", name);
         diag_hint(m, "it is looked for beside the importing file and in the folders given with -I");
         *lw->exit_code = 3;
         return;
@@ -206,7 +223,8 @@ static void import_file(Compile *c, const Item *item)
     if (map_get(lw->imported, path)) return;
     map_set(lw->imported, path, lw);
     if (++lw->import_depth > MAX_IMPORT_DEPTH) {
-        diag_error(lw->d, item->span, "import-depth", "imports are nested more than %d deep", MAX_IMPORT_DEPTH);
+        diag_error(lw->d, item->span, "import-depth", "imports are nested more than %d deep",
+                   MAX_IMPORT_DEPTH);
         return;
     }
     const Source *s = front_read(lw->a, lw->d, path, lw->exit_code);
@@ -241,7 +259,8 @@ static void declare_file(Compile *c, const File *file, bool is_std, bool is_main
         case IT_MODEL:
             for (size_t k = 0; k < c->models.len; k++) {
                 if (strcmp(c->models.data[k]->name.text, item->name.text) != 0) continue;
-                Diagnostic *m = diag_error(lw->d, item->name.span, "name-twice", "model %s is declared twice", item->name.text);
+                Diagnostic *m = diag_error(lw->d, item->name.span, "name-twice",
+                                           "model %s is declared twice", item->name.text);
                 diag_note(m, c->models.data[k]->name.span, "the first declaration");
                 c->same_model = true;
             }
@@ -268,11 +287,13 @@ static Binding *add_member(Compile *c, const Stmt *s, Value v)
 {
     Lower *lw = &c->lw;
     if (map_get(lw->members, s->name.text)) {
-        diag_error(lw->d, s->name.span, "name-twice", "the model already has a member %s", s->name.text);
+        diag_error(lw->d, s->name.span, "name-twice", "the model already has a member %s",
+                   s->name.text);
         return NULL;
     }
     if (is_builtin(s->name.text)) {
-        diag_error(lw->d, s->name.span, "name-builtin", "%s is built into the language", s->name.text);
+        diag_error(lw->d, s->name.span, "name-builtin", "%s is built into the language",
+                   s->name.text);
         return NULL;
     }
     Binding *b = ARENA_NEW(lw->a, Binding);
@@ -327,7 +348,8 @@ static void add_members(Compile *c, const Item *model)
         }
         case ST_PARAM:
         case ST_STATE:
-            if (add_member(c, s, (Value){ .kind = V_ABSENT, .word = s->name.text, .span = s->name.span }))
+            if (add_member(c, s,
+                           (Value){ .kind = V_ABSENT, .word = s->name.text, .span = s->name.span }))
                 declare_tensor(f, s);
             break;
         default: break;
@@ -351,7 +373,8 @@ static void add_input(Compile *c, Frame *f, const Formal *p)
     TensorType type;
     Value v = v_error();
     if (!p->type || !p->type->shaped || p->optional || p->def) {
-        Diagnostic *m = report(f, p->name.span, "input-type", "input %s needs a full type", p->name.text);
+        Diagnostic *m =
+            report(f, p->name.span, "input-type", "input %s needs a full type", p->name.text);
         diag_hint(m, "for example %s: f32[B, 10]", p->name.text);
     } else if (input_type(f, p, &type)) {
         const Port port = { .name = p->name.text, .type = type, .span = p->name.span };
@@ -359,7 +382,8 @@ static void add_input(Compile *c, Frame *f, const Formal *p)
         lw->b.span = p->name.span;
         lw->b.inst = NULL;
         lw->b.name = p->name.text;
-        v = v_node(mk(&lw->b, &op_input, &(IndexAttrs){ (int64_t)lw->r->inputs.len - 1 }, 0, NULL), p->name.span);
+        v = v_node(mk(&lw->b, &op_input, &(IndexAttrs){ (int64_t)lw->r->inputs.len - 1 }, 0, NULL),
+                   p->name.span);
     }
     bind(f, p->name.text, v, (Binding){ .formal = p, .used = v.kind == V_ERROR });
 }
@@ -382,19 +406,21 @@ static void add_output(Compile *c, Frame *f, const Target *t)
     TensorType want;
     if (!n) return;
     if (t->type && eval_type(f, t->type, &want) && !type_equal(&want, &n->type)) {
-        report(f, t->type->span, "type-annotation", "%s is annotated %s, but its value is %s", t->name.text,
-               type_text(lw->a, &want), type_text(lw->a, &n->type));
+        report(f, t->type->span, "type-annotation", "%s is annotated %s, but its value is %s",
+               t->name.text, type_text(lw->a, &want), type_text(lw->a, &n->type));
         return;
     }
     for (size_t i = 0; i < lw->r->outputs.len; i++) {
         if (strcmp(lw->r->outputs.data[i].name, t->name.text) != 0) continue;
-        Diagnostic *m = report(f, t->name.span, "name-twice", "output %s is named twice", t->name.text);
+        Diagnostic *m =
+            report(f, t->name.span, "name-twice", "output %s is named twice", t->name.text);
         diag_also(m, lw->r->outputs.data[i].span);
         return;
     }
     for (size_t i = 0; i < lw->r->inputs.len; i++) {
         if (strcmp(lw->r->inputs.data[i].name, t->name.text) != 0) continue;
-        Diagnostic *m = report(f, t->name.span, "name-twice", "%s is both an input and an output", t->name.text);
+        Diagnostic *m = report(f, t->name.span, "name-twice", "%s is both an input and an output",
+                               t->name.text);
         diag_also(m, lw->r->inputs.data[i].span);
         return;
     }
@@ -436,7 +462,8 @@ static void warn_inputs(Lower *lw, Frame *f, const Stmt *s)
         const Name *name = &s->inputs.data[i].name;
         const Binding *b = map_get(f->names, name->text);
         /* A rebound input was read by its own rebinding, or hidden by another value of that name. */
-        if (b && b->formal && !b->used) diag_warning(lw->d, name->span, "unused", "input %s is not used", name->text);
+        if (b && b->formal && !b->used)
+            diag_warning(lw->d, name->span, "unused", "input %s is not used", name->text);
     }
 }
 
@@ -445,14 +472,18 @@ static void warn_double_activation(Lower *lw)
 {
     static const struct {
         const char *loss, *activation;
-    } pairs[] = { { "cross_entropy", "softmax" }, { "cross_entropy", "log_softmax" }, { "bce_with_logits", "sigmoid" } };
+    } pairs[] = { { "cross_entropy", "softmax" },
+                  { "cross_entropy", "log_softmax" },
+                  { "bce_with_logits", "sigmoid" } };
     for (size_t i = 0; i < lw->r->nodes.len; i++) {
         const Node *n = lw->r->nodes.data[i];
         for (size_t k = 0; k < sizeof pairs / sizeof *pairs && n->n_in > 0 && n->in[0]; k++) {
-            if (strcmp(n->op->name, pairs[k].loss) != 0 || strcmp(n->in[0]->op->name, pairs[k].activation) != 0)
+            if (strcmp(n->op->name, pairs[k].loss) != 0 ||
+                strcmp(n->in[0]->op->name, pairs[k].activation) != 0)
                 continue;
-            Diagnostic *m = diag_warning(lw->d, n->in[0]->span, "activation-twice", "%s expects logits and applies %s itself",
-                                         pairs[k].loss, k == 2 ? "sigmoid" : "softmax");
+            Diagnostic *m = diag_warning(lw->d, n->in[0]->span, "activation-twice",
+                                         "%s expects logits and applies %s itself", pairs[k].loss,
+                                         k == 2 ? "sigmoid" : "softmax");
             diag_note(m, n->span, "the loss");
         }
     }
@@ -481,7 +512,9 @@ static void compile_routine(Compile *c, Stmt *s)
     ast_number_calls(lw->a, &s->body, NULL);
     for (size_t i = 0; i < s->inputs.len; i++) add_input(c, f, &s->inputs.data[i]);
     if (r->kind == ROUTINE_STEP) {
-        const Port loss = { .name = "loss", .type = type_scalar(DT_F32), .span = s->span, .is_metric = true };
+        const Port loss = {
+            .name = "loss", .type = type_scalar(DT_F32), .span = s->span, .is_metric = true
+        };
         vec_push(lw->a, &r->outputs, loss);
     }
     exec_body(f, &s->body);
@@ -512,7 +545,8 @@ static void compile_routines(Compile *c, const Item *model)
         any = true;
         const Stmt *before = map_get(routines, s->name.text);
         if (before || map_get(lw->members, s->name.text)) {
-            Diagnostic *m = diag_error(lw->d, s->name.span, "name-twice", "the model already has a member %s", s->name.text);
+            Diagnostic *m = diag_error(lw->d, s->name.span, "name-twice",
+                                       "the model already has a member %s", s->name.text);
             if (before) diag_note(m, before->name.span, "the first declaration");
             continue;
         }
@@ -520,7 +554,8 @@ static void compile_routines(Compile *c, const Item *model)
         compile_routine(c, s);
     }
     if (!any && diag_errors(lw->d) == 0)
-        diag_error(lw->d, model->name.span, "model-empty", "model %s has no infer and no step", model->name.text);
+        diag_error(lw->d, model->name.span, "model-empty", "model %s has no infer and no step",
+                   model->name.text);
 }
 
 /* ---- after all routines ---- */
@@ -535,7 +570,8 @@ static void warn_unused(Compile *c)
     }
     for (size_t i = 0; i < lw->layers.len; i++)
         if (!lw->layers.data[i]->called)
-            diag_warning(lw->d, lw->layers.data[i]->span, "unused", "layer %s is not used", lw->layers.data[i]->name);
+            diag_warning(lw->d, lw->layers.data[i]->span, "unused", "layer %s is not used",
+                         lw->layers.data[i]->name);
     for (size_t i = 0; i < lw->m->hypers.len; i++) {
         const Hyper *h = lw->m->hypers.data[i];
         if (!strchr(h->path, '.') && !map_get(lw->used_hypers, h->path))
@@ -551,7 +587,9 @@ static void check_hyper_names(Lower *lw)
         Hyper *h = lw->m->hypers.data[i];
         const Hyper *before = map_get(names, h->name);
         if (before) {
-            Diagnostic *m = diag_error(lw->d, h->span, "name-twice", "%s and %s have the same name in C: %s", before->path, h->path, h->name);
+            Diagnostic *m =
+                diag_error(lw->d, h->span, "name-twice", "%s and %s have the same name in C: %s",
+                           before->path, h->path, h->name);
             diag_note(m, before->span, "%s comes from here", before->path);
         }
         map_set(names, h->name, h);
@@ -579,7 +617,8 @@ static const Item *choose_model(Compile *c, const Source *main)
     Lower *lw = &c->lw;
     const char *want = lw->options->model;
     if (c->models.len == 0) {
-        diag_error(lw->d, (Span){ main, 0, 0 }, "model-missing", "no network is defined: the file has no model");
+        diag_error(lw->d, (Span){ main, 0, 0 }, "model-missing",
+                   "no network is defined: the file has no model");
         return NULL;
     }
     StrBuf sb;
@@ -592,12 +631,14 @@ static const Item *choose_model(Compile *c, const Source *main)
         vec_push(lw->a, &known, name);
     }
     if (want) {
-        Diagnostic *m = diag_error(lw->d, (Span){ 0 }, "model-missing", "there is no model %s; the file has %s", want, sb.text);
+        Diagnostic *m = diag_error(lw->d, (Span){ 0 }, "model-missing",
+                                   "there is no model %s; the file has %s", want, sb.text);
         suggest(m, want, known.data, known.len);
         return NULL;
     }
     if (c->models.len == 1) return c->models.data[0];
-    Diagnostic *m = diag_error(lw->d, c->models.data[1]->name.span, "model-choice", "the file has several models: %s", sb.text);
+    Diagnostic *m = diag_error(lw->d, c->models.data[1]->name.span, "model-choice",
+                               "the file has several models: %s", sb.text);
     diag_hint(m, "choose one with --model=NAME");
     return NULL;
 }
@@ -608,7 +649,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static void init_compile(Compile *c, Arena *a, Diag *d, const FrontOptions *options, FrontFiles *files, int *exit_code)
+static void init_compile(Compile *c, Arena *a, Diag *d, const FrontOptions *options,
+                         FrontFiles *files, int *exit_code)
 {
     static const FrontOptions none = { 0 };
     Lower *lw = &c->lw;
@@ -630,7 +672,8 @@ static void init_compile(Compile *c, Arena *a, Diag *d, const FrontOptions *opti
     lw->b.module = lw->m;
 }
 
-Module *front_compile(Arena *a, Diag *d, const Source *main, const FrontOptions *options, FrontFiles *files, int *exit_code)
+Module *front_compile(Arena *a, Diag *d, const Source *main, const FrontOptions *options,
+                      FrontFiles *files, int *exit_code)
 {
     Compile c = { 0 };
     Lower *lw = &c.lw;
@@ -640,7 +683,8 @@ Module *front_compile(Arena *a, Diag *d, const Source *main, const FrontOptions 
     const File *file = parse_file(a, d, main);
     if (!file) return NULL;
     if (file->items.len == 0) {
-        diag_error(d, (Span){ main, 0, 0 }, "model-missing", "no network is defined: the file has no model");
+        diag_error(d, (Span){ main, 0, 0 }, "model-missing",
+                   "no network is defined: the file has no model");
         return NULL;
     }
     load_std(&c);
@@ -695,9 +739,12 @@ static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
         const size_t n = end ? (size_t)(end - (s->text + at)) : start - at;
         const char *line = arena_strndup(a, s->text + at, n);
         line += strspn(line, "# ");
-        if (strncmp(line, "list: ", 6) == 0) b->list = line + 6;
-        else if (strncmp(line, "torch: ", 7) == 0) b->torch = line + 7;
-        else sb_printf(&doc, "%s%s", doc.len ? "\n" : "", line);
+        if (strncmp(line, "list: ", 6) == 0)
+            b->list = line + 6;
+        else if (strncmp(line, "torch: ", 7) == 0)
+            b->torch = line + 7;
+        else
+            sb_printf(&doc, "%s%s", doc.len ? "\n" : "", line);
         at += n + 1;
     }
     b->doc = doc.text;
@@ -732,11 +779,14 @@ const StdBlock *front_std_blocks(Arena *a, Diag *d, size_t *n)
             const Item *item = parsed->items.data[i];
             if (item->kind != IT_BLOCK && item->kind != IT_LOSS) continue;
             StdBlock b = { .name = item->name.text, .list = "functions" };
-            const char *head = s->text + item->span.start + strcspn(s->text + item->span.start, " ") + 1;
+            const char *head =
+                s->text + item->span.start + strcspn(s->text + item->span.start, " ") + 1;
             b.signature = head_text(a, head);
-            const size_t next = i + 1 < parsed->items.len ? parsed->items.data[i + 1]->span.start : s->len;
+            const size_t next =
+                i + 1 < parsed->items.len ? parsed->items.data[i + 1]->span.start : s->len;
             size_t end = next;
-            while (end > item->span.start && s->text[end - 1] != '}' && s->text[end - 1] != ';') end--;
+            while (end > item->span.start && s->text[end - 1] != '}' && s->text[end - 1] != ';')
+                end--;
             b.text = arena_strndup(a, s->text + item->span.start, end - item->span.start);
             read_doc(a, s, item->span.start, &b);
             vec_push(a, &all, b);

@@ -64,7 +64,6 @@ static Value read_member(Frame *f, Binding *b, Span span)
     return read_binding(f, b, span);
 }
 
-
 typedef VEC(const char *) NameList;
 
 static bool find_value(Frame *f, const char *name, Span span, Value *out)
@@ -136,7 +135,8 @@ static Value unknown_name(Frame *f, const char *name, Span span)
     } else if (strcmp(name, "nan") == 0 || strcmp(name, "inf") == 0) {
         diag_hint(m, "numbers are finite");
     } else if (f->block && lw->members && map_get(lw->members, name)) {
-        diag_hint(m, "a block sees its arguments and the file's constants; pass %s as an argument", name);
+        diag_hint(m, "a block sees its arguments and the file's constants; pass %s as an argument",
+                  name);
     } else {
         NameList list = { 0 };
         known_names(f, &list);
@@ -153,11 +153,13 @@ static Value index_list(Frame *f, Value list, Expr *index)
     if (list.kind != V_LIST) {
         Diagnostic *m = report(f, index->span, "index", "only lists have elements, this is %s",
                                v_kind_text(f->lw, &list));
-        if (list.kind == V_TENSOR) diag_hint(m, "slice(x, axis = ..., start = ..., stop = ...) takes a part of a tensor");
+        if (list.kind == V_TENSOR)
+            diag_hint(m, "slice(x, axis = ..., start = ..., stop = ...) takes a part of a tensor");
         return v_error();
     }
     if (k < 0 || (uint64_t)k >= list.list->len) {
-        report(f, i.span, "index", "index %" PRId64 " is outside the list of %zu elements", k, list.list->len);
+        report(f, i.span, "index", "index %" PRId64 " is outside the list of %zu elements", k,
+               list.list->len);
         return v_error();
     }
     Value v = list.list->data[k];
@@ -169,15 +171,16 @@ static Value eval_path(Frame *f, Expr *e)
 {
     const Path *p = e->path;
     Value v;
-    if (!find_value(f, p->head.text, p->head.span, &v)) return unknown_name(f, p->head.text, p->head.span);
+    if (!find_value(f, p->head.text, p->head.span, &v))
+        return unknown_name(f, p->head.text, p->head.span);
     for (size_t i = 0; i < p->steps.len; i++) {
         const PathStep *step = &p->steps.data[i];
         if (step->index) {
             v = index_list(f, v, step->index);
         } else {
             if (v.kind != V_ERROR)
-                report(f, step->span, "path", "%s has no part '%s' that could be used as a value", p->head.text,
-                       step->field);
+                report(f, step->span, "path", "%s has no part '%s' that could be used as a value",
+                       p->head.text, step->field);
             return v_error();
         }
     }
@@ -189,7 +192,8 @@ static Value eval_path(Frame *f, Expr *e)
 
 static Value overflow(Frame *f, Span span, ExprOp op, const Value *x, const Value *y)
 {
-    report(f, span, "overflow", "%" PRId64 " %s %" PRId64 " does not fit 64 bits", x->i, expr_op_sign(op), y->i);
+    report(f, span, "overflow", "%" PRId64 " %s %" PRId64 " does not fit 64 bits", x->i,
+           expr_op_sign(op), y->i);
     return v_error();
 }
 
@@ -215,8 +219,11 @@ static Value int_divide(Frame *f, Span span, ExprOp op, const Value *x, const Va
     const int64_t rest = x->i % y->i;
     if (op == XO_MOD) return v_int(rest, span);
     if (rest == 0) return v_int(x->i / y->i, span);
-    Diagnostic *m = report(f, span, "divide", "%" PRId64 " / %" PRId64 " is not a whole number", x->i, y->i);
-    diag_hint(m, "write floor(%" PRId64 ".0 / %" PRId64 ") or ceil(...) for a whole number, a float for a fraction",
+    Diagnostic *m =
+        report(f, span, "divide", "%" PRId64 " / %" PRId64 " is not a whole number", x->i, y->i);
+    diag_hint(m,
+              "write floor(%" PRId64 ".0 / %" PRId64
+              ") or ceil(...) for a whole number, a float for a fraction",
               x->i, y->i);
     return v_error();
 }
@@ -248,7 +255,8 @@ static Value int_pair(Frame *f, ExprOp op, Span span, const Value *x, const Valu
     case XO_NEG:
     case XO_NOT: break;
     }
-    report(f, span, "type", "'%s' needs true or false, found %s", expr_op_sign(op), v_kind_text(f->lw, x));
+    report(f, span, "type", "'%s' needs true or false, found %s", expr_op_sign(op),
+           v_kind_text(f->lw, x));
     return v_error();
 }
 
@@ -267,9 +275,7 @@ static Value float_pair(Frame *f, ExprOp op, Span span, const Value *vx, const V
         }
         r = x / y;
         break;
-    case XO_MOD:
-        report(f, span, "type", "'%%' needs integers");
-        return v_error();
+    case XO_MOD: report(f, span, "type", "'%%' needs integers"); return v_error();
     case XO_POW: r = pow(x, y); break;
     case XO_EQ: return v_bool(x == y, span);
     case XO_NE: return v_bool(x != y, span);
@@ -281,7 +287,8 @@ static Value float_pair(Frame *f, ExprOp op, Span span, const Value *vx, const V
     case XO_OR:
     case XO_NEG:
     case XO_NOT:
-        report(f, span, "type", "'%s' needs true or false, found %s", expr_op_sign(op), v_kind_text(f->lw, vx));
+        report(f, span, "type", "'%s' needs true or false, found %s", expr_op_sign(op),
+               v_kind_text(f->lw, vx));
         return v_error();
     }
     if (!isfinite(r)) {
@@ -299,7 +306,8 @@ static Value size_scale(Frame *f, ExprOp op, Span span, Value size, int64_t by)
     }
     if (op == XO_DIV) {
         if (by < 1 || size.i % by != 0) {
-            report(f, span, "divide", "%s is not a whole multiple of %" PRId64, v_kind_text(f->lw, &size), by);
+            report(f, span, "divide", "%s is not a whole multiple of %" PRId64,
+                   v_kind_text(f->lw, &size), by);
             return v_error();
         }
         size.i /= by;
@@ -311,12 +319,12 @@ static Value size_scale(Frame *f, ExprOp op, Span span, Value size, int64_t by)
 static const char *tensor_op(ExprOp op)
 {
     static const char *const name[] = {
-        [XO_ADD] = "add",   [XO_SUB] = "sub",       [XO_MUL] = "mul",
-        [XO_DIV] = "div",   [XO_MOD] = NULL,        [XO_POW] = "pow",
-        [XO_EQ] = "equal",  [XO_NE] = "not_equal",  [XO_LT] = "less",
-        [XO_LE] = "less_equal", [XO_GT] = "greater", [XO_GE] = "greater_equal",
-        [XO_AND] = "logical_and", [XO_OR] = "logical_or",
-        [XO_NEG] = "neg",   [XO_NOT] = "logical_not",
+        [XO_ADD] = "add",         [XO_SUB] = "sub",       [XO_MUL] = "mul",
+        [XO_DIV] = "div",         [XO_MOD] = NULL,        [XO_POW] = "pow",
+        [XO_EQ] = "equal",        [XO_NE] = "not_equal",  [XO_LT] = "less",
+        [XO_LE] = "less_equal",   [XO_GT] = "greater",    [XO_GE] = "greater_equal",
+        [XO_AND] = "logical_and", [XO_OR] = "logical_or", [XO_NEG] = "neg",
+        [XO_NOT] = "logical_not",
     };
     return name[op];
 }
@@ -387,13 +395,15 @@ Value eval_pair(Frame *f, ExprOp op, Span span, Value x, Value y)
     if (x.kind == V_INT && y.kind == V_INT) return int_pair(f, op, span, &x, &y);
     if (v_is_number(&x) && v_is_number(&y)) return float_pair(f, op, span, &x, &y);
     const bool compares = op == XO_EQ || op == XO_NE;
-    if (compares && x.kind == V_BOOL && y.kind == V_BOOL) return v_bool((x.i == y.i) == (op == XO_EQ), span);
+    if (compares && x.kind == V_BOOL && y.kind == V_BOOL)
+        return v_bool((x.i == y.i) == (op == XO_EQ), span);
     if (compares && (x.kind == V_WORD || y.kind == V_WORD)) {
         const bool same = x.kind == V_WORD && y.kind == V_WORD && strcmp(x.word, y.word) == 0;
         return v_bool(same == (op == XO_EQ), span);
     }
     if (x.kind == V_LIST && y.kind == V_LIST) return list_pair(f, op, span, &x, &y);
-    if (x.kind == V_SIZE && y.kind == V_INT && (op == XO_MUL || op == XO_DIV)) return size_scale(f, op, span, x, y.i);
+    if (x.kind == V_SIZE && y.kind == V_INT && (op == XO_MUL || op == XO_DIV))
+        return size_scale(f, op, span, x, y.i);
     if (x.kind == V_INT && y.kind == V_SIZE && op == XO_MUL) return size_scale(f, op, span, y, x.i);
     if (x.kind == V_SIZE && y.kind == V_SIZE && compares && x.dim == y.dim)
         return v_bool((x.i == y.i) == (op == XO_EQ), span);
@@ -402,8 +412,8 @@ Value eval_pair(Frame *f, ExprOp op, Span span, Value x, Value y)
     if (odd->kind == V_TUPLE || odd->kind == V_LAYER) {
         to_node(f, odd, NULL);
     } else {
-        report(f, odd->span.source ? odd->span : span, "type", "'%s' does not work on %s", expr_op_sign(op),
-               v_kind_text(f->lw, odd));
+        report(f, odd->span.source ? odd->span : span, "type", "'%s' does not work on %s",
+               expr_op_sign(op), v_kind_text(f->lw, odd));
     }
     return v_error();
 }
@@ -450,7 +460,8 @@ static Value eval_binary(Frame *f, Expr *e)
             x = eval_logic(f, at, x);
             continue;
         }
-        Value y = at->op == XO_EQ || at->op == XO_NE ? eval_word_or_value(f, at->b, &x) : eval(f, at->b);
+        Value y =
+            at->op == XO_EQ || at->op == XO_NE ? eval_word_or_value(f, at->b, &x) : eval(f, at->b);
         x = eval_pair(f, at->op, user_span(f, at->span, &x, &y), x, y);
     }
     return x;
@@ -474,7 +485,8 @@ static Value eval_unary(Frame *f, Expr *e)
         Node *in = to_node(f, &x, NULL);
         return in ? v_node(apply(f, tensor_op(e->op), 1, &in, span), span) : v_error();
     }
-    report(f, span, "type", "'%s' does not work on %s", expr_op_sign(e->op), v_kind_text(f->lw, &x));
+    report(f, span, "type", "'%s' does not work on %s", expr_op_sign(e->op),
+           v_kind_text(f->lw, &x));
     return v_error();
 }
 
@@ -523,7 +535,8 @@ Value eval(Frame *f, Expr *e)
     case EX_STRING: {
         Diagnostic *m = report(f, e->span, "type", "a string is only used by import");
         char *end = NULL;
-        if (*e->s && strspn(e->s, "0123456789.-") == strlen(e->s)) diag_hint(m, "write the number without quotes");
+        if (*e->s && strspn(e->s, "0123456789.-") == strlen(e->s))
+            diag_hint(m, "write the number without quotes");
         (void)end;
         return v_error();
     }
@@ -562,16 +575,20 @@ bool eval_type(Frame *f, const TypeExpr *t, TensorType *out)
     DType dtype = DT_F32;
     bool ok = dtype_of(t->name.text, &dtype);
     if (!ok) {
-        Diagnostic *m = report(f, t->name.span, "type-unknown", "unknown element type '%s'", t->name.text);
-        if (strncmp(t->name.text, "f", 1) == 0) diag_hint(m, "the real type is f32; --real=f64 compiles it to double");
-        else diag_hint(m, "element types are f32, i32, u8 and bool");
+        Diagnostic *m =
+            report(f, t->name.span, "type-unknown", "unknown element type '%s'", t->name.text);
+        if (strncmp(t->name.text, "f", 1) == 0)
+            diag_hint(m, "the real type is f32; --real=f64 compiles it to double");
+        else
+            diag_hint(m, "element types are f32, i32, u8 and bool");
     }
     ValueVec sizes = { 0 };
     for (size_t i = 0; i < t->dims.len; i++) {
         Value v = eval(f, t->dims.data[i]);
         if (v.kind == V_ERROR) ok = false;
         /* A list stands for its elements: f32[sizes]. */
-        for (size_t k = 0; v.kind == V_LIST && k < v.list->len; k++) vec_push(f->lw->a, &sizes, v.list->data[k]);
+        for (size_t k = 0; v.kind == V_LIST && k < v.list->len; k++)
+            vec_push(f->lw->a, &sizes, v.list->data[k]);
         if (v.kind != V_LIST) vec_push(f->lw->a, &sizes, v);
     }
     if (!ok) return false;
@@ -584,9 +601,9 @@ bool formal_kind(Frame *f, const Formal *formal, FormalKind *kind)
     static const struct {
         const char *word;
         FormalKind kind;
-    } words[] = { { "int", FK_INT },   { "float", FK_FLOAT }, { "bool", FK_BOOL }, { "list", FK_LIST },
-                  { "int2", FK_INT2 }, { "pad", FK_PAD },     { "name", FK_NAME }, { "init", FK_INIT },
-                  { "reduction", FK_REDUCTION } };
+    } words[] = { { "int", FK_INT },   { "float", FK_FLOAT }, { "bool", FK_BOOL },
+                  { "list", FK_LIST }, { "int2", FK_INT2 },   { "pad", FK_PAD },
+                  { "name", FK_NAME }, { "init", FK_INIT },   { "reduction", FK_REDUCTION } };
     *kind = FK_TENSOR;
     if (!formal->type) return true;
     *kind = FK_TYPED;
@@ -597,8 +614,10 @@ bool formal_kind(Frame *f, const Formal *formal, FormalKind *kind)
             return true;
         }
     }
-    Diagnostic *m = report(f, formal->type->span, "type-unknown", "unknown type '%s'", formal->type->name.text);
-    diag_hint(m, "arguments are int, float, bool, list, int2, pad, name, reduction, init, or a tensor such as f32[B, 10]");
+    Diagnostic *m =
+        report(f, formal->type->span, "type-unknown", "unknown type '%s'", formal->type->name.text);
+    diag_hint(m, "arguments are int, float, bool, list, int2, pad, name, reduction, init, or a "
+                 "tensor such as f32[B, 10]");
     return false;
 }
 
@@ -656,8 +675,8 @@ Value convert(Frame *f, const Formal *formal, Value v)
         Node *n = to_node(f, &v, NULL);
         if (!n || !eval_type(f, formal->type, &want)) return v_error();
         if (!type_equal(&want, &n->type)) {
-            report(f, v.span, "type-argument", "%s: expected %s, found %s", name, type_text(f->lw->a, &want),
-                   type_text(f->lw->a, &n->type));
+            report(f, v.span, "type-argument", "%s: expected %s, found %s", name,
+                   type_text(f->lw->a, &want), type_text(f->lw->a, &n->type));
             return v_error();
         }
         return v_node(n, v.span);
@@ -687,8 +706,8 @@ Value convert(Frame *f, const Formal *formal, Value v)
         static const char *const words[] = { "mean", "sum", "none" };
         for (int i = 0; i < 3; i++)
             if (v.kind == V_WORD && strcmp(v.word, words[i]) == 0) return v;
-        Diagnostic *m = report(f, v.span, "reduction", "%s: expected mean, sum or none, found %s", name,
-                               v_kind_text(f->lw, &v));
+        Diagnostic *m = report(f, v.span, "reduction", "%s: expected mean, sum or none, found %s",
+                               name, v_kind_text(f->lw, &v));
         if (v.kind == V_WORD) suggest(m, v.word, words, 3);
         return v_error();
     }
@@ -698,7 +717,8 @@ Value convert(Frame *f, const Formal *formal, Value v)
         return v_error();
     case FK_INIT:
         if (v.kind == V_INIT) return v;
-        report(f, v.span, "type", "%s: expected an initialiser, found %s", name, v_kind_text(f->lw, &v));
+        report(f, v.span, "type", "%s: expected an initialiser, found %s", name,
+               v_kind_text(f->lw, &v));
         return v_error();
     }
     return v_error();

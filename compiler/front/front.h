@@ -42,10 +42,10 @@ bool front_dump_ast(Arena *a, Diag *d, const Source *main, FILE *to);
 typedef struct StdBlock {
     const char *name;
     const char *signature; /* "dense(x, n: int, bias: bool = true, init: init = default)" */
-    const char *doc;       /* the comment in front of the block, without its `list:` and `torch:` lines */
-    const char *list;      /* "layers", "losses", "metrics" or "functions" */
-    const char *torch;     /* PyTorch's name, or NULL */
-    const char *text;      /* the block itself, as it stands in the library */
+    const char *doc; /* the comment in front of the block, without its `list:` and `torch:` lines */
+    const char *list;  /* "layers", "losses", "metrics" or "functions" */
+    const char *torch; /* PyTorch's name, or NULL */
+    const char *text;  /* the block itself, as it stands in the library */
 } StdBlock;
 
 /* In the order of the library's files; *n is their number. */

@@ -29,7 +29,8 @@ static Value unknown_init(Frame *f, const char *name, Span span)
     return v_error();
 }
 
-static bool put_init_arg(Frame *f, const InitDesc *d, const Arg *arg, size_t position, Value *v, bool given[4])
+static bool put_init_arg(Frame *f, const InitDesc *d, const Arg *arg, size_t position, Value *v,
+                         bool given[4])
 {
     size_t k = position;
     if (arg->name.text) {
@@ -40,8 +41,8 @@ static bool put_init_arg(Frame *f, const InitDesc *d, const Arg *arg, size_t pos
         if (arg->name.text) {
             size_t n = 0;
             while (n < 4 && d->args[n]) n++;
-            Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'", d->name,
-                                   arg->name.text);
+            Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'",
+                                   d->name, arg->name.text);
             suggest(m, arg->name.text, d->args, n);
         } else {
             report(f, arg->value->span, "argument-count", "%s: too many arguments", d->name);
@@ -74,7 +75,8 @@ Value eval_init(Frame *f, Expr *e)
     if (e->kind == EX_ERROR) return v_error();
     if (e->kind != EX_CALL || e->path->steps.len || e->label.text) {
         Diagnostic *m = report(f, e->span, "init-call", "expected an initialiser");
-        if (e->kind == EX_INT || e->kind == EX_FLOAT) diag_hint(m, "constant(VALUE) starts every element at VALUE");
+        if (e->kind == EX_INT || e->kind == EX_FLOAT)
+            diag_hint(m, "constant(VALUE) starts every element at VALUE");
         return v_error();
     }
     const InitDesc *d = find_init(e->path->head.text);
@@ -112,14 +114,20 @@ static bool in_list(const char *name, const char *const *list)
 
 static bool is_relu_family(const OpDesc *op)
 {
-    static const char *const names[] = { "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", NULL };
+    static const char *const names[] = { "relu",  "relu6", "leaky_relu", "prelu",
+                                         "rrelu", "elu",   NULL };
     return in_list(op->name, names);
 }
 
 static bool is_looked_through(const OpDesc *op)
 {
-    static const char *const names[] = { "batch_norm", "batch_norm_train", "layer_norm", "max_pool2d", "avg_pool2d",
-                                         "add", "sub", "mul", "div", "dropout", "concat", "result", NULL };
+    static const char *const names[] = { "batch_norm", "batch_norm_train",
+                                         "layer_norm", "max_pool2d",
+                                         "avg_pool2d", "add",
+                                         "sub",        "mul",
+                                         "div",        "dropout",
+                                         "concat",     "result",
+                                         NULL };
     return (op->flags & OPF_VIEW) || in_list(op->name, names);
 }
 
@@ -153,7 +161,8 @@ static const Node *find_param(const Routine *r, const Tensor *t)
 
 void resolve_default_inits(Lower *lw)
 {
-    const InitDesc *zeros = find_init("zeros"), *he = find_init("he_normal"), *xavier = find_init("xavier_uniform");
+    const InitDesc *zeros = find_init("zeros"), *he = find_init("he_normal"),
+                   *xavier = find_init("xavier_uniform");
     for (size_t i = 0; i < lw->info_list.len; i++) {
         const TensorInfo *info = lw->info_list.data[i];
         Tensor *t = info->tensor;

@@ -39,10 +39,10 @@ typedef enum ValueKind {
     V_INT,
     V_FLOAT,
     V_BOOL,
-    V_WORD,   /* a bare word: same, mean */
-    V_SIZE,   /* i * dim: a run-time size */
+    V_WORD, /* a bare word: same, mean */
+    V_SIZE, /* i * dim: a run-time size */
     V_LIST,
-    V_TUPLE,  /* the results of a block with several */
+    V_TUPLE, /* the results of a block with several */
     V_TENSOR,
     V_HYPER,
     V_INIT,
@@ -69,9 +69,9 @@ struct Decl {
     const Item *item;
     Name name;
     bool is_std;
-    bool is_main;       /* declared in the main file */
-    Value value;        /* CONST */
-    const DimVar *dim;  /* DIM */
+    bool is_main;      /* declared in the main file */
+    Value value;       /* CONST */
+    const DimVar *dim; /* DIM */
 };
 
 /* `layer net = block(...)`: compile-time arguments are bound, tensors are open. */
@@ -86,10 +86,10 @@ struct Layer {
 
 typedef struct Binding {
     Value value;
-    Target *target;       /* the assignment it came from, for the warning about unused values */
-    const Formal *formal; /* or the input */
+    Target *target;         /* the assignment it came from, for the warning about unused values */
+    const Formal *formal;   /* or the input */
     struct StateVar *state; /* not NULL: assigning stores a state at the end of the routine */
-    bool used, fixed;     /* fixed: consts, loop indices, compile-time arguments keep their value */
+    bool used, fixed; /* fixed: consts, loop indices, compile-time arguments keep their value */
 } Binding;
 
 /* A state tensor as a routine sees it: the value it has by now. */
@@ -106,7 +106,7 @@ typedef struct TensorInfo {
     Tensor *tensor;
     bool default_init;
     Span span, first_call; /* declaration; the call that created the instance */
-    const char *layer;     /* the model's layer it belongs to, "" when declared in the model itself */
+    const char *layer; /* the model's layer it belongs to, "" when declared in the model itself */
     bool in_over;
 } TensorInfo;
 
@@ -120,19 +120,19 @@ typedef struct Yield {
 typedef struct Frame {
     Lower *lw;
     struct Frame *caller;
-    const Decl *block;     /* NULL: a routine */
-    StrMap *names;         /* Binding */
-    StrMap *labels;        /* label -> Expr: each names one place only */
+    const Decl *block; /* NULL: a routine */
+    StrMap *names;     /* Binding */
+    StrMap *labels;    /* label -> Expr: each names one place only */
     const Inst *inst;
-    const char *path;      /* of the instance, "" in a routine */
-    bool may_own;          /* parameters may be declared: inside a layer */
+    const char *path; /* of the instance, "" in a routine */
+    bool may_own;     /* parameters may be declared: inside a layer */
     int depth;
-    VEC(int64_t) loops;    /* indices of the loops around the current statement */
+    VEC(int64_t) loops; /* indices of the loops around the current statement */
     struct Scan {
         struct Scan *outer;
         VEC(Yield) yields;
         int step;
-    } *scan;
+    } * scan;
     bool returned;
     Value result;
 } Frame;
@@ -143,30 +143,30 @@ struct Lower {
     const FrontOptions *options;
     FrontFiles *files;
     int *exit_code;
-    StrMap *globals;        /* Decl by name: the user's files */
-    StrMap *std;            /* Decl by name: the standard library */
-    VEC(Decl *) decls;      /* both, in order */
-    StrMap *imported;       /* path -> itself */
+    StrMap *globals;   /* Decl by name: the user's files */
+    StrMap *std;       /* Decl by name: the standard library */
+    VEC(Decl *) decls; /* both, in order */
+    StrMap *imported;  /* path -> itself */
     int import_depth;
 
     Module *m;
-    StrMap *members;        /* Binding: layers, hypers, consts, params and states of the model */
+    StrMap *members; /* Binding: layers, hypers, consts, params and states of the model */
     VEC(Layer *) layers;
-    StrMap *infos;          /* path -> TensorInfo */
+    StrMap *infos; /* path -> TensorInfo */
     VEC(TensorInfo *) info_list;
     VEC(Target *) assigned; /* for the warning about unused values */
     StrMap *used_hypers;
 
     Builder b;
-    Routine *r;             /* the routine under construction */
+    Routine *r; /* the routine under construction */
     const Stmt *r_stmt;
-    StrMap *states;         /* path -> StateVar of this routine */
+    StrMap *states; /* path -> StateVar of this routine */
     VEC(StateVar *) state_list;
-    StrMap *touched;        /* paths of the parameters this routine reads */
+    StrMap *touched; /* paths of the parameters this routine reads */
     const Stmt *minimize;
     VEC(Name) reported;
-    const char *typing;     /* the tensor whose declared type is being evaluated, for messages */
-    bool stop;              /* a limit was reached: give up quietly */
+    const char *typing; /* the tensor whose declared type is being evaluated, for messages */
+    bool stop;          /* a limit was reached: give up quietly */
     int n_instances;
     int64_t n_steps;
 };
@@ -179,9 +179,9 @@ Value v_bool(bool b, Span span);
 Value v_word(const char *word, Span span);
 Value v_node(Node *n, Span span); /* V_ERROR for NULL */
 Value v_list(Lower *lw, const ValueVec *v, Span span);
-bool v_is_number(const Value *v);        /* V_INT or V_FLOAT */
+bool v_is_number(const Value *v); /* V_INT or V_FLOAT */
 double v_number(const Value *v);
-bool v_is_tensor_like(const Value *v);   /* converts to a tensor */
+bool v_is_tensor_like(const Value *v);              /* converts to a tensor */
 const char *v_kind_text(Lower *lw, const Value *v); /* "an integer", "f32[B,10]" */
 void v_print(StrBuf *sb, const Value *v);
 
@@ -208,11 +208,22 @@ bool to_shape(Frame *f, const Value *v, DType dtype, bool open, TensorType *out)
 
 /* ---- eval.c ---- */
 typedef enum FormalKind {
-    FK_TENSOR, FK_INT, FK_FLOAT, FK_BOOL, FK_LIST, FK_INT2, FK_PAD, FK_NAME, FK_REDUCTION, FK_INIT, FK_TYPED
+    FK_TENSOR,
+    FK_INT,
+    FK_FLOAT,
+    FK_BOOL,
+    FK_LIST,
+    FK_INT2,
+    FK_PAD,
+    FK_NAME,
+    FK_REDUCTION,
+    FK_INIT,
+    FK_TYPED
 } FormalKind;
 
 Value eval(Frame *f, Expr *e);
-Value eval_as(Frame *f, Expr *e, FormalKind kind); /* words and initialisers have a syntax of their own */
+Value eval_as(Frame *f, Expr *e,
+              FormalKind kind); /* words and initialisers have a syntax of their own */
 Value eval_pair(Frame *f, ExprOp op, Span span, Value x, Value y); /* x op y */
 bool eval_type(Frame *f, const TypeExpr *t, TensorType *out);
 Binding *lookup(Frame *f, const char *name);
@@ -225,7 +236,7 @@ Value convert(Frame *f, const Formal *formal, Value v);
 /* ---- call.c ---- */
 typedef struct CallArg {
     Name name;
-    Expr *expr;  /* NULL: `value` is given (the head of a pipe) */
+    Expr *expr; /* NULL: `value` is given (the head of a pipe) */
     Value value;
 } CallArg;
 typedef VEC(CallArg) CallArgVec;

@@ -13,12 +13,12 @@ typedef struct Parse {
     Diag *diag;
     const Source *source;
     File *file;
-    uint32_t offset;     /* where the next token starts */
-    Span last, before;   /* the newest token and the one before it */
-    int nesting;         /* open brackets */
-    bool stop;           /* gave up: what follows is not reported */
+    uint32_t offset;   /* where the next token starts */
+    Span last, before; /* the newest token and the one before it */
+    int nesting;       /* open brackets */
+    bool stop;         /* gave up: what follows is not reported */
     int errors;
-    int bad_line;        /* where the newest malformed token stands; 0: none */
+    int bad_line; /* where the newest malformed token stands; 0: none */
     bool has_header;
 } Parse;
 

@@ -50,7 +50,8 @@ static char *slurp(Arena *a, Diag *d, FILE *f, const char *name, size_t *len, in
 static size_t utf8_length(const unsigned char *p, size_t n, uint32_t *code)
 {
     static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    const size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+    const size_t len = p[0] < 0x80                   ? 1
+                       : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
                        : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
                        : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
                                                      : 0;
@@ -81,7 +82,8 @@ static bool check_text(Diag *d, const Source *s)
         if (len == 0)
             diag_error(d, at, "lex-utf8", "byte 0x%02x is not valid UTF-8 here", text[i]);
         else if (code < 0x20 && !strchr("\t\n\r\f\v", (int)code))
-            diag_error(d, at, "lex-control", "byte 0x%02x is not allowed in a text", (unsigned)code);
+            diag_error(d, at, "lex-control", "byte 0x%02x is not allowed in a text",
+                       (unsigned)code);
         else if (code == 0)
             diag_error(d, at, "lex-control", "byte 0x00 is not allowed in a text");
         else if (code == 0x7f || (code >= 0x80 && code < 0xa0))
@@ -108,7 +110,8 @@ const Source *front_read(Arena *a, Diag *d, const char *path, int *exit_code)
             return NULL;
         }
         if (!S_ISREG(st.st_mode)) {
-            cannot(d, exit_code, 3, path, S_ISDIR(st.st_mode) ? "it is a directory" : "not a regular file");
+            cannot(d, exit_code, 3, path,
+                   S_ISDIR(st.st_mode) ? "it is a directory" : "not a regular file");
             return NULL;
         }
         if (st.st_size > FRONT_MAX_BYTES) {

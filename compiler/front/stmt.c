@@ -26,7 +26,8 @@ bool count_step(Frame *f, Span span)
     Lower *lw = f->lw;
     if (lw->stop) return false;
     if (++lw->n_steps <= MAX_STEPS) return true;
-    report(f, span, "limit-steps", "the program executes more than %d statements at compile time", MAX_STEPS);
+    report(f, span, "limit-steps", "the program executes more than %d statements at compile time",
+           MAX_STEPS);
     *lw->exit_code = 4;
     lw->stop = true;
     return false;
@@ -57,11 +58,15 @@ StateVar *state_var(Frame *f, TensorInfo *info, bool in_block)
     StateVar *s = map_get(lw->states, info->tensor->path);
     if (s) return s;
     s = ARENA_NEW(lw->a, StateVar);
-    *s = (StateVar){ .tensor = info->tensor, .in_block = in_block, .owner = f->path, .span = info->span };
+    *s = (StateVar){
+        .tensor = info->tensor, .in_block = in_block, .owner = f->path, .span = info->span
+    };
     lw->b.span = caller_span(f, info->span);
     lw->b.inst = f->inst;
-    lw->b.name = strrchr(info->tensor->path, '.') ? strrchr(info->tensor->path, '.') + 1 : info->tensor->path;
-    s->now = v_node(mk(&lw->b, &op_state, &(IndexAttrs){ info->tensor->index }, 0, NULL), info->span);
+    lw->b.name = strrchr(info->tensor->path, '.') ? strrchr(info->tensor->path, '.') + 1
+                                                  : info->tensor->path;
+    s->now =
+        v_node(mk(&lw->b, &op_state, &(IndexAttrs){ info->tensor->index }, 0, NULL), info->span);
     put_state(lw, s);
     return s;
 }
@@ -73,8 +78,9 @@ void assign_state(Frame *f, StateVar *s, Value v, Span span)
     Node *n = to_node(f, &v, &s->tensor->type);
     s->now = v_node(n, caller_span(f, span));
     if (!n || type_equal(&n->type, &s->tensor->type)) return;
-    Diagnostic *m = report(f, span, "state-type", "%s is %s, the assigned value is %s", s->tensor->path,
-                           type_text(lw->a, &s->tensor->type), type_text(lw->a, &n->type));
+    Diagnostic *m =
+        report(f, span, "state-type", "%s is %s, the assigned value is %s", s->tensor->path,
+               type_text(lw->a, &s->tensor->type), type_text(lw->a, &n->type));
     diag_note(m, s->span, "declared here");
     s->now = v_error();
 }
@@ -139,7 +145,8 @@ void declare_tensor(Frame *f, const Stmt *s)
 {
     Lower *lw = f->lw;
     const char *word = s->kind == ST_PARAM ? "parameter" : "state";
-    const char *path = *f->path ? arena_printf(lw->a, "%s.%s", f->path, s->name.text) : s->name.text;
+    const char *path =
+        *f->path ? arena_printf(lw->a, "%s.%s", f->path, s->name.text) : s->name.text;
     const bool in_model = !f->inst && !lw->r;
     bind(f, s->name.text, v_error(), (Binding){ .used = true });
     if (!in_model && !f->may_own) {
@@ -152,9 +159,10 @@ void declare_tensor(Frame *f, const Stmt *s)
         }
         const Inst *top = f->inst;
         while (top->parent) top = top->parent;
-        m = report(f, top->call, "param-routine", "%s has %s '%s' and must be a layer of the model", top->block,
-                   s->kind == ST_PARAM ? "the parameter" : "the state", s->name.text);
-        diag_hint(m, "declare `layer NAME = %s(...);` in the model, so that routines share it", top->block);
+        m = report(f, top->call, "param-routine", "%s has %s '%s' and must be a layer of the model",
+                   top->block, s->kind == ST_PARAM ? "the parameter" : "the state", s->name.text);
+        diag_hint(m, "declare `layer NAME = %s(...);` in the model, so that routines share it",
+                  top->block);
         return;
     }
     TensorType type;
@@ -183,7 +191,8 @@ void declare_tensor(Frame *f, const Stmt *s)
     if (in_model) {
         return;
     } else if (s->kind == ST_PARAM) {
-        bind(f, s->name.text, param_value(f, info, s->span), (Binding){ .used = true, .fixed = true });
+        bind(f, s->name.text, param_value(f, info, s->span),
+             (Binding){ .used = true, .fixed = true });
     } else {
         StateVar *state = state_var(f, info, true);
         bind(f, s->name.text, state->now, (Binding){ .used = true, .state = state });
@@ -200,7 +209,8 @@ static void assign(Frame *f, Target *t, Value v)
         TensorType want;
         Node *n = to_node(f, &v, NULL);
         if (n && eval_type(f, t->type, &want) && !type_equal(&want, &n->type)) {
-            Diagnostic *m = report(f, t->type->span, "type-annotation", "%s is annotated %s, but its value is %s", name,
+            Diagnostic *m = report(f, t->type->span, "type-annotation",
+                                   "%s is annotated %s, but its value is %s", name,
                                    type_text(lw->a, &want), type_text(lw->a, &n->type));
             diag_also(m, v.span);
         }
@@ -209,14 +219,17 @@ static void assign(Frame *f, Target *t, Value v)
     Binding *b = map_get(f->names, name);
     if (!b && !f->block && lw->members) {
         Binding *member = map_get(lw->members, name);
-        TensorInfo *info = member && member->value.kind == V_ABSENT ? map_get(lw->infos, member->value.word) : NULL;
+        TensorInfo *info = member && member->value.kind == V_ABSENT
+                               ? map_get(lw->infos, member->value.word)
+                               : NULL;
         if (info && info->tensor->kind == TENSOR_STATE) {
             member->used = true;
             assign_state(f, state_var(f, info, false), v, t->name.span);
             return;
         }
         if (member) {
-            report(f, t->name.span, "assign-fixed", "%s belongs to the model and cannot be assigned", name);
+            report(f, t->name.span, "assign-fixed",
+                   "%s belongs to the model and cannot be assigned", name);
             return;
         }
     }
@@ -231,8 +244,10 @@ static void assign(Frame *f, Target *t, Value v)
     if (!t->bound) vec_push(lw->a, &lw->assigned, t);
     t->bound = true;
     if (v.kind == V_ERROR) t->used = true;
-    const bool is_std = f->block && f->block->is_std; /* the library's names would tell the user nothing */
-    if (v.kind == V_TENSOR && !is_std && !op_has(v.node, OPF_SOURCE) && strcmp(v.node->name, v.node->op->name) == 0)
+    const bool is_std =
+        f->block && f->block->is_std; /* the library's names would tell the user nothing */
+    if (v.kind == V_TENSOR && !is_std && !op_has(v.node, OPF_SOURCE) &&
+        strcmp(v.node->name, v.node->op->name) == 0)
         v.node->name = name;
     bind(f, name, v, (Binding){ .target = t });
 }
@@ -245,16 +260,18 @@ static void exec_assign(Frame *f, Stmt *s)
     for (size_t i = 0; i < s->values.len; i++) {
         Value v = eval(f, s->values.data[i]);
         failed |= v.kind == V_ERROR;
-        const bool spread = s->values.len == 1 && s->targets.len > 1 && (v.kind == V_TUPLE || v.kind == V_LIST);
+        const bool spread =
+            s->values.len == 1 && s->targets.len > 1 && (v.kind == V_TUPLE || v.kind == V_LIST);
         for (size_t k = 0; spread && k < v.list->len; k++) vec_push(lw->a, &all, v.list->data[k]);
         if (!spread) vec_push(lw->a, &all, v);
     }
-    if (!failed && !lw->stop && all.len == 1 && s->targets.len == 1 && all.data[0].kind == V_TUPLE) {
+    if (!failed && !lw->stop && all.len == 1 && s->targets.len == 1 &&
+        all.data[0].kind == V_TUPLE) {
         report(f, s->span, "assign-count", "%zu values for one name", all.data[0].list->len);
         failed = true;
     } else if (!failed && !lw->stop && all.len != s->targets.len) {
-        report(f, s->span, "assign-count", "%zu value%s for %zu names", all.len, all.len == 1 ? "" : "s",
-               s->targets.len);
+        report(f, s->span, "assign-count", "%zu value%s for %zu names", all.len,
+               all.len == 1 ? "" : "s", s->targets.len);
         failed = true;
     }
     for (size_t i = 0; i < s->targets.len; i++)
@@ -313,7 +330,8 @@ static Node *take_step(Frame *f, Node *x, int axis, int64_t t, Span span)
     Node *part = apply_ints(f, "slice", x, span, 3, names, (int64_t[]){ axis, t, t + 1 });
     if (!part) return NULL;
     TensorType shape = part->type;
-    memmove(&shape.dim[axis], &shape.dim[axis + 1], sizeof shape.dim[0] * (size_t)(shape.rank - axis - 1));
+    memmove(&shape.dim[axis], &shape.dim[axis + 1],
+            sizeof shape.dim[0] * (size_t)(shape.rank - axis - 1));
     shape.dim[--shape.rank] = 0;
     return apply_shape(f, "reshape", part, span, &shape);
 }
@@ -323,10 +341,12 @@ static Node *add_axis(Frame *f, Node *x, int axis, Span span)
     if (!x) return NULL;
     TensorType shape = x->type;
     if (shape.rank == MAX_RANK || axis > shape.rank) {
-        report(f, span, "scan-yield", "cannot stack %s along axis %d", type_text(f->lw->a, &x->type), axis);
+        report(f, span, "scan-yield", "cannot stack %s along axis %d",
+               type_text(f->lw->a, &x->type), axis);
         return NULL;
     }
-    memmove(&shape.dim[axis + 1], &shape.dim[axis], sizeof shape.dim[0] * (size_t)(shape.rank - axis));
+    memmove(&shape.dim[axis + 1], &shape.dim[axis],
+            sizeof shape.dim[0] * (size_t)(shape.rank - axis));
     shape.dim[axis] = 1;
     shape.rank++;
     return apply_shape(f, "reshape", x, span, &shape);
@@ -348,7 +368,8 @@ static Value stack_yield(Frame *f, const Yield *y, int axis)
         CallArgVec joined = { 0 };
         for (size_t i = 0; i < args.len; i += OP_MAX_IN) {
             CallArgVec group = { 0 };
-            for (size_t k = i; k < args.len && k < i + OP_MAX_IN; k++) vec_push(lw->a, &group, args.data[k]);
+            for (size_t k = i; k < args.len && k < i + OP_MAX_IN; k++)
+                vec_push(lw->a, &group, args.data[k]);
             Value v = group.data[0].value;
             if (group.len > 1) {
                 Expr *number = expr_new(lw->a, EX_INT, y->span);
@@ -383,7 +404,8 @@ static bool scan_sources(Frame *f, const Stmt *s, ScanSources *sources, int *axi
             ok &= to_int(f, &v, "axis", &k);
             axis_span = item->value->span;
         } else if (item->is_option) {
-            Diagnostic *m = report(f, item->name.span, "argument-unknown", "scan has no option '%s'", item->name.text);
+            Diagnostic *m = report(f, item->name.span, "argument-unknown",
+                                   "scan has no option '%s'", item->name.text);
             suggest(m, item->name.text, (const char *const[]){ "axis" }, 1);
             ok = false;
         } else {
@@ -394,16 +416,17 @@ static bool scan_sources(Frame *f, const Stmt *s, ScanSources *sources, int *axi
     }
     if (!ok) return false;
     if (sources->len == 0 || k == INT64_MIN) {
-        report(f, s->span, "scan", sources->len ? "scan needs its axis: scan x in xs, axis = 1 { ... }"
-                                                : "scan needs a sequence: scan x in xs, axis = 1 { ... }");
+        report(f, s->span, "scan",
+               sources->len ? "scan needs its axis: scan x in xs, axis = 1 { ... }"
+                            : "scan needs a sequence: scan x in xs, axis = 1 { ... }");
         return false;
     }
     for (size_t i = 0; i < sources->len; i++) {
         const TensorType *t = &sources->data[i].node->type;
         if (k < 0 && sources->len == 1) k += t->rank;
         if (k < 0 || k >= t->rank) {
-            report(f, axis_span, "axis-range", "axis %" PRId64 " is out of range for %s (rank %d)", k,
-                   type_text(lw->a, t), t->rank);
+            report(f, axis_span, "axis-range", "axis %" PRId64 " is out of range for %s (rank %d)",
+                   k, type_text(lw->a, t), t->rank);
             return false;
         }
         if (k == 0 && t->batch) {
@@ -412,8 +435,9 @@ static bool scan_sources(Frame *f, const Stmt *s, ScanSources *sources, int *axi
         }
         const TensorType *first = &sources->data[0].node->type;
         if (t->dim[k] != first->dim[k]) {
-            report(f, sources->data[i].name.span, "scan", "the sequences differ in length: %s and %s",
-                   type_text(lw->a, first), type_text(lw->a, t));
+            report(f, sources->data[i].name.span, "scan",
+                   "the sequences differ in length: %s and %s", type_text(lw->a, first),
+                   type_text(lw->a, t));
             return false;
         }
     }
@@ -448,8 +472,8 @@ static void exec_scan(Frame *f, const Stmt *s)
     for (size_t i = 0; i < scan.yields.len; i++) {
         const Yield *y = &scan.yields.data[i];
         if ((int64_t)y->values.len != length) {
-            report(f, y->span, "scan-yield", "%s is yielded %zu times in %" PRId64 " steps", y->name, y->values.len,
-                   length);
+            report(f, y->span, "scan-yield", "%s is yielded %zu times in %" PRId64 " steps",
+                   y->name, y->values.len, length);
             continue;
         }
         Value v = stack_yield(f, y, axis);
@@ -492,9 +516,12 @@ static void exec_return(Frame *f, const Stmt *s)
         if (!spread) vec_push(lw->a, all, v);
     }
     f->returned = true;
-    if (failed) f->result = v_error();
-    else if (all->len == 1) f->result = all->data[0];
-    else f->result = (Value){ .kind = V_TUPLE, .list = all, .span = s->span };
+    if (failed)
+        f->result = v_error();
+    else if (all->len == 1)
+        f->result = all->data[0];
+    else
+        f->result = (Value){ .kind = V_TUPLE, .list = all, .span = s->span };
 }
 
 static void report_value(Frame *f, const Report *r)
@@ -513,13 +540,15 @@ static void report_value(Frame *f, const Report *r)
     Node *n = to_node(f, &v, NULL);
     if (!n) return;
     if (n->type.rank != 0) {
-        Diagnostic *m = report(f, own->span, "metric-shape", "%s is %s, a step reports single numbers", name,
-                               type_text(lw->a, &n->type));
+        Diagnostic *m =
+            report(f, own->span, "metric-shape", "%s is %s, a step reports single numbers", name,
+                   type_text(lw->a, &n->type));
         diag_hint(m, "mean(%s) is one", name);
         return;
     }
     if (n->type.dtype != DT_F32) {
-        report(f, own->span, "metric-type", "%s is %s, a step reports f32 values", name, type_text(lw->a, &n->type));
+        report(f, own->span, "metric-type", "%s is %s, a step reports f32 values", name,
+               type_text(lw->a, &n->type));
         return;
     }
     for (size_t i = 0; i < lw->reported.len; i++) {
@@ -552,8 +581,8 @@ static void exec_const(Frame *f, const Stmt *s)
 {
     Value v = eval(f, s->a);
     if (v.kind == V_TENSOR || v.kind == V_HYPER || v.kind == V_TUPLE) {
-        report(f, s->a->span, "const-value", "const %s: expected a compile-time value, found %s", s->name.text,
-               v_kind_text(f->lw, &v));
+        report(f, s->a->span, "const-value", "const %s: expected a compile-time value, found %s",
+               s->name.text, v_kind_text(f->lw, &v));
         v = v_error();
     }
     Binding *before = map_get(f->names, s->name.text);

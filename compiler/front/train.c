@@ -57,12 +57,13 @@ Value eval_penalty(Frame *f, const Expr *call, bool squared)
 {
     Lower *lw = f->lw;
     if (f->block || !lw->r || lw->r->kind != ROUTINE_STEP) {
-        report(f, call->span, "penalty-step", "%s(...) over parameters belongs in a step", call->path->head.text);
+        report(f, call->span, "penalty-step", "%s(...) over parameters belongs in a step",
+               call->path->head.text);
         return v_error();
     }
     if (call->args.len == 0) {
-        Diagnostic *m = report(f, call->span, "argument-missing", "%s needs the paths of parameters",
-                               call->path->head.text);
+        Diagnostic *m = report(f, call->span, "argument-missing",
+                               "%s needs the paths of parameters", call->path->head.text);
         diag_hint(m, "for example %s(net)", call->path->head.text);
         return v_error();
     }
@@ -70,7 +71,8 @@ Value eval_penalty(Frame *f, const Expr *call, bool squared)
     for (size_t i = 0; i < call->args.len; i++) {
         const Arg *arg = &call->args.data[i];
         if (arg->name.text || arg->value->kind != EX_PATH) {
-            report(f, arg->value->span, "path", "expected the path of parameters, such as net.fc1.weight");
+            report(f, arg->value->span, "path",
+                   "expected the path of parameters, such as net.fc1.weight");
             return v_error();
         }
         const char *text = path_text(f, arg->value->path);
@@ -78,7 +80,8 @@ Value eval_penalty(Frame *f, const Expr *call, bool squared)
         bool any = false;
         for (size_t k = 0; k < lw->info_list.len; k++) {
             TensorInfo *info = lw->info_list.data[k];
-            if (info->tensor->kind != TENSOR_PARAM || !path_covers(text, info->tensor->path)) continue;
+            if (info->tensor->kind != TENSOR_PARAM || !path_covers(text, info->tensor->path))
+                continue;
             any = true;
             Value w = param_value(f, info, arg->value->span);
             Node *term = apply(f, squared ? "square" : "abs", 1, &w.node, call->span);
@@ -88,7 +91,8 @@ Value eval_penalty(Frame *f, const Expr *call, bool squared)
         }
         if (!any) {
             if (map_get(lw->members, text)) {
-                Diagnostic *m = report(f, arg->value->span, "path-unknown", "%s has no parameters yet", text);
+                Diagnostic *m =
+                    report(f, arg->value->span, "path-unknown", "%s has no parameters yet", text);
                 diag_hint(m, "call %s before its penalty", text);
             } else {
                 unknown_path(f, arg->value->path, text);
@@ -105,7 +109,8 @@ static const OptimDesc *find_optim(Frame *f, const Path *p)
 {
     VEC(const char *) known = { 0 };
     for (size_t i = 0; i < optim_table_len; i++) {
-        if (p->steps.len == 0 && strcmp(optim_table[i]->name, p->head.text) == 0) return optim_table[i];
+        if (p->steps.len == 0 && strcmp(optim_table[i]->name, p->head.text) == 0)
+            return optim_table[i];
         vec_push(f->lw->a, &known, optim_table[i]->name);
     }
     Diagnostic *m = report(f, p->span, "optimizer-unknown", "unknown optimizer '%s'", p->head.text);
@@ -151,7 +156,8 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
         return check_range(f, arg, v.hyper->value, e->span);
     }
     if (v.kind == V_TENSOR) {
-        Diagnostic *m = report(f, e->span, "type", "%s: expected a number, a hyper or a schedule", arg->name);
+        Diagnostic *m =
+            report(f, e->span, "type", "%s: expected a number, a hyper or a schedule", arg->name);
         diag_hint(m, "a computed value cannot drive the optimizer");
         return false;
     }
@@ -182,7 +188,8 @@ static bool set_scheduled(Frame *f, const OptimArg *arg, struct OptimScalar *s, 
 static bool set_warmup(Frame *f, const OptimArg *arg, struct OptimScalar *s, Expr *e)
 {
     if (e->args.len != 2 || e->args.data[0].name.text || e->args.data[1].name.text) {
-        Diagnostic *m = report(f, e->span, "argument-count", "warmup takes a number of steps and a value or schedule");
+        Diagnostic *m = report(f, e->span, "argument-count",
+                               "warmup takes a number of steps and a value or schedule");
         diag_hint(m, "for example warmup(500, cosine(0.1, steps = 10000))");
         return false;
     }
@@ -194,7 +201,8 @@ static bool set_warmup(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
            set_scheduled(f, arg, s, e->args.data[1].value);
 }
 
-static bool set_schedule_arg(Frame *f, struct OptimScalar *s, const Arg *arg, size_t position, bool given[8])
+static bool set_schedule_arg(Frame *f, struct OptimScalar *s, const Arg *arg, size_t position,
+                             bool given[8])
 {
     const ScheduleDesc *d = s->schedule;
     size_t k = position;
@@ -209,7 +217,9 @@ static bool set_schedule_arg(Frame *f, struct OptimScalar *s, const Arg *arg, si
         given[k] = true;
         double x = 0;
         Value v = eval(f, arg->value);
-        if (!to_float(f, &v, d->args[k].name, &x) || !check_range(f, &d->args[k], x, arg->value->span)) return false;
+        if (!to_float(f, &v, d->args[k].name, &x) ||
+            !check_range(f, &d->args[k], x, arg->value->span))
+            return false;
         s->schedule_args[k] = x;
         return true;
     }
@@ -228,15 +238,18 @@ static bool set_schedule_arg(Frame *f, struct OptimScalar *s, const Arg *arg, si
     size_t n = 0;
     for (; n < 8 && d->args && d->args[n].name; n++) known[n] = d->args[n].name;
     known[n++] = "warmup";
-    Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'", d->name, arg->name.text);
+    Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'",
+                           d->name, arg->name.text);
     suggest(m, arg->name.text, known, n);
     return false;
 }
 
-static bool set_schedule(Frame *f, const OptimArg *arg, struct OptimScalar *s, Expr *e, const ScheduleDesc *d)
+static bool set_schedule(Frame *f, const OptimArg *arg, struct OptimScalar *s, Expr *e,
+                         const ScheduleDesc *d)
 {
     if (e->args.len == 0 || e->args.data[0].name.text) {
-        Diagnostic *m = report(f, e->span, "argument-missing", "%s needs the base value as its first argument", d->name);
+        Diagnostic *m = report(f, e->span, "argument-missing",
+                               "%s needs the base value as its first argument", d->name);
         diag_hint(m, "for example %s = %s(0.1, ...)", arg->name, d->name);
         return false;
     }
@@ -247,7 +260,8 @@ static bool set_schedule(Frame *f, const OptimArg *arg, struct OptimScalar *s, E
     for (size_t k = 0; k < 8 && d->args && d->args[k].name; k++) {
         if (given[k]) continue;
         if (isnan(d->args[k].def)) {
-            report(f, e->span, "argument-missing", "%s needs its argument '%s'", d->name, d->args[k].name);
+            report(f, e->span, "argument-missing", "%s needs its argument '%s'", d->name,
+                   d->args[k].name);
             return false;
         }
         s->schedule_args[k] = d->args[k].def;
@@ -263,10 +277,12 @@ static bool set_scheduled(Frame *f, const OptimArg *arg, struct OptimScalar *s, 
     const bool warmup = strcmp(name, "warmup") == 0;
     if (!d && !warmup) {
         bool is_user = false;
-        if (find_block(f->lw, name, &is_user) || op_find(name) || strcmp(name, "min") == 0 || strcmp(name, "max") == 0)
+        if (find_block(f->lw, name, &is_user) || op_find(name) || strcmp(name, "min") == 0 ||
+            strcmp(name, "max") == 0)
             return set_scalar(f, arg, s, e);
         VEC(const char *) known = { 0 };
-        for (size_t i = 0; i < schedule_table_len; i++) vec_push(f->lw->a, &known, schedule_table[i]->name);
+        for (size_t i = 0; i < schedule_table_len; i++)
+            vec_push(f->lw->a, &known, schedule_table[i]->name);
         vec_push(f->lw->a, &known, "warmup");
         Diagnostic *m = report(f, e->path->span, "schedule-unknown", "unknown schedule '%s'", name);
         suggest(m, name, known.data, known.len);
@@ -284,7 +300,8 @@ static bool set_clip(Frame *f, const Arg *arg, double *out)
     Value v = eval(f, arg->value);
     if (!to_float(f, &v, arg->name.text, out)) return false;
     if (isfinite(*out) && *out > 0) return true;
-    report(f, arg->value->span, "optimizer-range", "%s must be greater than 0, found %g", arg->name.text, *out);
+    report(f, arg->value->span, "optimizer-range", "%s must be greater than 0, found %g",
+           arg->name.text, *out);
     return false;
 }
 
@@ -301,15 +318,16 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
     const size_t slot = clip_norm ? n : clip_value ? n + 1 : k;
     if (k >= n && !clip_norm && !clip_value) {
         if (!arg->name.text) {
-            report(f, arg->value->span, "argument-count", "%s: too many arguments", min->optim->name);
+            report(f, arg->value->span, "argument-count", "%s: too many arguments",
+                   min->optim->name);
             return false;
         }
         VEC(const char *) known = { 0 };
         for (size_t i = 0; i < n; i++) vec_push(f->lw->a, &known, scalars[i].name);
         vec_push(f->lw->a, &known, "clip_norm");
         vec_push(f->lw->a, &known, "clip_value");
-        Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no option '%s'", min->optim->name,
-                               arg->name.text);
+        Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no option '%s'",
+                               min->optim->name, arg->name.text);
         suggest(m, arg->name.text, known.data, known.len);
         return false;
     }
@@ -340,9 +358,11 @@ static bool set_optimizer(Frame *f, Minimize *min, Expr *e)
     bool ok = true, named = false;
     for (size_t i = 0; i < e->args.len; i++) {
         const Arg *arg = &e->args.data[i];
-        if (arg->name.text) named = true;
+        if (arg->name.text)
+            named = true;
         else if (named) {
-            report(f, arg->value->span, "argument-order", "arguments after a named one must be named");
+            report(f, arg->value->span, "argument-order",
+                   "arguments after a named one must be named");
             return false;
         }
         ok &= set_option(f, min, arg, i, given);
@@ -350,11 +370,13 @@ static bool set_optimizer(Frame *f, Minimize *min, Expr *e)
     for (size_t k = 0; k < n; k++) {
         if (min->scalars[k].hyper || given[k].source) continue;
         if (isnan(scalars[k].def)) {
-            report(f, e->span, "argument-missing", "%s needs its option '%s'", min->optim->name, scalars[k].name);
+            report(f, e->span, "argument-missing", "%s needs its option '%s'", min->optim->name,
+                   scalars[k].name);
             ok = false;
             continue;
         }
-        min->scalars[k].hyper = new_hyper(lw, lw->r->name, scalars[k].name, scalars[k].def, e->span);
+        min->scalars[k].hyper =
+            new_hyper(lw, lw->r->name, scalars[k].name, scalars[k].def, e->span);
     }
     return ok;
 }
@@ -376,12 +398,14 @@ void exec_minimize(Frame *f, const Stmt *s)
     Value v = eval(f, s->a);
     Node *loss = to_node(f, &v, NULL);
     if (loss && loss->type.rank != 0) {
-        Diagnostic *m = report(f, s->a->span, "loss-shape", "the loss must be a single number, it is %s",
-                               type_text(lw->a, &loss->type));
+        Diagnostic *m =
+            report(f, s->a->span, "loss-shape", "the loss must be a single number, it is %s",
+                   type_text(lw->a, &loss->type));
         diag_hint(m, "mean(...) or sum(...) makes one of it");
         loss = NULL;
     } else if (loss && loss->type.dtype != DT_F32) {
-        report(f, s->a->span, "loss-type", "the loss must be f32, it is %s", type_text(lw->a, &loss->type));
+        report(f, s->a->span, "loss-type", "the loss must be f32, it is %s",
+               type_text(lw->a, &loss->type));
         loss = NULL;
     }
     Minimize *min = ARENA_NEW(lw->a, Minimize);
@@ -413,7 +437,8 @@ static bool *loss_depends(Lower *lw, const Routine *r, const Node *loss)
         if (op_is(n, &op_param)) tensor[((const IndexAttrs *)n->attrs)->index] = true;
         if (op_is(n, &op_stop_grad) || op_has(n, OPF_ROOT)) continue;
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] && (n->op->grad || op_is(n, &op_result)) && n->in[k]->type.dtype == DT_F32) on[n->in[k]->id] = true;
+            if (n->in[k] && (n->op->grad || op_is(n, &op_result)) && n->in[k]->type.dtype == DT_F32)
+                on[n->in[k]->id] = true;
     }
     return tensor;
 }
@@ -441,8 +466,8 @@ static bool cover_path(Frame *f, const Path *p, bool *wanted)
     }
     if (any) return true;
     if (known || map_get(lw->members, text))
-        report(f, p->span, "over-unused", "the loss of step %s does not depend on any parameter of %s", lw->r->name,
-               text);
+        report(f, p->span, "over-unused",
+               "the loss of step %s does not depend on any parameter of %s", lw->r->name, text);
     else
         unknown_path(f, p, text);
     return false;
@@ -454,7 +479,8 @@ void finish_minimize(Frame *f)
     Routine *r = lw->r;
     const Stmt *s = lw->minimize;
     if (!s) {
-        Diagnostic *m = report(f, r->span, "minimize-missing", "step %s minimizes nothing", r->name);
+        Diagnostic *m =
+            report(f, r->span, "minimize-missing", "step %s minimizes nothing", r->name);
         diag_hint(m, "add minimize LOSS over NET using OPTIMIZER(...); or make it an infer");
         return;
     }
@@ -465,7 +491,8 @@ void finish_minimize(Frame *f)
     const bool *depends = loss_depends(lw, r, r->minimize->loss);
     for (size_t i = 0; i < lw->info_list.len; i++) {
         TensorInfo *info = lw->info_list.data[i];
-        const bool all = s->over.len == 0 && info->tensor->kind == TENSOR_PARAM && depends[info->tensor->index];
+        const bool all =
+            s->over.len == 0 && info->tensor->kind == TENSOR_PARAM && depends[info->tensor->index];
         if (wanted[i] || all) mark_over(lw, info);
     }
     if (r->minimize->over.len == 0)
@@ -475,7 +502,8 @@ void finish_minimize(Frame *f)
 bool state_is_stored(Lower *lw, const StateVar *s)
 {
     if (!s->assigned) return false;
-    if (!s->in_block || lw->r->kind != ROUTINE_STEP || !lw->minimize || lw->minimize->over.len == 0) return true;
+    if (!s->in_block || lw->r->kind != ROUTINE_STEP || !lw->minimize || lw->minimize->over.len == 0)
+        return true;
     Frame *f = frame_new(lw, NULL);
     for (size_t i = 0; i < lw->minimize->over.len; i++) {
         const char *text = path_text(f, lw->minimize->over.data[i]);
@@ -496,7 +524,8 @@ void warn_untrained(Lower *lw)
     VEC(Group *) groups = { 0 };
     StrMap *by_layer = map_new(lw->a);
     bool any_step = false;
-    for (size_t i = 0; i < lw->m->routines.len; i++) any_step |= lw->m->routines.data[i]->kind == ROUTINE_STEP;
+    for (size_t i = 0; i < lw->m->routines.len; i++)
+        any_step |= lw->m->routines.data[i]->kind == ROUTINE_STEP;
     for (size_t i = 0; any_step && i < lw->info_list.len; i++) {
         const TensorInfo *info = lw->info_list.data[i];
         if (info->in_over || info->tensor->kind != TENSOR_PARAM) continue;
@@ -515,6 +544,7 @@ void warn_untrained(Lower *lw)
         Group *g = groups.data[i];
         for (size_t k = 0; k < lw->layers.len; k++)
             if (strcmp(lw->layers.data[k]->name, g->layer) == 0) g->span = lw->layers.data[k]->span;
-        diag_warning(lw->d, g->span, "untrained", "no step trains %s%s", g->names.text, g->n > 4 ? " and others" : "");
+        diag_warning(lw->d, g->span, "untrained", "no step trains %s%s", g->names.text,
+                     g->n > 4 ? " and others" : "");
     }
 }

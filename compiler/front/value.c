@@ -118,10 +118,13 @@ const char *range_text(Lower *lw, double min, double max)
 {
     StrBuf sb;
     sb_init(&sb, lw->a);
-    const bool below_one = max < 1 && max > 0.999999999; /* the largest number below 1 stands for "less than 1" */
+    const bool below_one =
+        max < 1 && max > 0.999999999; /* the largest number below 1 stands for "less than 1" */
     if (max >= 9e14) {
-        if (min > 0 && min < 1e-200) sb_puts(&sb, "greater than 0");
-        else sb_puts(&sb, "at least ");
+        if (min > 0 && min < 1e-200)
+            sb_puts(&sb, "greater than 0");
+        else
+            sb_puts(&sb, "at least ");
         if (!(min > 0 && min < 1e-200)) sb_real(&sb, min);
     } else if (min <= -9e14) {
         sb_puts(&sb, "at most ");
@@ -183,7 +186,8 @@ bool can_build(Frame *f, Span span)
 
 Node *to_node(Frame *f, const Value *v, const TensorType *like)
 {
-    if (v->kind != V_ERROR && v->kind != V_TENSOR && v_is_tensor_like(v) && !can_build(f, v->span)) return NULL;
+    if (v->kind != V_ERROR && v->kind != V_TENSOR && v_is_tensor_like(v) && !can_build(f, v->span))
+        return NULL;
     Builder *b = &f->lw->b;
     b->span = caller_span(f, v->span);
     b->inst = f->inst;
@@ -206,12 +210,14 @@ Node *to_node(Frame *f, const Value *v, const TensorType *like)
         return mk(b, &op_hyper, &(IndexAttrs){ v->hyper->index }, 0, NULL);
     case V_ERROR: return NULL;
     case V_TUPLE: {
-        Diagnostic *m = report(f, v->span, "type", "expected one tensor, found %zu values", v->list->len);
+        Diagnostic *m =
+            report(f, v->span, "type", "expected one tensor, found %zu values", v->list->len);
         diag_hint(m, "give each value a name first: a, b = ...;");
         return NULL;
     }
     case V_LAYER: {
-        Diagnostic *m = report(f, v->span, "type", "expected a tensor, found the layer %s", v->layer->name);
+        Diagnostic *m =
+            report(f, v->span, "type", "expected a tensor, found the layer %s", v->layer->name);
         diag_hint(m, "call it: %s(x)", v->layer->name);
         return NULL;
     }
@@ -244,9 +250,10 @@ bool to_float(Frame *f, const Value *v, const char *what, double *out)
         return true;
     }
     if (v->kind == V_ERROR) return false;
-    Diagnostic *m = report(f, v->span, "type", "%s: expected a number, found %s", what,
-                           v_kind_text(f->lw, v));
-    if (v->kind == V_HYPER) diag_hint(m, "a hyper is only known at run time; a const is a compile-time number");
+    Diagnostic *m =
+        report(f, v->span, "type", "%s: expected a number, found %s", what, v_kind_text(f->lw, v));
+    if (v->kind == V_HYPER)
+        diag_hint(m, "a hyper is only known at run time; a const is a compile-time number");
     return false;
 }
 
@@ -259,7 +266,8 @@ bool to_bool(Frame *f, const Value *v, const char *what, bool *out)
     if (v->kind == V_ERROR) return false;
     Diagnostic *m = report(f, v->span, "type", "%s: expected true or false, found %s", what,
                            v_kind_text(f->lw, v));
-    if (v->kind == V_TENSOR) diag_hint(m, "this is decided at compile time; where(c, a, b) chooses at run time");
+    if (v->kind == V_TENSOR)
+        diag_hint(m, "this is decided at compile time; where(c, a, b) chooses at run time");
     return false;
 }
 
@@ -267,8 +275,9 @@ static bool to_shape_axis(Frame *f, const Value *size, size_t axis, bool open, T
 {
     if (size->kind == V_SIZE) {
         if (axis > 0) {
-            Diagnostic *m = report(f, size->span, "shape-batch",
-                                   "the run-time size %s may only be the first axis", size->dim->name);
+            Diagnostic *m =
+                report(f, size->span, "shape-batch",
+                       "the run-time size %s may only be the first axis", size->dim->name);
             diag_hint(m, "every other axis is a constant");
             return false;
         }
@@ -279,7 +288,8 @@ static bool to_shape_axis(Frame *f, const Value *size, size_t axis, bool open, T
     int64_t n = 0;
     if (!to_int(f, size, arena_printf(f->lw->a, "size of axis %zu", axis), &n)) return false;
     if (n < 1 && !(open && n == -1)) {
-        report(f, size->span, "shape-size", "%s%ssize of axis %zu must be at least 1, found %" PRId64,
+        report(f, size->span, "shape-size",
+               "%s%ssize of axis %zu must be at least 1, found %" PRId64,
                f->lw->typing ? f->lw->typing : "", f->lw->typing ? ": " : "", axis, n);
         return false;
     }
@@ -296,7 +306,8 @@ bool to_shape(Frame *f, const Value *v, DType dtype, bool open, TensorType *out)
         return false;
     }
     if (v->list->len > MAX_RANK) {
-        report(f, v->span, "shape-rank", "a tensor has at most %d axes, found %zu", MAX_RANK, v->list->len);
+        report(f, v->span, "shape-rank", "a tensor has at most %d axes, found %zu", MAX_RANK,
+               v->list->len);
         return false;
     }
     int n_open = 0;
