@@ -14,7 +14,13 @@
 
 #include "nn.h"
 
+/* Kernels are inlined into calls with literal sizes and specialised there. NN_SMALL_CODE makes them ordinary
+ * functions without unrolled loops, for sizes that are known only at run time. */
+#if defined(NN_SMALL_CODE)
+#define NN_INLINE static __attribute__((noinline, unused))
+#else
 #define NN_INLINE static inline __attribute__((always_inline, unused))
+#endif
 /* What generated code puts a specialised kernel in: never merged into its callers. */
 #define NN_OUTLINE static __attribute__((noinline))
 
@@ -54,7 +60,7 @@ typedef nn_real nn_vec_mem
  * count is a constant. NN_IVDEP: iterations are independent though pointers may be equal (clang finds
  * out at run time and would warn about every loop that cannot be vectorised). */
 #define NN_PRAGMA(x) _Pragma(#x)
-#if defined(NN_NO_UNROLL) /* small code, and kernels called with sizes that are no literals */
+#if defined(NN_SMALL_CODE)
 #define NN_UNROLL(n)
 #define NN_UNROLL_FULL
 #define NN_IVDEP

@@ -1,0 +1,874 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Kernels of products, convolution, pooling and normalisation against plain loops in double precision. Every
+ * case runs on teams of one, two and three threads and must give the same bits. This file is built with
+ * literal sizes, as generated code calls the kernels; test_kernels_b_any.c builds it for many random sizes
+ * known only at run time; the _f64 files do both in double precision.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nn_kernels.h"
+#include "nn_threads.h"
+
+#ifdef NN_REAL_F64
+static const double TOLERANCE = 1e-13;
+#else
+static const double TOLERANCE = 1e-6;
+#endif
+
+enum { TEAMS = 3 };
+
+/* ---- helpers ---- */
+
+static uint32_t seed = 1;
+
+static double uniform(void)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (double)(seed >> 8) / (1 << 24) - 0.5;
+}
+
+static int draw(int lo, int hi)
+{
+    return lo + (int)((uniform() + 0.5) * (hi - lo + 1));
+}
+
+/* Exactly n elements, so that an address sanitizer sees any access outside. */
+static nn_real *reals(nn_dim n, int random)
+{
+    nn_real *p = malloc((size_t)n * sizeof *p);
+    ck_assert_ptr_nonnull(p);
+    for (nn_dim i = 0; i < n; i++) p[i] = random ? (nn_real)uniform() : (nn_real)NAN;
+    return p;
+}
+
+static double *doubles(nn_dim n)
+{
+    double *p = calloc((size_t)(n ? n : 1), sizeof *p);
+    ck_assert_ptr_nonnull(p);
+    return p;
+}
+
+static void expect_close(const char *what, nn_dim n, const nn_real *got, const double *want)
+{
+    double error = 0, norm = 0;
+    for (nn_dim i = 0; i < n; i++) {
+        const double d = (double)got[i] - want[i];
+        error += d * d;
+        norm += want[i] * want[i];
+    }
+    ck_assert_msg(sqrt(error) <= TOLERANCE * sqrt(norm) + 1e-30, "%s: relative error %g over %lld elements", what,
+                  sqrt(error / (norm > 0 ? norm : 1)), (long long)n);
+}
+
+/* For sums that may cancel: the error is measured against `scale`, the size of what was added. */
+static void expect_sum(const char *what, nn_dim n, const nn_real *got, const double *want, const double *scale)
+{
+    for (nn_dim i = 0; i < n; i++)
+        ck_assert_msg(fabs((double)got[i] - want[i]) <= TOLERANCE * scale[i], "%s: element %lld is %.17g instead of %.17g",
+                      what, (long long)i, (double)got[i], want[i]);
+}
+
+static void expect_same(const char *what, nn_dim n, const nn_real *a, const nn_real *b)
+{
+    ck_assert_msg(memcmp(a, b, (size_t)n * sizeof *a) == 0, "%s: bits depend on the number of threads", what);
+}
+
+/* Runs fn on teams of 1..TEAMS threads; after each, `done` sees the results. */
+static nn_pool *pools[TEAMS + 1];
+
+static void pools_start(void)
+{
+    for (int t = 2; t <= TEAMS; t++) ck_assert_ptr_nonnull(pools[t] = nn_pool_new(t));
+}
+
+static void pools_stop(void)
+{
+    for (int t = 2; t <= TEAMS; t++) nn_pool_free(pools[t]);
+}
+
+/* ---- dense ---- */
+
+typedef struct Dense {
+    nn_dim rows, in, out;
+    int relu, acc;
+    nn_real *x, *w, *bias, *dy, *y, *dx, *dw, *db, *scratch;
+} Dense;
+
+NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, d->rows, 1, &from, &to);
+    nn_dense(to - from, in, out, d->relu, d->x + from * in, d->w, d->bias, d->y + from * out);
+    nn_dense_dx(to - from, in, out, d->dy + from * out, d->w, d->dx + from * in);
+    nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
+}
+
+#ifdef NN_SMALL_CODE
+static void dense_any(void *arg, const nn_team *team)
+{
+    const Dense *d = arg;
+    dense_all(team, d, d->in, d->out);
+}
+#endif
+
+static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
+{
+    Dense d = { .rows = rows, .in = in, .out = out, .relu = draw(0, 1) };
+    d.x = reals(rows * in, 1);
+    d.w = reals(in * out, 1);
+    d.bias = draw(0, 2) ? reals(out, 1) : NULL;
+    d.dy = reals(rows * out, 1);
+    d.scratch = reals(NN_BIAS_PARTS * out, 0);
+    double *y = doubles(rows * out), *dx = doubles(rows * in), *dw = doubles(in * out), *db = doubles(out);
+    double *db_scale = doubles(out);
+    nn_real *first[4] = { NULL };
+    for (nn_dim m = 0; m < rows; m++)
+        for (nn_dim o = 0; o < out; o++) {
+            double s = d.bias ? (double)d.bias[o] : 0;
+            const double g = (double)d.dy[m * out + o];
+            for (nn_dim i = 0; i < in; i++) {
+                s += (double)d.x[m * in + i] * (double)d.w[i * out + o];
+                dx[m * in + i] += g * (double)d.w[i * out + o];
+                dw[i * out + o] += g * (double)d.x[m * in + i];
+            }
+            db[o] += g;
+            db_scale[o] += fabs(g);
+            y[m * out + o] = d.relu && s < 0 ? 0 : s;
+        }
+    for (int t = 1; t <= TEAMS; t++) {
+        d.y = reals(rows * out, 0);
+        d.dx = reals(rows * in, 0);
+        d.dw = reals(in * out, 0);
+        d.db = reals(out, 0);
+        d.acc = 0;
+        nn_pool_run(pools[t], fn, &d);
+        if (t == 1) {
+            expect_close("dense", rows * out, d.y, y);
+            expect_close("dense_dx", rows * in, d.dx, dx);
+            expect_close("dense_dw", in * out, d.dw, dw);
+            expect_sum("bias_grad", out, d.db, db, db_scale);
+            first[0] = d.y, first[1] = d.dx, first[2] = d.dw, first[3] = d.db;
+            d.dw = reals(in * out, 0), d.db = reals(out, 0);
+            for (nn_dim i = 0; i < in * out; i++) d.dw[i] = first[2][i], dw[i] *= 2;
+            for (nn_dim i = 0; i < out; i++) d.db[i] = first[3][i], db[i] *= 2;
+            d.acc = 1;
+            nn_pool_run(pools[t], fn, &d);
+            expect_close("dense_dw, added", in * out, d.dw, dw);
+            expect_sum("bias_grad, added", out, d.db, db, db_scale);
+        } else {
+            expect_same("dense", rows * out, d.y, first[0]);
+            expect_same("dense_dx", rows * in, d.dx, first[1]);
+            expect_same("dense_dw", in * out, d.dw, first[2]);
+            expect_same("bias_grad", out, d.db, first[3]);
+            free(d.y), free(d.dx);
+        }
+        free(d.dw), free(d.db);
+    }
+    for (int i = 0; i < 4; i++) free(first[i]);
+    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(y), free(dx), free(dw), free(db), free(db_scale);
+}
+
+#ifdef NN_SMALL_CODE
+START_TEST(dense_matches_plain_loops)
+{
+    for (int i = 0; i < 60; i++) check_dense(dense_any, draw(1, 40), draw(1, 70), draw(1, 140));
+}
+END_TEST
+#else
+#define DENSE(name, in, out)                                \
+    static void name(void *arg, const nn_team *team)        \
+    {                                                       \
+        dense_all(team, (const Dense *)arg, in, out);       \
+    }
+DENSE(dense_784_10, 784, 10)
+DENSE(dense_120_84, 120, 84)
+DENSE(dense_37_65, 37, 65)
+DENSE(dense_1_1, 1, 1)
+DENSE(dense_3_31, 3, 31)
+DENSE(dense_130_200, 130, 200)
+
+START_TEST(dense_matches_plain_loops)
+{
+    check_dense(dense_784_10, 33, 784, 10);
+    check_dense(dense_120_84, 7, 120, 84);
+    check_dense(dense_37_65, 129, 37, 65);
+    check_dense(dense_1_1, 1, 1, 1);
+    check_dense(dense_3_31, 300, 3, 31);
+    check_dense(dense_130_200, 13, 130, 200);
+}
+END_TEST
+#endif
+
+/* dy[n][c][p] with positions innermost, as rank-3 tensors lie. */
+typedef struct Bias {
+    nn_dim outer, channels, inner;
+    nn_real *dy, *scratch, *db;
+} Bias;
+
+static void bias_any(void *arg, const nn_team *team)
+{
+    const Bias *b = arg;
+    nn_bias_grad(team, b->outer, b->channels, b->inner, b->dy, b->scratch, b->db, 0);
+}
+
+START_TEST(bias_grad_sums_positions)
+{
+    for (int i = 0; i < 20; i++) {
+        Bias b = { draw(1, 100), draw(1, 20), draw(2, 40), NULL, NULL, NULL };
+        b.dy = reals(b.outer * b.channels * b.inner, 1);
+        b.scratch = reals(NN_BIAS_PARTS * b.channels, 0);
+        double *db = doubles(b.channels), *scale = doubles(b.channels);
+        for (nn_dim j = 0; j < b.outer * b.channels * b.inner; j++) {
+            db[j / b.inner % b.channels] += (double)b.dy[j];
+            scale[j / b.inner % b.channels] += fabs((double)b.dy[j]);
+        }
+        nn_real *first = NULL;
+        for (int t = 1; t <= TEAMS; t++) {
+            b.db = reals(b.channels, 0);
+            nn_pool_run(pools[t], bias_any, &b);
+            if (t == 1) {
+                expect_sum("bias_grad", b.channels, b.db, db, scale);
+                first = b.db;
+            } else {
+                expect_same("bias_grad", b.channels, b.db, first);
+                free(b.db);
+            }
+        }
+        free(first), free(b.dy), free(b.scratch), free(db), free(scale);
+    }
+}
+END_TEST
+
+/* ---- matmul ---- */
+
+typedef struct Matmul {
+    nn_dim n0, n1, n2, m, n, k;
+    nn_steps sa, sb;
+    int ta, tb, acc;
+    nn_real *a, *b, *y;
+} Matmul;
+
+#ifdef NN_SMALL_CODE
+static void matmul_any(void *arg, const nn_team *team)
+{
+    const Matmul *p = arg;
+    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, p->m, p->n, p->k, p->ta, p->tb, p->a, p->b, p->y, p->acc);
+}
+#else
+static void matmul_nn(void *arg, const nn_team *team)
+{
+    const Matmul *p = arg;
+    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, 70, 50, 300, 0, 0, p->a, p->b, p->y, p->acc);
+}
+
+static void matmul_tn(void *arg, const nn_team *team)
+{
+    const Matmul *p = arg;
+    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, 70, 50, 300, 1, 0, p->a, p->b, p->y, p->acc);
+}
+
+static void matmul_nt(void *arg, const nn_team *team)
+{
+    const Matmul *p = arg;
+    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, 70, 50, 300, 0, 1, p->a, p->b, p->y, p->acc);
+}
+
+static void matmul_tt(void *arg, const nn_team *team)
+{
+    const Matmul *p = arg;
+    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, 70, 50, 300, 1, 1, p->a, p->b, p->y, p->acc);
+}
+#endif
+
+static void check_matmul(nn_team_fn fn, Matmul p, int wide_a, int wide_b)
+{
+    const nn_dim ma = p.m * p.k, mb = p.k * p.n, my = p.m * p.n, count = p.n0 * p.n1 * p.n2;
+    /* The first leading axis always counts; an operand that is not `wide` broadcasts over the others. */
+    p.sa = wide_a ? NN_STEPS(p.n1 * p.n2 * ma, p.n2 * ma, ma) : NN_STEPS(ma, 0, 0);
+    p.sb = wide_b ? NN_STEPS(p.n1 * p.n2 * mb, p.n2 * mb, mb) : NN_STEPS(mb, 0, 0);
+    p.a = reals((wide_a ? count : p.n0) * ma, 1);
+    p.b = reals((wide_b ? count : p.n0) * mb, 1);
+    double *y = doubles(count * my);
+    for (nn_dim l = 0; l < count; l++) {
+        const nn_dim l0 = l / (p.n1 * p.n2), l1 = l / p.n2 % p.n1, l2 = l % p.n2;
+        const nn_real *a = p.a + l0 * p.sa.s0 + l1 * p.sa.s1 + l2 * p.sa.s2;
+        const nn_real *b = p.b + l0 * p.sb.s0 + l1 * p.sb.s1 + l2 * p.sb.s2;
+        for (nn_dim i = 0; i < p.m; i++)
+            for (nn_dim j = 0; j < p.n; j++)
+                for (nn_dim k = 0; k < p.k; k++)
+                    y[l * my + i * p.n + j] += (double)a[p.ta ? k * p.m + i : i * p.k + k] *
+                                               (double)b[p.tb ? j * p.k + k : k * p.n + j];
+    }
+    nn_real *first = NULL;
+    for (int t = 1; t <= TEAMS; t++) {
+        p.y = reals(count * my, 0);
+        p.acc = 0;
+        nn_pool_run(pools[t], fn, &p);
+        if (t == 1) {
+            expect_close("matmul", count * my, p.y, y);
+            first = p.y;
+            p.y = reals(count * my, 0);
+            memcpy(p.y, first, (size_t)(count * my) * sizeof *first);
+            p.acc = 1;
+            nn_pool_run(pools[t], fn, &p);
+            for (nn_dim i = 0; i < count * my; i++) y[i] *= 2;
+            expect_close("matmul, added", count * my, p.y, y);
+        } else {
+            expect_same("matmul", count * my, p.y, first);
+        }
+        free(p.y);
+    }
+    free(first), free(p.a), free(p.b), free(y);
+}
+
+START_TEST(matmul_matches_plain_loops)
+{
+#ifdef NN_SMALL_CODE
+    for (int i = 0; i < 100; i++)
+        check_matmul(matmul_any,
+                     (Matmul){ .n0 = draw(1, 3), .n1 = draw(1, 2), .n2 = draw(1, 2), .m = draw(1, 70), .n = draw(1, 40),
+                               .k = draw(1, 40), .ta = i & 1, .tb = i >> 1 & 1 },
+                     draw(0, 1), draw(0, 1));
+#else
+    const nn_team_fn literal[] = { matmul_nn, matmul_tn, matmul_nt, matmul_tt };
+    for (int i = 0; i < 4; i++)
+        check_matmul(literal[i], (Matmul){ .n0 = 2, .n1 = 1, .n2 = 1, .m = 70, .n = 50, .k = 300, .ta = i & 1, .tb = i >> 1 },
+                     1, 1);
+#endif
+}
+END_TEST
+
+/* ---- convolution ---- */
+
+typedef struct Conv {
+    nn_conv c;
+    nn_dim rows;
+    int relu, acc;
+    /* convolution: x, w, y; transposed convolution: ty from tx, with weights tw. */
+    nn_real *x, *w, *bias, *dy, *scratch, *y, *dx, *dw;
+    nn_real *tw, *tbias, *ty, *tdx, *tdw;
+} Conv;
+
+NN_INLINE void conv_all(const nn_team *team, const Conv *a, nn_conv c)
+{
+    const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;
+    nn_dim from, to;
+    nn_share(team->rank, team->size, a->rows, 1, &from, &to);
+    nn_conv2d(to - from, c, a->relu, a->x + from * image, a->w, a->bias, a->y + from * map);
+    nn_conv2d_transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias, a->ty + from * image);
+    nn_conv2d_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
+    nn_barrier(team);
+    nn_conv2d_dw(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);
+    nn_barrier(team);
+    nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);
+    nn_barrier(team);
+    nn_conv2d_transpose_dw(team, a->rows, c, a->dy, a->x, a->scratch, a->tdw, a->acc);
+}
+
+#ifdef NN_SMALL_CODE
+static void conv_any(void *arg, const nn_team *team)
+{
+    const Conv *a = arg;
+    conv_all(team, a, a->c);
+}
+#endif
+
+/* Plain loops: y and dx, dw of the convolution with weights w, ty etc. of its transpose with weights tw. */
+static void conv_plain(const Conv *a, double *y, double *dx, double *dw, double *ty, double *tdx, double *tdw)
+{
+    const nn_conv c = a->c;
+    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
+    for (nn_dim n = 0; n < a->rows; n++)
+        for (nn_dim i = 0; i < c.oh; i++)
+            for (nn_dim j = 0; j < c.ow; j++)
+                for (nn_dim k = 0; k < c.co; k++) {
+                    const nn_dim at_y = ((n * c.oh + i) * c.ow + j) * c.co + k;
+                    const double g = (double)a->dy[at_y];
+                    for (nn_dim r = 0; r < c.r; r++)
+                        for (nn_dim s = 0; s < c.s; s++) {
+                            const nn_dim ih = i * c.step_h + r * c.dil_h - c.pad_top;
+                            const nn_dim iw = j * c.step_w + s * c.dil_w - c.pad_left;
+                            if (ih < 0 || ih >= c.h || iw < 0 || iw >= c.w) continue;
+                            for (nn_dim q = 0; q < ci; q++) {
+                                const nn_dim at_x = ((n * c.h + ih) * c.w + iw) * c.ci + k / co * ci + q;
+                                const nn_dim at_w = ((r * c.s + s) * ci + q) * c.co + k;
+                                const nn_dim at_tw = ((r * c.s + s) * c.co + k) * ci + q;
+                                y[at_y] += (double)a->x[at_x] * (double)a->w[at_w];
+                                dx[at_x] += g * (double)a->w[at_w];
+                                dw[at_w] += g * (double)a->x[at_x];
+                                ty[at_x] += g * (double)a->tw[at_tw];
+                                tdx[at_y] += (double)a->x[at_x] * (double)a->tw[at_tw];
+                                tdw[at_tw] += g * (double)a->x[at_x];
+                            }
+                        }
+                }
+    for (nn_dim i = 0; i < a->rows * c.oh * c.ow * c.co; i++) {
+        if (a->bias) y[i] += (double)a->bias[i % c.co];
+        if (a->relu && y[i] < 0) y[i] = 0;
+    }
+    for (nn_dim i = 0; i < a->rows * c.h * c.w * c.ci; i++) {
+        if (a->tbias) ty[i] += (double)a->tbias[i % c.ci];
+        if (a->relu && ty[i] < 0) ty[i] = 0;
+    }
+}
+
+static void check_conv(nn_team_fn fn, nn_dim rows, nn_conv c)
+{
+    const nn_dim nx = rows * c.h * c.w * c.ci, ny = rows * c.oh * c.ow * c.co, nw = nn_conv_weights(c);
+    static const char *const what[] = { "conv2d", "conv2d_dx", "conv2d_dw", "conv2d_transpose", "conv2d_transpose_dx",
+                                        "conv2d_transpose_dw" };
+    const nn_dim size[6] = { ny, nx, nw, nx, ny, nw };
+    Conv a = { .c = c, .rows = rows, .relu = draw(0, 1) };
+    double *want[6];
+    nn_real *first[6];
+    for (int i = 0; i < 6; i++) want[i] = doubles(size[i]);
+    a.x = reals(nx, 1);
+    a.dy = reals(ny, 1);
+    a.w = reals(nw, 1);
+    a.tw = reals(nw, 1);
+    a.bias = draw(0, 1) ? reals(c.co, 1) : NULL;
+    a.tbias = draw(0, 1) ? reals(c.ci, 1) : NULL;
+    a.scratch = reals(NN_DW_PARTS * nw, 0);
+    conv_plain(&a, want[0], want[1], want[2], want[3], want[4], want[5]);
+    for (int t = 1; t <= TEAMS; t++) {
+        nn_real **const got[6] = { &a.y, &a.dx, &a.dw, &a.ty, &a.tdx, &a.tdw };
+        for (int i = 0; i < 6; i++) *got[i] = reals(size[i], 0);
+        a.acc = 0;
+        nn_pool_run(pools[t], fn, &a);
+        for (int i = 0; i < 6; i++) {
+            if (t == 1) {
+                char text[400];
+                snprintf(text, sizeof text, "%s %lldx%lldx%lld -> %lldx%lldx%lld, kernel %lldx%lld, stride %lld,%lld, "
+                         "pad %lld,%lld, dilation %lld,%lld, groups %lld", what[i], (long long)c.h, (long long)c.w,
+                         (long long)c.ci, (long long)c.oh, (long long)c.ow, (long long)c.co, (long long)c.r,
+                         (long long)c.s, (long long)c.step_h, (long long)c.step_w, (long long)c.pad_top,
+                         (long long)c.pad_left, (long long)c.dil_h, (long long)c.dil_w, (long long)c.groups);
+                expect_close(text, size[i], *got[i], want[i]);
+                first[i] = *got[i];
+            } else {
+                expect_same(what[i], size[i], *got[i], first[i]);
+                free(*got[i]);
+            }
+        }
+        if (t > 1) continue;
+        for (int i = 0; i < 6; i++) {
+            *got[i] = reals(size[i], 0);
+            memcpy(*got[i], first[i], (size_t)size[i] * sizeof **got[i]);
+        }
+        a.acc = 1;
+        nn_pool_run(pools[t], fn, &a);
+        for (nn_dim i = 0; i < nw; i++) want[2][i] *= 2, want[5][i] *= 2;
+        expect_close("conv2d_dw, added", nw, a.dw, want[2]);
+        expect_close("conv2d_transpose_dw, added", nw, a.tdw, want[5]);
+        for (int i = 0; i < 6; i++) free(*got[i]);
+    }
+    for (int i = 0; i < 6; i++) free(want[i]), free(first[i]);
+    free(a.x), free(a.dy), free(a.w), free(a.tw), free(a.bias), free(a.tbias), free(a.scratch);
+}
+
+#ifdef NN_SMALL_CODE
+START_TEST(convolution_matches_plain_loops)
+{
+    for (int i = 0; i < 400;) {
+        nn_conv c = { .r = draw(1, 5), .s = draw(1, 9), .step_h = draw(1, 4), .step_w = draw(1, 4),
+                      .dil_h = draw(1, 3), .dil_w = draw(1, 3), .groups = 1, .h = draw(1, 12), .w = draw(1, 20) };
+        c.ci = draw(1, 10);
+        c.co = draw(1, 40);
+        if (i % 4 == 1) c.groups = draw(2, 3), c.ci *= c.groups, c.co *= c.groups;
+        if (i % 4 == 2) c.ci = c.co = c.groups = draw(1, 40);
+        c.pad_top = draw(0, 3);
+        c.pad_left = draw(0, 3);
+        const nn_dim h = c.h + c.pad_top + draw(0, 3) - ((c.r - 1) * c.dil_h + 1);
+        const nn_dim w = c.w + c.pad_left + draw(0, 3) - ((c.s - 1) * c.dil_w + 1);
+        if (h < 0 || w < 0) continue;
+        c.oh = h / c.step_h + 1;
+        c.ow = w / c.step_w + 1;
+        check_conv(conv_any, draw(1, 9), c);
+        i++;
+    }
+}
+END_TEST
+#else
+/* name, samples; h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
+#define CONVS(C)                                                       \
+    C(lenet1, 3, 28, 28, 1, 24, 24, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1)      \
+    C(lenet2, 9, 12, 12, 6, 8, 8, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1)       \
+    C(stem, 2, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)       \
+    C(half32, 3, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)      \
+    C(same64, 2, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)        \
+    C(point, 3, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)         \
+    C(odd, 2, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)       \
+    C(dilated, 2, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)     \
+    C(grouped, 2, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)        \
+    C(depthwise, 2, 14, 14, 40, 14, 14, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40) \
+    C(wide, 2, 9, 30, 3, 9, 30, 4, 1, 11, 1, 1, 0, 5, 1, 1, 1)         \
+    C(stride3, 2, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)      \
+    C(gan, 2, 14, 14, 32, 7, 7, 64, 4, 4, 2, 2, 1, 1, 1, 1, 1)         \
+    C(tiny, 5, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+
+#define DEFINE(name, rows, ...)                                      \
+    static void conv_##name(void *arg, const nn_team *team)          \
+    {                                                                \
+        conv_all(team, (const Conv *)arg, NN_CONV(__VA_ARGS__));     \
+    }
+CONVS(DEFINE)
+
+START_TEST(convolution_matches_plain_loops)
+{
+#define CHECK(name, rows, ...) check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
+    CONVS(CHECK)
+}
+END_TEST
+#endif
+
+/* Pooling and normalisation have no tiles: run-time sizes say it all. */
+#ifdef NN_SMALL_CODE
+/* ---- pooling ---- */
+
+typedef struct Pool {
+    nn_pool2d g;
+    nn_dim rows, end_h, end_w;
+    int bytes, count_pad;
+    nn_real *x, *dy, *y, *dx, *avg, *davg;
+    void *index;
+} Pool;
+
+static void pool_any(void *arg, const nn_team *team)
+{
+    const Pool *p = arg;
+    const nn_pool2d g = p->g;
+    const nn_dim image = g.h * g.w * g.c, map = g.oh * g.ow * g.c;
+    nn_dim from, to;
+    nn_share(team->rank, team->size, p->rows, 1, &from, &to);
+    char *index = (char *)p->index + from * map * p->bytes;
+    nn_max_pool2d(to - from, g, p->x + from * image, p->y + from * map, index, p->bytes);
+    nn_max_pool2d_dx(to - from, g, p->dy + from * map, index, p->bytes, p->dx + from * image);
+    if (g.dil_h != 1 || g.dil_w != 1) return;
+    nn_avg_pool2d(to - from, g, p->count_pad, p->end_h, p->end_w, p->x + from * image, p->avg + from * map);
+    nn_avg_pool2d_dx(to - from, g, p->count_pad, p->end_h, p->end_w, p->dy + from * map, p->davg + from * image);
+}
+
+static void check_pool(Pool p)
+{
+    const nn_pool2d g = p.g;
+    const nn_dim nx = p.rows * g.h * g.w * g.c, ny = p.rows * g.oh * g.ow * g.c;
+    p.x = reals(nx, 1);
+    for (nn_dim i = 0; i < nx; i += 3) p.x[i] = (nn_real)floor((double)p.x[i] * 4); /* ties */
+    if (nx > 5) p.x[5] = (nn_real)NAN;
+    if (nx > 9) p.x[9] = -NN_INF;
+    p.dy = reals(ny, 1);
+    p.y = reals(ny, 0), p.avg = reals(ny, 0), p.dx = reals(nx, 0), p.davg = reals(nx, 0);
+    p.index = malloc((size_t)(ny * p.bytes));
+    double *y = doubles(ny), *dx = doubles(nx), *avg = doubles(ny), *davg = doubles(nx);
+    for (int t = 1; t <= TEAMS; t++) nn_pool_run(pools[t], pool_any, &p);
+    for (nn_dim o = 0; o < ny; o++) {
+        const nn_dim k = o % g.c, j = o / g.c % g.ow, i = o / g.c / g.ow % g.oh, n = o / g.c / g.ow / g.oh;
+        const nn_dim h0 = i * g.step_h - g.pad_top, w0 = j * g.step_w - g.pad_left;
+        double best = 0, sum = 0;
+        nn_dim at = -1, at_x = 0, count = 0;
+        for (nn_dim r = 0; r < g.kh; r++)
+            for (nn_dim s = 0; s < g.kw; s++) {
+                const nn_dim ih = h0 + r * g.dil_h, iw = w0 + s * g.dil_w;
+                if (p.count_pad && ih < p.end_h && iw < p.end_w) count++;
+                if (ih < 0 || ih >= g.h || iw < 0 || iw >= g.w) continue;
+                if (!p.count_pad) count++;
+                const nn_dim here = ((n * g.h + ih) * g.w + iw) * g.c + k;
+                const double v = (double)p.x[here];
+                sum += v;
+                if (at < 0 || v > best || isnan(v)) best = v, at = r * g.kw + s, at_x = here;
+            }
+        if (at < 0) { /* a dilated window may miss the image altogether */
+            ck_assert(p.y[o] == -NN_INF);
+            continue;
+        }
+        y[o] = best;
+        dx[at_x] += (double)p.dy[o];
+        ck_assert(isnan(best) ? isnan(p.y[o]) : (double)p.y[o] == best);
+        const nn_dim got = p.bytes == 1 ? ((uint8_t *)p.index)[o] : ((int32_t *)p.index)[o];
+        ck_assert_int_eq((int)got, (int)at);
+        if (g.dil_h != 1 || g.dil_w != 1) continue;
+        avg[o] = sum / (double)count;
+        if (isfinite(avg[o]))
+            ck_assert(fabs((double)p.avg[o] - avg[o]) <= 1e-5);
+        else
+            ck_assert(!isfinite(p.avg[o]));
+        for (nn_dim r = 0; r < g.kh; r++)
+            for (nn_dim s = 0; s < g.kw; s++) {
+                const nn_dim ih = h0 + r, iw = w0 + s;
+                if (ih < 0 || ih >= g.h || iw < 0 || iw >= g.w) continue;
+                davg[((n * g.h + ih) * g.w + iw) * g.c + k] += (double)p.dy[o] / (double)count;
+            }
+    }
+    expect_close("max_pool2d_dx", nx, p.dx, dx);
+    if (g.dil_h == 1 && g.dil_w == 1) expect_close("avg_pool2d_dx", nx, p.davg, davg);
+    free(p.x), free(p.dy), free(p.y), free(p.avg), free(p.dx), free(p.davg), free(p.index);
+    free(y), free(dx), free(avg), free(davg);
+}
+
+START_TEST(pooling_matches_plain_loops)
+{
+    for (int i = 0; i < 400;) {
+        nn_pool2d g = { .h = draw(1, 9), .w = draw(1, 9), .c = draw(1, 40), .kh = draw(1, 4), .kw = draw(1, 4),
+                        .step_h = draw(1, 4), .step_w = draw(1, 4), .dil_h = 1, .dil_w = 1 };
+        if (i % 5 == 0) g.step_h = g.kh = 2, g.step_w = g.kw = 2;
+        if (i % 7 == 0) g.dil_h = draw(1, 3), g.dil_w = draw(1, 3);
+        g.pad_top = draw(0, (int)g.kh / 2);
+        g.pad_left = draw(0, (int)g.kw / 2);
+        const nn_dim bottom = draw(0, (int)g.kh / 2), right = draw(0, (int)g.kw / 2);
+        const nn_dim h = g.h + g.pad_top + bottom - ((g.kh - 1) * g.dil_h + 1);
+        const nn_dim w = g.w + g.pad_left + right - ((g.kw - 1) * g.dil_w + 1);
+        if (h < 0 || w < 0) continue;
+        g.oh = (h + g.step_h - 1) / g.step_h + 1;
+        g.ow = (w + g.step_w - 1) / g.step_w + 1;
+        if ((g.oh - 1) * g.step_h >= g.h + g.pad_top) g.oh--;
+        if ((g.ow - 1) * g.step_w >= g.w + g.pad_left) g.ow--;
+        check_pool((Pool){ .g = g, .rows = draw(1, 4), .end_h = g.h + bottom, .end_w = g.w + right,
+                           .bytes = i % 3 ? 1 : 4, .count_pad = i & 1 });
+        i++;
+    }
+}
+END_TEST
+
+START_TEST(global_pooling_matches_plain_loops)
+{
+    for (int i = 0; i < 40; i++) {
+        const nn_dim rows = draw(1, 4), channels = draw(1, 40), inner = draw(1, 30), last = i & 1;
+        const nn_dim c_step = last ? 1 : inner, i_step = last ? channels : 1, n = rows * channels;
+        nn_real *x = reals(n * inner, 1), *y = reals(n, 0), *m = reals(n, 0), *dx = reals(n * inner, 0);
+        int32_t *index = malloc((size_t)n * sizeof *index);
+        nn_global_avg_pool(rows, channels, inner, c_step, i_step, x, y);
+        nn_global_max_pool(rows, channels, inner, c_step, i_step, x, m, index);
+        nn_global_max_pool_dx(rows, channels, inner, c_step, i_step, m, index, dx);
+        for (nn_dim o = 0; o < n; o++) {
+            const nn_dim at = o / channels * channels * inner + o % channels * c_step;
+            double sum = 0, best = -1;
+            for (nn_dim j = 0; j < inner; j++) {
+                const double v = (double)x[at + j * i_step];
+                sum += v;
+                best = v > best ? v : best;
+                ck_assert((double)dx[at + j * i_step] == (index[o] == j ? (double)m[o] : 0));
+            }
+            ck_assert(fabs((double)y[o] - sum / (double)inner) <= 1e-6);
+            ck_assert((double)m[o] == best);
+            ck_assert((double)x[at + index[o] * i_step] == best);
+        }
+        free(x), free(y), free(m), free(dx), free(index);
+    }
+}
+END_TEST
+
+/* ---- normalisation ---- */
+
+typedef struct Norm {
+    nn_dim outer, channels, inner;
+    nn_real eps, *x, *dy, *weight, *bias, *scratch, *y, *mean, *var, *dx, *dw, *db, *y2;
+} Norm;
+
+static void batch_norm_any(void *arg, const nn_team *team)
+{
+    const Norm *p = arg;
+    nn_batch_norm_train(team, p->outer, p->channels, p->inner, p->eps, p->x, p->weight, p->bias, p->scratch, p->y,
+                        p->mean, p->var);
+    nn_barrier(team);
+    nn_batch_norm_train_dx(team, p->outer, p->channels, p->inner, p->eps, p->dy, p->x, p->mean, p->var, p->weight,
+                           p->scratch, p->dx, p->dw, p->db);
+    nn_dim from, to;
+    nn_share(team->rank, team->size, p->outer, 1, &from, &to);
+    const nn_dim row = p->channels * p->inner;
+    nn_batch_norm(to - from, p->channels, p->inner, p->eps, p->x + from * row, p->weight, p->bias, p->mean, p->var,
+                  p->y2 + from * row);
+}
+
+static void check_batch_norm(nn_dim outer, nn_dim channels, nn_dim inner, double offset, double spread)
+{
+    const nn_dim n = outer * channels * inner;
+    const double count = (double)(outer * inner);
+    Norm p = { .outer = outer, .channels = channels, .inner = inner, .eps = (nn_real)1e-5 };
+    p.x = reals(n, 1);
+    p.dy = reals(n, 1);
+    p.weight = reals(channels, 1);
+    p.bias = reals(channels, 1);
+    for (nn_dim i = 0; i < n; i++) p.x[i] = (nn_real)(offset + spread * (double)p.x[i]);
+    p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels, 0);
+    /* The reference takes differences to a first value, too: doubles alone would lose digits at a large mean. */
+    double *y = doubles(n), *dx = doubles(n), *mean = doubles(channels), *var = doubles(channels);
+    double *dw = doubles(channels), *db = doubles(channels), *h = doubles(n), *x_scale = doubles(channels);
+    double *dy_scale = doubles(channels), *rest = doubles(channels);
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_dim c = i / inner % channels;
+        rest[c] += ((double)p.x[i] - (double)p.x[c * inner]) / count;
+        x_scale[c] += fabs((double)p.x[i]) / count;
+        dy_scale[c] += fabs((double)p.dy[i]);
+    }
+    for (nn_dim c = 0; c < channels; c++) mean[c] = (double)p.x[c * inner] + rest[c];
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_dim c = i / inner % channels;
+        h[i] = (double)p.x[i] - (double)p.x[c * inner] - rest[c];
+        var[c] += h[i] * h[i] / count;
+    }
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_dim c = i / inner % channels;
+        h[i] /= sqrt(var[c] + (double)p.eps);
+        y[i] = h[i] * (double)p.weight[c] + (double)p.bias[c];
+        dw[c] += (double)p.dy[i] * h[i];
+        db[c] += (double)p.dy[i];
+    }
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_dim c = i / inner % channels;
+        dx[i] = (double)p.weight[c] / sqrt(var[c] + (double)p.eps) *
+                ((double)p.dy[i] - db[c] / count - h[i] * dw[c] / count);
+    }
+    nn_real *first[5] = { NULL };
+    for (int t = 1; t <= TEAMS; t++) {
+        nn_real **const got[] = { &p.y, &p.dx, &p.dw, &p.db, &p.y2 };
+        const nn_dim size[] = { n, n, channels, channels, n };
+        p.mean = reals(channels, 0), p.var = reals(channels, 0);
+        for (int i = 0; i < 5; i++) *got[i] = reals(size[i], 0);
+        nn_pool_run(pools[t], batch_norm_any, &p);
+        if (t == 1) {
+            expect_close("batch_norm_train", n, p.y, y);
+            expect_sum("batch_norm_train mean", channels, p.mean, mean, x_scale);
+            expect_close("batch_norm_train var", channels, p.var, var);
+            expect_close("batch_norm_train_dx", n, p.dx, dx);
+            expect_sum("batch_norm_train dweight", channels, p.dw, dw, dy_scale);
+            expect_sum("batch_norm_train dbias", channels, p.db, db, dy_scale);
+            if (offset == 0) expect_close("batch_norm", n, p.y2, y);
+            for (int i = 0; i < 5; i++) first[i] = *got[i];
+        } else {
+            for (int i = 0; i < 5; i++) {
+                expect_same("batch_norm_train", size[i], *got[i], first[i]);
+                free(*got[i]);
+            }
+        }
+        free(p.mean), free(p.var);
+    }
+    for (int i = 0; i < 5; i++) free(first[i]);
+    free(p.x), free(p.dy), free(p.weight), free(p.bias), free(p.scratch);
+    free(y), free(dx), free(mean), free(var), free(dw), free(db);
+    free(h), free(x_scale), free(dy_scale), free(rest);
+}
+
+START_TEST(batch_norm_matches_plain_loops)
+{
+    for (int i = 0; i < 60; i++)
+        check_batch_norm(draw(5, 200), draw(1, 40), i & 1 ? 1 : draw(2, 40), 0, 2);
+}
+END_TEST
+
+START_TEST(batch_norm_keeps_digits_at_a_large_mean)
+{
+    for (int i = 0; i < 10; i++) {
+        check_batch_norm(draw(50, 3000), draw(1, 20), 1, 1e4, 1);
+        check_batch_norm(draw(5, 50), draw(1, 20), draw(10, 50), -1e4, 1);
+    }
+}
+END_TEST
+
+typedef struct LayerNorm {
+    nn_dim rows, n;
+    nn_real eps, *x, *dy, *weight, *bias, *scratch, *y, *mean, *rstd, *dx, *dw, *db;
+} LayerNorm;
+
+static void layer_norm_any(void *arg, const nn_team *team)
+{
+    const LayerNorm *p = arg;
+    nn_dim from, to;
+    nn_share(team->rank, team->size, p->rows, 1, &from, &to);
+    nn_layer_norm(to - from, p->n, p->eps, p->x + from * p->n, p->weight, p->bias, p->y + from * p->n, p->mean + from,
+                  p->rstd + from);
+    nn_barrier(team);
+    nn_layer_norm_dx(team, p->rows, p->n, p->dy, p->x, p->mean, p->rstd, p->weight, p->scratch, p->dx, p->dw, p->db);
+}
+
+static void check_layer_norm(nn_dim rows, nn_dim n, double offset, int affine)
+{
+    LayerNorm p = { .rows = rows, .n = n, .eps = (nn_real)1e-5 };
+    p.x = reals(rows * n, 1);
+    p.dy = reals(rows * n, 1);
+    p.weight = affine ? reals(n, 1) : NULL;
+    p.bias = affine ? reals(n, 1) : NULL;
+    p.scratch = reals(2 * NN_NORM_PARTS * n, 0);
+    for (nn_dim i = 0; i < rows * n; i++) p.x[i] += (nn_real)offset;
+    double *y = doubles(rows * n), *dx = doubles(rows * n), *dw = doubles(n), *db = doubles(n);
+    for (nn_dim r = 0; r < rows; r++) {
+        double mean = 0, var = 0, sum_g = 0, sum_gh = 0;
+        const nn_real *x = p.x + r * n, *dy = p.dy + r * n;
+        const double first_x = (double)x[0]; /* as above: differences keep their digits */
+        for (nn_dim i = 0; i < n; i++) mean += ((double)x[i] - first_x) / (double)n;
+        for (nn_dim i = 0; i < n; i++)
+            var += ((double)x[i] - first_x - mean) * ((double)x[i] - first_x - mean) / (double)n;
+        const double rstd = 1 / sqrt(var + (double)p.eps);
+        for (nn_dim i = 0; i < n; i++) {
+            const double h = ((double)x[i] - first_x - mean) * rstd, g = (double)dy[i] * (affine ? (double)p.weight[i] : 1);
+            y[r * n + i] = affine ? h * (double)p.weight[i] + (double)p.bias[i] : h;
+            sum_g += g / (double)n;
+            sum_gh += g * h / (double)n;
+            dw[i] += (double)dy[i] * h;
+            db[i] += (double)dy[i];
+        }
+        for (nn_dim i = 0; i < n; i++) {
+            const double h = ((double)x[i] - first_x - mean) * rstd, g = (double)dy[i] * (affine ? (double)p.weight[i] : 1);
+            dx[r * n + i] = rstd * (g - sum_g - h * sum_gh);
+        }
+    }
+    nn_real *first[4] = { NULL };
+    for (int t = 1; t <= TEAMS; t++) {
+        nn_real **const got[] = { &p.y, &p.dx, &p.dw, &p.db };
+        double *const want[] = { y, dx, dw, db };
+        const nn_dim size[] = { rows * n, rows * n, n, n };
+        p.mean = reals(rows, 0), p.rstd = reals(rows, 0);
+        for (int i = 0; i < 4; i++) *got[i] = reals(size[i], 0);
+        nn_pool_run(pools[t], layer_norm_any, &p);
+        for (int i = 0; i < 4; i++) {
+            static const char *const what[] = { "layer_norm", "layer_norm_dx", "dweight", "dbias" };
+            if (t == 1) {
+                expect_close(what[i], size[i], *got[i], want[i]);
+                first[i] = *got[i];
+            } else {
+                expect_same(what[i], size[i], *got[i], first[i]);
+                free(*got[i]);
+            }
+        }
+        free(p.mean), free(p.rstd);
+    }
+    for (int i = 0; i < 4; i++) free(first[i]);
+    free(p.x), free(p.dy), free(p.weight), free(p.bias), free(p.scratch), free(y), free(dx), free(dw), free(db);
+}
+
+START_TEST(layer_norm_matches_plain_loops)
+{
+    for (int i = 0; i < 40; i++) check_layer_norm(draw(1, 50), draw(4, 200), i % 4 == 3 ? 1e4 : 0, i & 1);
+}
+END_TEST
+#endif
+
+int main(void)
+{
+    Suite *s = suite_create("kernels_b");
+    TCase *t = tcase_create("kernels_b");
+    tcase_set_timeout(t, 200);
+    tcase_add_checked_fixture(t, pools_start, pools_stop);
+    tcase_add_test(t, dense_matches_plain_loops);
+    tcase_add_test(t, bias_grad_sums_positions);
+    tcase_add_test(t, matmul_matches_plain_loops);
+    tcase_add_test(t, convolution_matches_plain_loops);
+#ifdef NN_SMALL_CODE
+    tcase_add_test(t, pooling_matches_plain_loops);
+    tcase_add_test(t, global_pooling_matches_plain_loops);
+    tcase_add_test(t, batch_norm_matches_plain_loops);
+    tcase_add_test(t, batch_norm_keeps_digits_at_a_large_mean);
+    tcase_add_test(t, layer_norm_matches_plain_loops);
+#endif
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
