@@ -31,25 +31,26 @@ struct Summary {
     VEC(Row) rows;
 };
 
-/* The layer a node belongs to: the outermost call into the standard library, or the node itself. */
-static const char *layer_of(Arena *a, const Node *n, const char **kind)
+static bool same_span(Span a, Span b)
 {
-    const Inst *inst = n->inst;
-    bool in_std = n->span.source && n->span.source->is_std;
-    if (!in_std) {
-        *kind = n->op->name;
-        return inst && *inst->path ? arena_printf(a, "%s.%s", inst->path, n->name) : n->name;
-    }
-    for (; inst; inst = inst->parent) {
-        if (inst->call.source && inst->call.source->is_std) continue;
-        *kind = inst->block;
-        /* A call of a function such as softmax has no path of its own. */
-        return *inst->path ? inst->path : inst->block;
-    }
-    *kind = n->op->name;
-    return n->name;
+    return a.source == b.source && a.start == b.start && a.end == b.end;
 }
 
+/* The layer a node belongs to. What the body of a library block builds carries the place of the call: the
+ * outermost instance with that place is the layer. Anything else is an operator of the program's own text. */
+static const char *layer_of(Arena *a, const Node *n, const char **kind)
+{
+    const Inst *layer = NULL;
+    for (const Inst *i = n->inst; i && (same_span(i->call, n->span) || (n->span.source && n->span.source->is_std));
+         i = i->parent)
+        layer = i;
+    if (layer) {
+        *kind = layer->block;
+        return *layer->path ? layer->path : layer->block; /* calls of functions have no path of their own */
+    }
+    *kind = n->op->name;
+    return n->inst && *n->inst->path ? arena_printf(a, "%s.%s", n->inst->path, n->name) : n->name;
+}
 
 static Field field_of(const Node *n, const Field *fields)
 {
@@ -80,18 +81,40 @@ static Field field_of(const Node *n, const Field *fields)
     return f;
 }
 
+/* What outputs, metrics and the loss depend on; the rest only carries state from call to call. */
+static bool *find_shown(Summary *s, const Routine *r)
+{
+    bool *shown = ARENA_ARRAY(s->arena, bool, r->nodes.len + 1);
+    if (r->minimize && r->minimize->loss) shown[r->minimize->loss->id] = true;
+    for (size_t i = r->nodes.len; i-- > 0;) {
+        const Node *n = r->nodes.data[i];
+        if (op_is(n, &op_output) || op_is(n, &op_report)) shown[i] = true;
+        for (int k = 0; shown[i] && k < n->n_in; k++)
+            if (n->in[k]) shown[n->in[k]->id] = true;
+    }
+    return shown;
+}
+
+static Row *find_row(Summary *s, const char *path)
+{
+    for (size_t k = 0; k < s->rows.len; k++)
+        if (!strcmp(s->rows.data[k].path, path)) return &s->rows.data[k];
+    return NULL;
+}
+
 static void collect_routine(Summary *s, const Module *m, const Routine *r)
 {
+    const bool *shown = find_shown(s, r);
     Field *fields = ARENA_ARRAY(s->arena, Field, r->nodes.len + 1);
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
         fields[i] = field_of(n, fields);
-        if (op_has(n, OPF_SOURCE | OPF_ROOT)) continue;
+        if (op_has(n, OPF_SOURCE | OPF_ROOT) || !shown[i]) continue;
         const char *kind;
         const char *path = layer_of(s->arena, n, &kind);
-        Row *row = NULL;
-        for (size_t k = 0; k < s->rows.len; k++)
-            if (!strcmp(s->rows.data[k].path, path)) row = &s->rows.data[k];
+        Row *row = find_row(s, path);
+        /* Parts of a layer that stand at another place than its call. */
+        if (!row && n->inst && *n->inst->path) row = find_row(s, n->inst->path);
         if (row && row->routine != r) continue;
         if (!row) {
             vec_push(s->arena, &s->rows, (Row){ .path = path, .kind = kind, .routine = r });

@@ -135,6 +135,15 @@ static Node *conv2d_absorb_affine(Builder *b, const Node *n, Node *scale, Node *
     return layer_with_affine(b, n, 0, scale, shift);
 }
 
+static void conv2d_window(const Node *n, int64_t extent[2], int64_t stride[2])
+{
+    const ConvAttrs *a = n->attrs;
+    for (int i = 0; i < 2; i++) {
+        extent[i] = a->dilation[i] * (n->in[1]->type.dim[2 + i] - 1) + 1;
+        stride[i] = a->stride[i];
+    }
+}
+
 const OpDesc op_conv2d = {
     .name = "conv2d", .summary = "2-D convolution of a batch of images",
     .doc = "`y[n,k,i,j] = bias[k] + sum over c,r,s of x[n, c, i*stride + r*dilation - pad, ..] * weight[k,c,r,s]`; "
@@ -143,7 +152,7 @@ const OpDesc op_conv2d = {
     .torch = "nn.functional.conv2d", .in = { "x", "weight", "bias?" }, .attrs = conv2d_attrs,
     .attr_size = sizeof(ConvAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST, .whole = 1 << 1 | 1 << 2,
     .operand_layout = weight_second, .shape = conv2d_shape, .grad = conv2d_grad, .work = conv2d_work,
-    .emit = conv2d_emit,
+    .window = conv2d_window, .emit = conv2d_emit,
     .fuse_epilogue = conv2d_fuse_epilogue, .absorb_affine = conv2d_absorb_affine,
     .samples = SAMPLES(
         { "conv2d(x: f32[2,3,7,5], weight: f32[5,3,3,2], bias: f32[5])", "f32[2,5,5,4]" },

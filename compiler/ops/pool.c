@@ -122,6 +122,15 @@ static void max_pool2d_emit(CWriter *w, const Node *n)
               "$0, $out, $out1");
 }
 
+static void pool_window(const Node *n, int64_t extent[2], int64_t stride[2])
+{
+    const PoolAttrs *a = n->attrs;
+    for (int i = 0; i < 2; i++) {
+        extent[i] = (a->dilation[i] > 0 ? a->dilation[i] : 1) * (a->k[i] - 1) + 1;
+        stride[i] = a->stride[i];
+    }
+}
+
 const OpDesc op_max_pool2d = {
     .name = "max_pool2d", .summary = "maximum over windows of an image",
     .doc = "`y[n,c,i,j] = max over r,s of x[n, c, i*stride + r*dilation - pad, ..]`; padding never wins. The number of "
@@ -130,7 +139,7 @@ const OpDesc op_max_pool2d = {
            "the window.",
     .torch = "nn.functional.max_pool2d", .in = { "x" }, .attrs = max_attrs, .attr_size = sizeof(PoolAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST, .n_results = 2, .shape = max_pool2d_shape, .grad = max_pool2d_grad,
-    .work = pool_work, .emit = max_pool2d_emit,
+    .work = pool_work, .window = pool_window, .emit = max_pool2d_emit,
     .samples = SAMPLES({ "max_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
                        { "max_pool2d(x: f32[2,17,5,7], k = 2, stride = 2)", "f32[2,17,3,4]" },
                        { "max_pool2d(x: f32[1,5,9,8], k = 3, stride = 2, pad = [1, 1, 1, 1], ceil = false)", "f32[1,5,5,4]" },
@@ -184,7 +193,7 @@ const OpDesc op_avg_pool2d = {
            "`ceil = false`.",
     .torch = "nn.functional.avg_pool2d", .in = { "x" }, .attrs = avg_attrs, .attr_size = sizeof(PoolAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST, .shape = pool_shape, .grad = avg_pool2d_grad, .work = pool_work,
-    .emit = avg_pool2d_emit,
+    .window = pool_window, .emit = avg_pool2d_emit,
     .samples = SAMPLES({ "avg_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
                        { "avg_pool2d(x: f32[2,17,5,7], k = 3, stride = 2, pad = [1, 1, 1, 1])", "f32[2,17,3,4]" },
                        { "avg_pool2d(x: f32[1,5,8,8], k = 3, stride = 2, pad = [1, 1, 1, 1], count_pad = true)", "f32[1,5,5,5]" },
