@@ -66,10 +66,20 @@ static const char *const owned[] = {
  * A name that begins like this gets another beginning even when no header is known to own it. */
 static const char *const owned_prefixes[] = { "_",      "nn_",  "NN_",   "pthread_", "sem_", "mq_",
                                               "posix_", "shm_", "sched_", "M_",       "aio_", "FP_",
-                                              "clock_", "timer_", "cblas_", "DBL_", "FLT_", "INT_" };
+                                              "clock_", "timer_", "cblas_", "DBL_", "FLT_", "INT_",
+                                          "EXIT_" };
+
+/* ENOENT, SIGINT: reserved for errno.h and signal.h as a whole. */
+static bool is_code_name(const char *name)
+{
+    const size_t skip = name[0] == 'E' ? 1 : !strncmp(name, "SIG", 3) ? 3 : 0;
+    return skip && name[skip] && name[skip + 1] &&
+           !name[skip + strspn(name + skip, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")];
+}
 
 static bool is_owned(const char *name)
 {
+    if (is_code_name(name)) return true;
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         if (!strcmp(owned[i], name)) return true;
     return false;

@@ -620,8 +620,10 @@ void emit_source(ModelFace *f, StrBuf *out)
     const Module *m = f->m;
     emit_banner(f, out);
     if (m->real_is_f64) sb_puts(out, "#define NN_REAL_F64 1\n");
-    sb_printf(out, "#include %s\n\n#include \"nn_init.h\"\n#include \"nn_kernels.h\"\n", c_string(f->arena, f->opt->header));
+    /* The library comes first: locals of its kernels must not meet the model's names. */
+    sb_puts(out, "#include \"nn_init.h\"\n#include \"nn_kernels.h\"\n");
     if (f->opt->harness) sb_puts(out, "#include \"nn_harness.h\"\n");
+    sb_printf(out, "\n#include %s\n", c_string(f->arena, f->opt->header));
     sb_printf(out, "\nstruct %s {\n    nn_model base;\n};\n", f->type);
     put_tensors(f, out);
     put_hyper_table(f, out);
