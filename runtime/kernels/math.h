@@ -162,9 +162,8 @@ NN_INLINE nn_real nn_tanh(nn_real x)
     q = q * z - 5.394339934e-2f;
     q = q * z + 1.333318055e-1f;
     q = q * z - 3.333333135e-1f;
-    const float near = q * z * x + x;
-    const float far = copysignf(1.0f - 2.0f / (nn_exp(2.0f * a) + 1.0f), x);
-    return a < 0.625f ? near : far;
+    const float near = q * z * a + a, far = 1.0f - 2.0f / (nn_exp(2.0f * a) + 1.0f);
+    return copysignf(a < 0.625f ? near : far, x);
 }
 
 /* |x| < 0.93: x + x P(x^2); beyond: 1 - exp(-|x| + |x| Q(|x|)), which is 1 from 4 on. */
