@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "front/parse.h"
 #include "front/std.h"
@@ -207,19 +208,19 @@ static void import_file(Compile *c, const Item *item)
     const char *slash = strrchr(from, '/');
     const char *path =
         slash ? arena_printf(lw->a, "%.*s/%s", (int)(slash - from), from, name) : name;
-    FILE *probe = fopen(path, "rb");
-    for (size_t i = 0; !probe && i < lw->options->n_include_dirs; i++) {
+    struct stat st;
+    bool found = stat(path, &st) == 0;
+    for (size_t i = 0; !found && i < lw->options->n_include_dirs; i++) {
         path = arena_printf(lw->a, "%s/%s", lw->options->include_dirs[i], name);
-        probe = fopen(path, "rb");
+        found = stat(path, &st) == 0;
     }
-    if (!probe) {
+    if (!found) {
         Diagnostic *m =
             diag_error(lw->d, item->name.span, "import-missing", "cannot find the file %s", name);
         diag_hint(m, "it is looked for beside the importing file and in the folders given with -I");
         *lw->exit_code = 3;
         return;
     }
-    fclose(probe);
     if (map_get(lw->imported, path)) return;
     map_set(lw->imported, path, lw);
     if (++lw->import_depth > MAX_IMPORT_DEPTH) {
@@ -367,11 +368,22 @@ static bool input_type(Frame *f, const Formal *p, TensorType *type)
     return ok;
 }
 
+/* The C function has a parameter for every dim, input and output: their names must differ. */
+static void check_port_name(Lower *lw, const Name *name)
+{
+    const Decl *d = map_get(lw->globals, name->text);
+    if (!d || d->item->kind != IT_DIM) return;
+    Diagnostic *m =
+        diag_error(lw->d, name->span, "name-twice", "%s is already the name of a dim", name->text);
+    diag_note(m, d->name.span, "declared here");
+}
+
 static void add_input(Compile *c, Frame *f, const Formal *p)
 {
     Lower *lw = &c->lw;
     TensorType type;
     Value v = v_error();
+    check_port_name(lw, &p->name);
     if (!p->type || !p->type->shaped || p->optional || p->def) {
         Diagnostic *m =
             report(f, p->name.span, "input-type", "input %s needs a full type", p->name.text);
@@ -424,6 +436,7 @@ static void add_output(Compile *c, Frame *f, const Target *t)
         diag_also(m, lw->r->inputs.data[i].span);
         return;
     }
+    check_port_name(lw, &t->name);
     const Port port = { .name = t->name.text, .type = n->type, .span = t->name.span };
     vec_push(lw->a, &lw->r->outputs, port);
     lw->b.span = t->name.span;

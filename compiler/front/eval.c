@@ -534,10 +534,8 @@ Value eval(Frame *f, Expr *e)
     case EX_BOOL: return v_bool(e->i != 0, e->span);
     case EX_STRING: {
         Diagnostic *m = report(f, e->span, "type", "a string is only used by import");
-        char *end = NULL;
         if (*e->s && strspn(e->s, "0123456789.-") == strlen(e->s))
             diag_hint(m, "write the number without quotes");
-        (void)end;
         return v_error();
     }
     case EX_PATH: return eval_path(f, e);

@@ -288,7 +288,6 @@ static void exec_if(Frame *f, const Stmt *s)
         if (arm->cond) {
             Value c = eval(f, arm->cond);
             if (!to_bool(f, &c, "condition of if", &yes)) {
-                f->lw->stop |= c.kind == V_ERROR && diag_errors(f->lw->d) == 0;
                 /* Which branch was meant is unknown, so are the names it would bind: stop this body. */
                 f->returned = true;
                 f->result = v_error();
