@@ -717,12 +717,32 @@ static Node *copy_states(Builder *b, const Node *old, Node *const *in, void *ctx
     return mk_copy(b, old, (Node *[]){ copy });
 }
 
+/* Every sum of sizes below stays far from the end of 64 bits. */
+static bool check_sizes(const Planner *p)
+{
+    const int64_t limit = INT64_C(1) << 58;
+    int64_t sum = 0;
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        for (int k = 0; k < n->n_results; k++) sum += bytes_of(p, type_of_result(n, k));
+        const int64_t scratch = n->op->scratch ? n->op->scratch(n) : 0;
+        if (sum <= limit && scratch <= limit / 8) sum += 8 * scratch;
+        else sum = limit + 1;
+        if (sum <= limit) continue;
+        Diagnostic *d = diag_error(p->m->diag, p->r->span, "memory", "routine %s needs more than 2^58 bytes", p->r->name);
+        diag_note(d, n->span, "the limit is passed at %s: %s", n->name, type_text(p->a, &n->type));
+        return false;
+    }
+    return true;
+}
+
 bool pass_plan(Module *m, Routine *r)
 {
     r->plan = NULL;
     routine_rewrite(m, r, copy_states, NULL);
     routine_sweep(m, r);
     Planner p = { .m = m, .r = r, .a = m->arena, .n = (int)r->nodes.len };
+    if (!check_sizes(&p)) return false;
     order_roots(&p);
     choose_order(&p);
     choose_parts(&p);

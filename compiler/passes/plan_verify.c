@@ -7,8 +7,8 @@
  * buffers that are alive together, any effect that clobbers a value and any wrong replacement in place shows
  * as a read of the wrong value, however it came about.
  *
- * Threads: for teams of two and three, and run-time sizes at their upper bounds, the bytes that each
- * thread touches are listed node by node; between two barriers no thread may touch what another writes.
+ * Threads: for teams and run-time sizes, small and large, the bytes that each thread touches are listed node by
+ * node; between two barriers no thread may touch what another writes.
  */
 #include "passes/pass.h"
 
@@ -30,6 +30,11 @@ typedef struct Touch {
     int64_t stride, period; /* of one share of an interleaved value; 0: the bytes are contiguous */
     int64_t first, end;     /* units of the share when interleaved */
 } Touch;
+
+typedef struct Team {
+    int size;
+    int64_t batch; /* run-time sizes, as far as their bounds allow */
+} Team;
 
 typedef struct Checker {
     Module *m;
@@ -200,28 +205,34 @@ static void check_memory(Checker *c)
 
 /* ---- threads ---- */
 
-/* Bytes of buffer b that thread t of T touches in node n. */
+static int64_t clamped(int64_t n, const DimVar *d)
+{
+    return n < d->lo ? d->lo : n > d->hi ? d->hi : n;
+}
+
+/* Bytes of buffer b that a thread of the team touches in node n. */
 static void touch(Checker *c, const Node *n, const Buffer *b, const TensorType *t, bool divided, bool write,
-                  int thread, int n_threads)
+                  int thread, Team team)
 {
     const Part part = c->plan->part[n->id];
     if (!has_memory(b) || (part == PART_ONE && thread)) return;
     Touch x = { .kind = b->kind, .index = space_of(b), .from = b->offset, .to = b->offset + b->bytes,
                 .write = write, .thread = thread, .node = n };
-    if (part == PART_LEAD && divided) {
+    if (part == PART_LEAD && divided && t->rank) {
         int64_t stride[MAX_RANK];
         type_strides(t, stride);
-        const int64_t units = t->batch ? t->batch->hi : t->dim[0];
+        const int64_t most = t->batch ? t->batch->hi : t->dim[0];
+        const int64_t units = t->batch ? clamped(team.batch, t->batch) : most;
         const int64_t unit = stride[0] * (t->batch ? t->dim[0] : 1) * dtype_size(t->dtype, c->m->real_is_f64);
-        x.first = units * thread / n_threads;
-        x.end = units * (thread + 1) / n_threads;
+        x.first = units * thread / team.size;
+        x.end = units * (thread + 1) / team.size;
         if (x.first == x.end) return;
-        if (unit * units == b->bytes) {
+        if (unit * most == b->bytes) {
             x.to = x.from + x.end * unit;
             x.from += x.first * unit;
         } else {
             x.stride = unit;
-            x.period = unit * units;
+            x.period = unit * most;
         }
     }
     vec_push(c->m->arena, &c->touches, x);
@@ -234,26 +245,26 @@ static bool interlock(const Touch *x, const Touch *y)
            (x->end <= y->first || y->end <= x->first);
 }
 
-static void touch_node(Checker *c, const Node *n, int thread, int n_threads)
+static void touch_node(Checker *c, const Node *n, int thread, Team team)
 {
     const Plan *plan = c->plan;
     for (int i = 0; i < n->n_in; i++) {
         if (!op_reads(n, i)) continue;
         int k;
         const Node *x = owner(n->in[i], &k);
-        touch(c, n, &plan->result[x->id][k], &n->in[i]->type, node_divides_operand(n, i), false, thread, n_threads);
+        touch(c, n, &plan->result[x->id][k], &n->in[i]->type, node_divides_operand(n, i), false, thread, team);
     }
     if (op_has(n, OPF_ROOT)) {
         const Buffer target = root_target(c, n);
-        touch(c, n, &target, &n->type, true, true, thread, n_threads);
+        touch(c, n, &target, &n->type, true, true, thread, team);
         return;
     }
     for (int k = 0; k < n->n_results; k++) {
         const TensorType *t = result_type(n, k);
         const bool divided = t->rank && t->batch == n->type.batch && (t->batch || t->dim[0] == n->type.dim[0]);
-        touch(c, n, &plan->result[n->id][k], t, divided, true, thread, n_threads);
+        touch(c, n, &plan->result[n->id][k], t, divided, true, thread, team);
     }
-    if (plan->scratch[n->id].bytes) touch(c, n, &plan->scratch[n->id], &n->type, false, true, thread, n_threads);
+    if (plan->scratch[n->id].bytes) touch(c, n, &plan->scratch[n->id], &n->type, false, true, thread, team);
 }
 
 /* New touches against all since the last barrier. Inside a team kernel the kernel's own barriers rule. */
@@ -274,7 +285,7 @@ static void check_races(Checker *c, size_t first_new)
     }
 }
 
-static void check_threads(Checker *c, int n_threads)
+static void check_threads(Checker *c, Team team)
 {
     c->touches.len = 0;
     for (size_t i = 0; i < c->r->nodes.len; i++) {
@@ -282,7 +293,7 @@ static void check_threads(Checker *c, int n_threads)
         if (c->plan->barrier_before[i]) c->touches.len = 0;
         if (c->plan->part[i] == PART_NONE) continue;
         const size_t first_new = c->touches.len;
-        for (int t = 0; t < n_threads; t++) touch_node(c, n, t, n_threads);
+        for (int t = 0; t < team.size; t++) touch_node(c, n, t, team);
         check_races(c, first_new);
     }
 }
@@ -292,7 +303,8 @@ bool plan_verify(Module *m, const Routine *r, Faults *faults)
     const size_t before = faults->len;
     Checker c = { .m = m, .r = r, .plan = r->plan, .faults = faults };
     check_memory(&c);
-    check_threads(&c, 2);
-    check_threads(&c, 3);
+    /* All rows on a few threads, fewer rows than threads, and one row for each. */
+    static const Team teams[] = { { 2, INT64_MAX }, { 3, INT64_MAX }, { 7, INT64_MAX }, { 3, 1 }, { 7, 7 } };
+    for (size_t i = 0; i < sizeof teams / sizeof *teams; i++) check_threads(&c, teams[i]);
     return faults->len == before;
 }
