@@ -41,8 +41,8 @@ static Work embedding_work(const Node *n)
 static void embedding_emit(CWriter *w, const Node *n)
 {
     const TensorType *ids = &n->in[0]->type, *table = &n->in[1]->type;
-    cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows * %lld, sizeof(nn_real), $1, $0, $out);", (ll)table->dim[0],
-            (ll)table->dim[1], (ll)type_numel(ids, 1, ids->rank));
+    cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows%s, sizeof(nn_real), $1, $0, $out);", (ll)table->dim[0],
+            (ll)table->dim[1], by(type_numel(ids, 1, ids->rank)).text);
 }
 
 const OpDesc op_embedding = {

@@ -144,7 +144,7 @@ static void cross_entropy_emit(CWriter *w, const Node *n)
     const ll ignore = (ll)((const CrossEntropyAttrs *)n->attrs)->ignore_index;
     /* INT_MIN has no literal of its own type. */
     const char *last = soft ? "" : arena_printf(a, ", %s%lld", ignore < -2147483647LL ? "(int32_t)" : "", ignore);
-    cw_stmt(w, n, "nn_cross_entropy%s%s($rows, %s, $0, $1%s, ($real)$smoothing%s, $out);", soft ? "_soft" : "",
+    cw_stmt(w, n, "nn_cross_entropy%s%s($rows, %s, $0, $1%s, $smoothing%s, $out);", soft ? "_soft" : "",
             dx ? "_dx" : "", classes_text(a, n), dx ? ", $2" : "", last);
     arena_free(a);
 }

@@ -66,6 +66,12 @@ bool shape_from_attr(ShapeCtx *c, const Node *n, TensorType *out);   /* attrs be
 /* axis in [-rank, rank) -> [0, rank); reports otherwise. */
 bool axis_normalize(ShapeCtx *c, const Node *n, int operand, int64_t axis, int *out);
 
+/* " * factor" for emitted code, nothing for 1. */
+typedef struct Times {
+    char text[24];
+} Times;
+Times by(int64_t factor);
+
 /* Constructors used by gradients; each is one mk* call. */
 Node *mk_add(Builder *b, Node *x, Node *y);
 Node *mk_sub(Builder *b, Node *x, Node *y);

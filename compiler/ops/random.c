@@ -10,18 +10,12 @@
 #define STREAM(T) { "stream", ATTR_INT, offsetof(T, stream), .doc = "Stream number; 0: chosen by the compiler." }
 #define PROBABILITY(T, text) { "p", ATTR_FLOAT, offsetof(T, p), .def = NAN, .min = 0, .max = 1, .doc = text }
 
-/* Reals of one row of axis 0. */
-static ll row_size(const TensorType *t)
-{
-    return (ll)type_numel(t, 1, t->rank);
-}
-
 /* kernel($key, index of the first element, number of elements ... */
 static void draw_emit(CWriter *w, const Node *n, const char *kernel, const char *rest)
 {
-    const ll row = row_size(&n->type);
+    const Times row = by(type_numel(&n->type, 1, n->type.rank));
     if (n->type.rank > 0)
-        cw_stmt(w, n, "%s($key, $row0 * %lld, $rows * %lld, %s$out);", kernel, row, row, rest);
+        cw_stmt(w, n, "%s($key, $row0%s, $rows%s, %s$out);", kernel, row.text, row.text, rest);
     else
         cw_stmt(w, n, "if ($team->rank == 0) %s($key, 0, 1, %s$out);", kernel, rest);
 }

@@ -110,7 +110,7 @@ static int64_t chunks_of(const Reduction *r, const Groups *g)
 static const char *times(Arena *a, int64_t factor, const char *text)
 {
     return !text ? arena_printf(a, "%lld", (ll)factor)
-                 : factor == 1 ? text : arena_printf(a, "%lld * (%s)", (ll)factor, text);
+                 : factor == 1 ? text : arena_printf(a, "%lld * %s", (ll)factor, text);
 }
 
 static const char *groups_text(Arena *a, const Groups *g, bool lead)
@@ -568,7 +568,7 @@ static void argmax_emit(CWriter *w, const Node *n)
     if (axis == 0)
         cw_stmt(w, n, "if ($team->rank == 0) nn_argmax(1, %lld, %lld, $0, $out);", size, inner);
     else
-        cw_stmt(w, n, "nn_argmax($rows * %lld, %lld, %lld, $0, $out);", (ll)type_numel(x, 1, axis), size, inner);
+        cw_stmt(w, n, "nn_argmax($rows%s, %lld, %lld, $0, $out);", by(type_numel(x, 1, axis)).text, size, inner);
 }
 
 const OpDesc op_argmax = {

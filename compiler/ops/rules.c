@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the rewrite rules of operators share. A rule returns an equal but simpler value; each states above
+ * What the rewrite rules and emit hooks of operators share. A rule returns an equal but simpler value; each states above
  * itself why rewriting ends.
  */
 #include "ops/op.h"
 
 #include <float.h>
+#include <stdio.h>
 
 bool const_is(const Node *x, double value)
 {
@@ -38,4 +39,11 @@ Node *fold2(Builder *b, const Node *n, double (*f)(double, double))
     double x, y;
     if (!node_const_value(n->in[0], &x) || !node_const_value(n->in[1], &y)) return NULL;
     return fold_to(b, n, f(x, y));
+}
+
+Times by(int64_t factor)
+{
+    Times t = { "" };
+    if (factor != 1) snprintf(t.text, sizeof t.text, " * %lld", (ll)factor);
+    return t;
 }

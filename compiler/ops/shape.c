@@ -465,12 +465,12 @@ static void slice_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 
 static void slice_dx_emit(CWriter *w, const Node *n)
 {
-    const ll per_row = (ll)type_numel(&n->type, 1, n->type.rank);
+    const int64_t per_row = type_numel(&n->type, 1, n->type.rank);
     Box box = slice_box(n, &n->type, &n->in[0]->type, false);
     if (op_is_lead(n)) {
-        cw_stmt(w, n, "nn_fill($rows * %lld, 0, $out);", per_row);
+        cw_stmt(w, n, "nn_fill($rows%s, 0, $out);", by(per_row).text);
     } else {
-        cw_stmt(w, n, "nn_fill_team($team, %lld, 0, $out);", (ll)n->type.dim[0] * per_row);
+        cw_stmt(w, n, "nn_fill_team($team, %lld, 0, $out);", (ll)(n->type.dim[0] * per_row));
         cw_stmt(w, n, "nn_barrier($team);");
     }
     box_emit(w, n, 0, &box);
@@ -629,15 +629,15 @@ static Node *pad_simplify(Builder *b, const Node *n)
 static void pad_emit(CWriter *w, const Node *n)
 {
     const PadAttrs *a = n->attrs;
-    const ll per_row = (ll)type_numel(&n->type, 1, n->type.rank);
+    const int64_t per_row = type_numel(&n->type, 1, n->type.rank);
     int64_t ys[MAX_RANK];
     Box box = box_of(n, &n->in[0]->type);
     type_strides(&n->type, ys);
     for (int i = 0; i < n->type.rank; i++) box.y_offset += a->before.v[i] * ys[i];
     if (op_is_lead(n)) {
-        cw_stmt(w, n, "nn_fill($rows * %lld, ($real)$value, $out);", per_row);
+        cw_stmt(w, n, "nn_fill($rows%s, $value, $out);", by(per_row).text);
     } else {
-        cw_stmt(w, n, "nn_fill_team($team, %lld, ($real)$value, $out);", (ll)n->type.dim[0] * per_row);
+        cw_stmt(w, n, "nn_fill_team($team, %lld, $value, $out);", (ll)(n->type.dim[0] * per_row));
         cw_stmt(w, n, "nn_barrier($team);");
     }
     box_emit(w, n, 0, &box);
@@ -715,13 +715,13 @@ static void gather_emit(CWriter *w, const Node *n)
     if (!gather_is_lead(n)) {
         cw_stmt(w, n, "if ($team->rank == 0) nn_gather(1, %lld, %lld, 1, %s, $0, $1, $out);", size, inner, bytes);
     } else if (axis == 0) {
-        const ll per_row = (ll)type_numel(ids, 1, ids->rank);
-        cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows * %lld, %s, $0, $1 + $row0 * %lld, $out);", size, inner,
-                per_row, bytes, per_row);
+        const Times per_row = by(type_numel(ids, 1, ids->rank));
+        cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows%s, %s, $0, $1 + $row0%s, $out);", size, inner, per_row.text,
+                bytes, per_row.text);
     } else {
-        const ll per_row = (ll)type_numel(x, 1, x->rank);
-        cw_stmt(w, n, "nn_gather($rows * %lld, %lld, %lld, %lld, %s, $0 + $row0 * %lld, $1, $out);",
-                (ll)type_numel(x, 1, axis), size, inner, (ll)type_numel(ids, 0, ids->rank), bytes, per_row);
+        const Times per_row = by(type_numel(x, 1, x->rank));
+        cw_stmt(w, n, "nn_gather($rows%s, %lld, %lld, %lld, %s, $0 + $row0%s, $1, $out);",
+                by(type_numel(x, 1, axis)).text, size, inner, (ll)type_numel(ids, 0, ids->rank), bytes, per_row.text);
     }
 }
 
@@ -799,7 +799,7 @@ static void one_hot_emit(CWriter *w, const Node *n)
 {
     const TensorType *ids = &n->in[0]->type;
     if (one_hot_is_lead(n))
-        cw_stmt(w, n, "nn_one_hot($rows * %lld, $n, $0, $out);", (ll)type_numel(ids, 1, ids->rank));
+        cw_stmt(w, n, "nn_one_hot($rows%s, $n, $0, $out);", by(type_numel(ids, 1, ids->rank)).text);
     else
         cw_stmt(w, n, "if ($team->rank == 0) nn_one_hot(1, $n, $0, $out);");
 }

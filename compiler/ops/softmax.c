@@ -45,7 +45,7 @@ static void softmax_emit_call(CWriter *w, const Node *n, const char *kernel, con
         else inner *= (ll)t->dim[order[pos]];
     }
     if (lead)
-        cw_stmt(w, n, "%s($rows * %lld, %lld, %lld, %s, $out);", kernel, outer, (ll)t->dim[axis], inner, operands);
+        cw_stmt(w, n, "%s($rows%s, %lld, %lld, %s, $out);", kernel, by(outer).text, (ll)t->dim[axis], inner, operands);
     else
         cw_stmt(w, n, "if ($team->rank == 0) %s(%lld, %lld, %lld, %s, $out);", kernel, outer, (ll)t->dim[axis], inner,
                 operands);

@@ -48,7 +48,7 @@ NN_OUTLINE void run_dense(nn_dim rows, const float *x, const float *weight, cons
 
 NN_OUTLINE void run_softmax(nn_dim rows, const float *x, float *out)
 {
-    nn_softmax(rows * 1, 3, 1, x, out);
+    nn_softmax(rows, 3, 1, x, out);
 }
 
 static void predict_body(void *arg, const nn_team *team)

@@ -130,13 +130,12 @@ NN_OUTLINE void run_dense_2(nn_dim rows, const float *x, const float *weight, co
 
 NN_OUTLINE void run_argmax(nn_dim rows, const float *x, int32_t *out)
 {
-    nn_argmax(rows * 1, 3, 1, x, out);
+    nn_argmax(rows, 3, 1, x, out);
 }
 
 NN_OUTLINE void run_cross_entropy(nn_dim rows, const float *z, const int32_t *target, float *out)
 {
-    nn_cross_entropy(rows, (nn_classes){ 3, 1, 1, 0, 0, 1, 0, 0 }, z, target, (float)0.0f, -100,
-        out);
+    nn_cross_entropy(rows, (nn_classes){ 3, 1, 1, 0, 0, 1, 0, 0 }, z, target, 0.0f, -100, out);
 }
 
 NN_OUTLINE void run_mean(const nn_team *team, nn_dim batch, const float *x, float *out)
@@ -153,8 +152,8 @@ NN_OUTLINE void run_sum(const nn_team *team, nn_dim batch, const float *x, float
 NN_OUTLINE void run_cross_entropy_dx(nn_dim rows, const float *dy, const float *z,
     const int32_t *target, float *out)
 {
-    nn_cross_entropy_dx(rows, (nn_classes){ 3, 1, 1, 0, 0, 1, 0, 0 }, dy, z, target, (float)0.0f,
-        -100, out);
+    nn_cross_entropy_dx(rows, (nn_classes){ 3, 1, 1, 0, 0, 1, 0, 0 }, dy, z, target, 0.0f, -100,
+        out);
 }
 
 NN_OUTLINE void run_dense_dx(nn_dim rows, const float *dy, const float *weight, float *out)
