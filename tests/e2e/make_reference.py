@@ -118,7 +118,7 @@ class Reference:
         if x.size > FULL:
             self.results[name + "#sketch"] = sketch(x)
         else:
-            self.results[name] = np.ascontiguousarray(x)
+            self.results[name] = np.array(x)  # a copy: x may share memory with a weight that goes on changing
 
     def train(self, prefix, loss_of, optimizer, marks=(1, 10, 100), steps=100, schedule=None,
               before_step=None, gradients=True, dtype=torch.float64):
