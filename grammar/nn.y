@@ -57,6 +57,14 @@ static Expr *binary(Parse *p, ExprOp op, Span op_span, Expr *x, Expr *y)
     return deep(p, expr_binary(p->arena, op, op_span, x, y));
 }
 
+/* Lists that later stages compare pair by pair stay short. */
+static void bounded(Parse *p, size_t len, Span span, const char *what)
+{
+    if (len <= AST_MAX_LIST || p->stop) return;
+    parse_error(p, span, "limit-list", "more than %d %s", AST_MAX_LIST, what);
+    p->stop = true;
+}
+
 static Stmt *named(Parse *p, StmtKind kind, const char *name, Span at, Span span)
 {
     Stmt *s = stmt_new(p->arena, kind, span);
@@ -293,7 +301,7 @@ if_chain:
 scan_items:
     scan_item           { $$ = LIST(ScanVec); PUSH($$, $1); }
   | scan_items ',' scan_item
-                        { $$ = $1; PUSH($$, $3); }
+                        { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "sequences"); }
   ;
 
 scan_item:
@@ -303,7 +311,7 @@ scan_item:
 
 reports:
     report              { $$ = LIST(ReportVec); PUSH($$, $1); }
-  | reports ',' report  { $$ = $1; PUSH($$, $3); }
+  | reports ',' report  { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "reports"); }
   ;
 
 report:
@@ -318,12 +326,12 @@ over:
 
 paths:
     path                { $$ = LIST(PathVec); PUSH($$, $1); }
-  | paths ',' path      { $$ = $1; PUSH($$, $3); }
+  | paths ',' path      { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "paths"); }
   ;
 
 targets:
     target              { $$ = LIST(TargetVec); PUSH($$, $1); }
-  | targets ',' target  { $$ = $1; PUSH($$, $3); }
+  | targets ',' target  { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "names"); }
   ;
 
 target:
@@ -360,7 +368,7 @@ formals:
 formal_list:
     formal              { $$ = LIST(FormalVec); PUSH($$, $1); }
   | formal_list ',' formal
-                        { $$ = $1; PUSH($$, $3); }
+                        { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "arguments"); }
   ;
 
 formal:
@@ -520,7 +528,7 @@ args:
 
 arg_list:
     arg                 { $$ = LIST(ArgVec); PUSH($$, $1); }
-  | arg_list ',' arg    { $$ = $1; PUSH($$, $3); }
+  | arg_list ',' arg    { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "arguments"); }
   ;
 
 arg:

@@ -22,6 +22,7 @@ enum {
 typedef struct Note {
     Span span;
     const char *text;
+    bool says_where; /* the text names its place: only JSON prints the span */
 } Note;
 
 struct Diagnostic {
@@ -184,7 +185,7 @@ void diag_note(Diagnostic *m, Span span, const char *fmt, ...)
     if (!m) return;
     va_list ap;
     va_start(ap, fmt);
-    Note note = { span, arena_vprintf(m->diag->arena, fmt, ap) };
+    Note note = { span, arena_vprintf(m->diag->arena, fmt, ap), false };
     va_end(ap);
     vec_push(m->diag->arena, &m->notes, note);
 }
@@ -221,12 +222,13 @@ void diag_inst(Diagnostic *m, const Inst *inst)
         const bool labelled = inst->label && *inst->label;
         const Place p = span_place(inst->call);
         if (inst->call.source)
-            diag_note(m, (Span){ 0 }, "in %s(%s)%s%s, called at %s:%d:%d", inst->block,
+            diag_note(m, inst->call, "in %s(%s)%s%s, called at %s:%d:%d", inst->block,
                       inst->args ? inst->args : "", labelled ? " @" : "",
                       labelled ? inst->label : "", inst->call.source->name, p.line, p.col);
         else
             diag_note(m, (Span){ 0 }, "in %s(%s)%s%s", inst->block, inst->args ? inst->args : "",
                       labelled ? " @" : "", labelled ? inst->label : "");
+        m->notes.data[m->notes.len - 1].says_where = true;
     }
 }
 
@@ -392,11 +394,12 @@ static void put_text(StrBuf *sb, const Style *st, const Diagnostic *m)
     }
     for (size_t i = 0; i < m->notes.len; i++) {
         const Note *note = &m->notes.data[i];
-        if (note->span.source) put_place(sb, st, note->span);
+        const bool place = note->span.source && !note->says_where;
+        if (place) put_place(sb, st, note->span);
         sb_printf(sb, "%snote:%s ", st->note, st->off);
         put_safe(sb, note->text);
         sb_putc(sb, '\n');
-        if (note->span.source) put_line(sb, st, note->span, NULL, 0);
+        if (place) put_line(sb, st, note->span, NULL, 0);
     }
     if (m->hint) {
         sb_printf(sb, "%shint:%s ", st->note, st->off);
@@ -425,12 +428,13 @@ static void put_json_string(StrBuf *sb, const char *s)
     sb_putc(sb, '"');
 }
 
-static void put_json_span(StrBuf *sb, Span span)
+/* The members of a place, with a comma in front unless they come first. */
+static void put_json_span(StrBuf *sb, Span span, bool first)
 {
     if (!span.source) return;
     const Place from = span_place(span);
     const Place to = span_place((Span){ span.source, span.end, span.end });
-    sb_puts(sb, ",\"file\":");
+    sb_puts(sb, first ? "\"file\":" : ",\"file\":");
     put_json_string(sb, span.source->name);
     sb_printf(sb, ",\"line\":%d,\"column\":%d,\"end_line\":%d,\"end_column\":%d", from.line,
               from.col, to.line, to.col);
@@ -440,20 +444,20 @@ static void put_json(StrBuf *sb, const Diagnostic *m)
 {
     const bool is_error = m->severity == SEV_ERROR || m->as_error;
     sb_printf(sb, "{\"severity\":\"%s\",\"id\":\"%s\"", is_error ? "error" : "warning", m->id);
-    put_json_span(sb, m->span);
+    put_json_span(sb, m->span, false);
     sb_puts(sb, ",\"message\":");
     put_json_string(sb, m->text);
     sb_puts(sb, ",\"also\":[");
     for (size_t i = 0; i < m->also.len; i++) {
-        sb_printf(sb, "%s{\"message\":\"\"", i ? "," : "");
-        put_json_span(sb, m->also.data[i]);
+        sb_puts(sb, i ? ",{" : "{");
+        put_json_span(sb, m->also.data[i], true);
         sb_putc(sb, '}');
     }
     sb_puts(sb, "],\"notes\":[");
     for (size_t i = 0; i < m->notes.len; i++) {
         sb_printf(sb, "%s{\"message\":", i ? "," : "");
         put_json_string(sb, m->notes.data[i].text);
-        put_json_span(sb, m->notes.data[i].span);
+        put_json_span(sb, m->notes.data[i].span, false);
         sb_putc(sb, '}');
     }
     sb_puts(sb, "]");

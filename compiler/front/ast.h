@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The abstract syntax tree: what the parser builds and the lowering walks. Every node keeps its span.
- * Invariants: no expression is nested deeper than AST_MAX_DEPTH (chains of left-associative operators and
+ * Invariants: no list of names, arguments or paths has more than AST_MAX_LIST elements (lists of values may);
+ * no expression is nested deeper than AST_MAX_DEPTH (chains of left-associative operators and
  * of pipes count as one level and are walked in loops), and every string lives in the arena.
  */
 #ifndef NNC_FRONT_AST_H
@@ -12,7 +13,7 @@
 #include "base/strbuf.h"
 #include "base/vec.h"
 
-enum { AST_MAX_DEPTH = 256, MAX_NAME_BYTES = 255, MAX_TOKEN_BYTES = 4096 };
+enum { AST_MAX_DEPTH = 256, AST_MAX_LIST = 1000, MAX_NAME_BYTES = 255, MAX_TOKEN_BYTES = 4096 };
 
 typedef struct Expr Expr;
 typedef struct Stmt Stmt;

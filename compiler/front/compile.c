@@ -31,6 +31,7 @@ typedef struct Compile {
     Lower lw;
     VEC(Define) defines;
     VEC(const Item *) models;
+    StrMap *model_names;
     bool same_model; /* two of one name */
     int dummy_exit;
 } Compile;
@@ -257,16 +258,19 @@ static void declare_file(Compile *c, const File *file, bool is_std, bool is_main
             ast_number_calls(lw->a, &item->body, item->a);
             declare(c, item, is_std, is_main);
             break;
-        case IT_MODEL:
-            for (size_t k = 0; k < c->models.len; k++) {
-                if (strcmp(c->models.data[k]->name.text, item->name.text) != 0) continue;
+        case IT_MODEL: {
+            const Item *before = map_get(c->model_names, item->name.text);
+            if (before) {
                 Diagnostic *m = diag_error(lw->d, item->name.span, "name-twice",
                                            "model %s is declared twice", item->name.text);
-                diag_note(m, c->models.data[k]->name.span, "the first declaration");
+                diag_note(m, before->name.span, "the first declaration");
                 c->same_model = true;
+            } else {
+                map_set(c->model_names, item->name.text, arena_dup(lw->a, item, sizeof *item));
             }
             if (is_main) vec_push(lw->a, &c->models, item);
             break;
+        }
         }
     }
 }
@@ -640,9 +644,10 @@ static const Item *choose_model(Compile *c, const Source *main)
     for (size_t i = 0; i < c->models.len; i++) {
         const char *name = c->models.data[i]->name.text;
         if (want && strcmp(name, want) == 0) return c->models.data[i];
-        sb_printf(&sb, "%s%s", i ? ", " : "", name);
+        if (i < 8) sb_printf(&sb, "%s%s", i ? ", " : "", name);
         vec_push(lw->a, &known, name);
     }
+    if (c->models.len > 8) sb_printf(&sb, " and %zu others", c->models.len - 8);
     if (want) {
         Diagnostic *m = diag_error(lw->d, (Span){ 0 }, "model-missing",
                                    "there is no model %s; the file has %s", want, sb.text);
@@ -691,6 +696,7 @@ Module *front_compile(Arena *a, Diag *d, const Source *main, const FrontOptions 
     Compile c = { 0 };
     Lower *lw = &c.lw;
     init_compile(&c, a, d, options, files, exit_code);
+    c.model_names = map_new(a);
     if (files) vec_push(a, files, main->name);
     map_set(lw->imported, main->name, lw);
     const File *file = parse_file(a, d, main);

@@ -491,6 +491,10 @@ static void exec_yield(Frame *f, const Stmt *s)
     Node *n = to_node(f, &v, NULL);
     size_t i = 0;
     while (i < f->scan->yields.len && strcmp(f->scan->yields.data[i].name, s->name.text) != 0) i++;
+    if (i == AST_MAX_LIST) {
+        report(f, s->span, "limit-list", "more than %d stacked results", AST_MAX_LIST);
+        return;
+    }
     if (i == f->scan->yields.len)
         vec_push(lw->a, &f->scan->yields, (Yield){ .name = s->name.text, .span = s->span });
     vec_push(lw->a, &f->scan->yields.data[i].values, n);

@@ -122,4 +122,19 @@ check "50000 statements are fine" 0 f.nn ''
 { printf 'nn 1;\nconst a = 1;\n# '; repeat 'é' 100; printf '\n\t\tconst b = c;\n%s\n' "$MODEL"; } >f.nn
 check "columns after tabs" 1 f.nn 'f.nn:4:13: error: unknown name' summary
 
+# ---- length ----
+{ printf 'nn 1;\nblock f(a'; awk 'BEGIN { for (i = 0; i < 300000; i++) printf ",a%d", i }'; printf ') { return a; }\n'; } >f.nn
+check "300000 formals" 1 f.nn 'f.nn:2:[0-9]+: error: more than 1000 arguments'
+{ printf 'nn 1;\nconst a = f(1'; repeat ',1' 300000; printf ');\n'; } >f.nn
+check "300000 values in a call" 1 f.nn 'f.nn:2:[0-9]+: error: more than 1000 arguments'
+{ printf 'nn 1;\nconst a = [1'; repeat ',1' 300000; printf '];\n%s\n' "$MODEL"; } >f.nn
+check "300000 values in a list" 1 f.nn 'f.nn:2:11: error: a list has at most 100000 elements' summary
+{ printf 'nn 1;\n'; awk 'BEGIN { for (i = 0; i < 200000; i++) printf "model m%d { }\n", i }'; } >f.nn
+check "200000 models" 1 f.nn 'f.nn:3:7: error: the file has several models' summary
+{ printf 'nn 1;\n'; awk 'BEGIN { for (i = 0; i < 200000; i++) printf "const a%d = %d;\n", i, i }'; echo "$MODEL"; } >f.nn
+check "200000 constants are fine" 0 f.nn '' summary
+{ printf 'nn 1;\nmodel m { layer n = dense(1);\n'
+  awk 'BEGIN { for (i = 0; i < 20000; i++) printf "infer r%d(x: f32[1, 2]) -> y { y = n(x); }\n", i }'; printf '}\n'; } >f.nn
+check "20000 routines are fine" 0 f.nn ''
+
 finish
