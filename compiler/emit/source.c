@@ -581,38 +581,38 @@ static void put_api(const ModelFace *f, StrBuf *out)
               "    return (%s *)(void *)nn_model_new(&model_info, routines, options);\n}\n",
               t, face_api(f, "new"), t);
     sb_printf(out, "\nvoid %s(%s *m)\n{\n    if (m) nn_model_free(&m->base);\n}\n", face_api(f, "free"), t);
-    sb_printf(out, "\nvoid %s(%s *m, uint64_t seed)\n{\n    nn_model_reset(&m->base, seed);\n}\n", face_api(f, "reset"), t);
+    sb_printf(out, "\nvoid %s(%s *m, uint64_t seed)\n{\n    if (m) nn_model_reset(&m->base, seed);\n}\n", face_api(f, "reset"), t);
     if (f->m->hypers.len)
-        sb_printf(out, "\n%s *%s(%s *m)\n{\n    return (%s *)(void *)m->base.hypers;\n}\n", f->hyper_type,
+        sb_printf(out, "\n%s *%s(%s *m)\n{\n    return m ? (%s *)(void *)m->base.hypers : NULL;\n}\n", f->hyper_type,
                   face_api(f, "hypers"), t, f->hyper_type);
-    sb_printf(out, "\nint %s(const %s *m, const char *name)\n{\n    return nn_model_find(&m->base, name);\n}\n",
+    sb_printf(out, "\nint %s(const %s *m, const char *name)\n{\n    return m ? nn_model_find(&m->base, name) : -1;\n}\n",
               face_api(f, "find"), t);
-    sb_printf(out, "\n%s *%s(%s *m, int tensor)\n{\n    return nn_model_data(&m->base, tensor);\n}\n", f->real,
+    sb_printf(out, "\n%s *%s(%s *m, int tensor)\n{\n    return m ? nn_model_data(&m->base, tensor) : NULL;\n}\n", f->real,
               face_api(f, "data"), t);
-    sb_printf(out, "\n%s *%s(%s *m, int tensor)\n{\n    return nn_model_grad(&m->base, tensor);\n}\n", f->real,
+    sb_printf(out, "\n%s *%s(%s *m, int tensor)\n{\n    return m ? nn_model_grad(&m->base, tensor) : NULL;\n}\n", f->real,
               face_api(f, "grad"), t);
-    sb_printf(out, "\nnn_status %s(const %s *m, int tensor, %s *x)\n{\n    return nn_model_get(&m->base, tensor, x);\n}\n",
+    sb_printf(out, "\nnn_status %s(const %s *m, int tensor, %s *x)\n{\n    return m ? nn_model_get(&m->base, tensor, x) : NN_EINVAL;\n}\n",
               face_api(f, "get"), t, f->real);
-    sb_printf(out, "\nnn_status %s(%s *m, int tensor, const %s *x)\n{\n    return nn_model_set(&m->base, tensor, x);\n}\n",
+    sb_printf(out, "\nnn_status %s(%s *m, int tensor, const %s *x)\n{\n    return m ? nn_model_set(&m->base, tensor, x) : NN_EINVAL;\n}\n",
               face_api(f, "set"), t, f->real);
     sb_printf(out,
-              "\nnn_status %s(const %s *m, int tensor, %s *x)\n{\n    return nn_model_get_grad(&m->base, tensor, x);\n}\n",
+              "\nnn_status %s(const %s *m, int tensor, %s *x)\n{\n    return m ? nn_model_get_grad(&m->base, tensor, x) : NN_EINVAL;\n}\n",
               face_api(f, "get_grad"), t, f->real);
     sb_printf(out,
               "\nnn_status %s(const %s *m, unsigned what, const char *path)\n{\n"
-              "    return nn_model_save(&m->base, what, path);\n}\n",
+              "    return m ? nn_model_save(&m->base, what, path) : NN_EINVAL;\n}\n",
               face_api(f, "save"), t);
     sb_printf(out,
               "\nnn_status %s(%s *m, unsigned what, const char *path, nn_load_report *report)\n{\n"
-              "    return nn_model_load(&m->base, what, path, report);\n}\n",
+              "    return m ? nn_model_load(&m->base, what, path, report) : NN_EINVAL;\n}\n",
               face_api(f, "load"), t);
     sb_printf(out,
               "\nnn_status %s(const %s *m, unsigned what, nn_write_fn write_fn, void *ctx)\n{\n"
-              "    return nn_model_save_to(&m->base, what, write_fn, ctx);\n}\n",
+              "    return m ? nn_model_save_to(&m->base, what, write_fn, ctx) : NN_EINVAL;\n}\n",
               face_api(f, "save_to"), t);
     put_text(out, 0, arena_printf(a, "\nnn_status %s(%s *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx, nn_load_report *report)",
               face_api(f, "load_from"), t));
-    sb_puts(out, "{\n    return nn_model_load_from(&m->base, what, read_fn, size, ctx, report);\n}\n");
+    sb_puts(out, "{\n    return m ? nn_model_load_from(&m->base, what, read_fn, size, ctx, report) : NN_EINVAL;\n}\n");
 }
 
 void emit_source(ModelFace *f, StrBuf *out)

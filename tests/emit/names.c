@@ -185,56 +185,56 @@ void int_free(int_ *m)
 
 void int_reset(int_ *m, uint64_t seed)
 {
-    nn_model_reset(&m->base, seed);
+    if (m) nn_model_reset(&m->base, seed);
 }
 
 int int_find(const int_ *m, const char *name)
 {
-    return nn_model_find(&m->base, name);
+    return m ? nn_model_find(&m->base, name) : -1;
 }
 
 float *int_data(int_ *m, int tensor)
 {
-    return nn_model_data(&m->base, tensor);
+    return m ? nn_model_data(&m->base, tensor) : NULL;
 }
 
 float *int_grad(int_ *m, int tensor)
 {
-    return nn_model_grad(&m->base, tensor);
+    return m ? nn_model_grad(&m->base, tensor) : NULL;
 }
 
 nn_status int_get(const int_ *m, int tensor, float *x)
 {
-    return nn_model_get(&m->base, tensor, x);
+    return m ? nn_model_get(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status int_set(int_ *m, int tensor, const float *x)
 {
-    return nn_model_set(&m->base, tensor, x);
+    return m ? nn_model_set(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status int_get_grad(const int_ *m, int tensor, float *x)
 {
-    return nn_model_get_grad(&m->base, tensor, x);
+    return m ? nn_model_get_grad(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status int_save(const int_ *m, unsigned what, const char *path)
 {
-    return nn_model_save(&m->base, what, path);
+    return m ? nn_model_save(&m->base, what, path) : NN_EINVAL;
 }
 
 nn_status int_load(int_ *m, unsigned what, const char *path, nn_load_report *report)
 {
-    return nn_model_load(&m->base, what, path, report);
+    return m ? nn_model_load(&m->base, what, path, report) : NN_EINVAL;
 }
 
 nn_status int_save_to(const int_ *m, unsigned what, nn_write_fn write_fn, void *ctx)
 {
-    return nn_model_save_to(&m->base, what, write_fn, ctx);
+    return m ? nn_model_save_to(&m->base, what, write_fn, ctx) : NN_EINVAL;
 }
 
 nn_status int_load_from(int_ *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx,
     nn_load_report *report)
 {
-    return nn_model_load_from(&m->base, what, read_fn, size, ctx, report);
+    return m ? nn_model_load_from(&m->base, what, read_fn, size, ctx, report) : NN_EINVAL;
 }

@@ -114,56 +114,56 @@ void memory_free(memory *m)
 
 void memory_reset(memory *m, uint64_t seed)
 {
-    nn_model_reset(&m->base, seed);
+    if (m) nn_model_reset(&m->base, seed);
 }
 
 int memory_find(const memory *m, const char *name)
 {
-    return nn_model_find(&m->base, name);
+    return m ? nn_model_find(&m->base, name) : -1;
 }
 
 float *memory_data(memory *m, int tensor)
 {
-    return nn_model_data(&m->base, tensor);
+    return m ? nn_model_data(&m->base, tensor) : NULL;
 }
 
 float *memory_grad(memory *m, int tensor)
 {
-    return nn_model_grad(&m->base, tensor);
+    return m ? nn_model_grad(&m->base, tensor) : NULL;
 }
 
 nn_status memory_get(const memory *m, int tensor, float *x)
 {
-    return nn_model_get(&m->base, tensor, x);
+    return m ? nn_model_get(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status memory_set(memory *m, int tensor, const float *x)
 {
-    return nn_model_set(&m->base, tensor, x);
+    return m ? nn_model_set(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status memory_get_grad(const memory *m, int tensor, float *x)
 {
-    return nn_model_get_grad(&m->base, tensor, x);
+    return m ? nn_model_get_grad(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status memory_save(const memory *m, unsigned what, const char *path)
 {
-    return nn_model_save(&m->base, what, path);
+    return m ? nn_model_save(&m->base, what, path) : NN_EINVAL;
 }
 
 nn_status memory_load(memory *m, unsigned what, const char *path, nn_load_report *report)
 {
-    return nn_model_load(&m->base, what, path, report);
+    return m ? nn_model_load(&m->base, what, path, report) : NN_EINVAL;
 }
 
 nn_status memory_save_to(const memory *m, unsigned what, nn_write_fn write_fn, void *ctx)
 {
-    return nn_model_save_to(&m->base, what, write_fn, ctx);
+    return m ? nn_model_save_to(&m->base, what, write_fn, ctx) : NN_EINVAL;
 }
 
 nn_status memory_load_from(memory *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx,
     nn_load_report *report)
 {
-    return nn_model_load_from(&m->base, what, read_fn, size, ctx, report);
+    return m ? nn_model_load_from(&m->base, what, read_fn, size, ctx, report) : NN_EINVAL;
 }

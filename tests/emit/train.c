@@ -385,61 +385,61 @@ void tiny_free(tiny *m)
 
 void tiny_reset(tiny *m, uint64_t seed)
 {
-    nn_model_reset(&m->base, seed);
+    if (m) nn_model_reset(&m->base, seed);
 }
 
 tiny_hyper *tiny_hypers(tiny *m)
 {
-    return (tiny_hyper *)(void *)m->base.hypers;
+    return m ? (tiny_hyper *)(void *)m->base.hypers : NULL;
 }
 
 int tiny_find(const tiny *m, const char *name)
 {
-    return nn_model_find(&m->base, name);
+    return m ? nn_model_find(&m->base, name) : -1;
 }
 
 float *tiny_data(tiny *m, int tensor)
 {
-    return nn_model_data(&m->base, tensor);
+    return m ? nn_model_data(&m->base, tensor) : NULL;
 }
 
 float *tiny_grad(tiny *m, int tensor)
 {
-    return nn_model_grad(&m->base, tensor);
+    return m ? nn_model_grad(&m->base, tensor) : NULL;
 }
 
 nn_status tiny_get(const tiny *m, int tensor, float *x)
 {
-    return nn_model_get(&m->base, tensor, x);
+    return m ? nn_model_get(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status tiny_set(tiny *m, int tensor, const float *x)
 {
-    return nn_model_set(&m->base, tensor, x);
+    return m ? nn_model_set(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status tiny_get_grad(const tiny *m, int tensor, float *x)
 {
-    return nn_model_get_grad(&m->base, tensor, x);
+    return m ? nn_model_get_grad(&m->base, tensor, x) : NN_EINVAL;
 }
 
 nn_status tiny_save(const tiny *m, unsigned what, const char *path)
 {
-    return nn_model_save(&m->base, what, path);
+    return m ? nn_model_save(&m->base, what, path) : NN_EINVAL;
 }
 
 nn_status tiny_load(tiny *m, unsigned what, const char *path, nn_load_report *report)
 {
-    return nn_model_load(&m->base, what, path, report);
+    return m ? nn_model_load(&m->base, what, path, report) : NN_EINVAL;
 }
 
 nn_status tiny_save_to(const tiny *m, unsigned what, nn_write_fn write_fn, void *ctx)
 {
-    return nn_model_save_to(&m->base, what, write_fn, ctx);
+    return m ? nn_model_save_to(&m->base, what, write_fn, ctx) : NN_EINVAL;
 }
 
 nn_status tiny_load_from(tiny *m, unsigned what, nn_read_fn read_fn, size_t size, void *ctx,
     nn_load_report *report)
 {
-    return nn_model_load_from(&m->base, what, read_fn, size, ctx, report);
+    return m ? nn_model_load_from(&m->base, what, read_fn, size, ctx, report) : NN_EINVAL;
 }
