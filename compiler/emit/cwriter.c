@@ -885,6 +885,22 @@ static const char *pending(CWriter *w, const char *wanted)
     return arena_printf(w->arena, "!%s", names_add(w->locals, wanted));
 }
 
+/* What a further result is called: the step that computes it, or the node that reads it. */
+static const char *result_name(Arena *a, const Routine *r, const Node *n, int k)
+{
+    if (op_is(n, &op_fused)) {
+        const FusedAttrs *f = n->attrs;
+        const FusedStep *step = &f->steps[f->result[k]];
+        return step->name ? step->name : step->op->name;
+    }
+    for (size_t i = (size_t)n->id + 1; k && i < r->nodes.len; i++) {
+        const Node *x = r->nodes.data[i];
+        const bool reads = op_is(x, &op_result) && x->in[0] == n && ((const IndexAttrs *)x->attrs)->index == k;
+        if (reads && strncmp(x->name, "result", strlen("result"))) return x->name;
+    }
+    return k ? arena_printf(a, "%s_r%d", n->name, k) : n->name;
+}
+
 static bool has_local(const Plan *plan, const Node *n, int k)
 {
     if (op_has(n, OPF_VIEW | OPF_ROOT) || op_is(n, &op_result)) return false;
@@ -929,7 +945,7 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r)
             used[((const IndexAttrs *)n->attrs)->index] = true;
         for (int k = 0; k < n->n_results; k++)
             if (has_local(r->plan, n, k))
-                w->pointer[i][k] = pending(w, k ? arena_printf(a, "%s_%d", n->name, k) : n->name);
+                w->pointer[i][k] = pending(w, result_name(a, r, n, k));
         if (r->plan->part[i] == PART_LEAD && !n->type.batch && n->type.rank) const_share(w, n->type.dim[0]);
         if (op_is(n, &op_hyper)) {
             const int64_t h = ((const IndexAttrs *)n->attrs)->index;
