@@ -195,7 +195,7 @@ $(B)/examples/%/model.c: examples/%/model.nn $(B)/nnc
 	$(say) NNC $<
 	$(Q)mkdir -p $(@D) && $(B)/nnc $< -o $@
 
-$(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a
+$(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a $(wildcard runtime/*.h runtime/kernels/*.h)
 	$(say) CC $<
 	$(Q)$(CC) $(NN_CFLAGS) -I$(@D) -o $@ $< $(@D)/model.c $(B)/libnn.a $(RUN_LIBS)
 
