@@ -42,7 +42,7 @@ int main(int argc, char **argv)
     /* The library's initialisers fill arrays with random numbers just as well as weights. */
     static float x[SAMPLES * FEATURES], t[SAMPLES];
     nn_init_normal(x, sizeof *x, SAMPLES * FEATURES, 0, 0, (double[4]){ 1, 0 }, args.seed, 0);
-    nn_init_normal(t, sizeof *t, SAMPLES, 0, 0, (double[4]){ 0.1, 0 }, args.seed, 1);
+    nn_init_normal(t, sizeof *t, SAMPLES, 0, 0, (double[4]){ 0.02, 0 }, args.seed, 1);
     for (int i = 0; i < SAMPLES; i++) {
         t[i] += truth[FEATURES];
         for (int j = 0; j < FEATURES; j++) t[i] += truth[j] * x[i * FEATURES + j];
