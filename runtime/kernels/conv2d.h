@@ -25,6 +25,7 @@ typedef struct nn_walk {
     nn_dim y_row, y_pix;    /* and of the output */
     nn_dim w_h, w_w, w_c;   /* between taps and input channels of the weights */
     nn_dim depth, cols;     /* input channels summed, output channels written */
+    nn_dim tap, first;      /* elements of one tap in the weights, and the tap the walk starts with */
 } nn_walk;
 
 NN_INLINE nn_dim nn_div_up(nn_dim a, nn_dim b)
@@ -65,43 +66,42 @@ NN_INLINE nn_dim nn_axis_inner_to(nn_axis a)
 }
 
 /* One tap of one row of a tile at the image's left or right edge: only rows [lo, hi) of it meet an input. */
-NN_INLINE void nn_walk_edge_tap(int mr, int nv, int tail, nn_walk g, nn_dim s, nn_dim o0, const nn_real *xr,
-                                const nn_real *wr, const nn_real *w_end, nn_vec (*restrict acc)[NN_TILE_VECS])
+NN_INLINE void nn_walk_edge_tap(int mr, int nv, nn_walk g, nn_dim s, nn_dim o0, const nn_real *xr,
+                                const nn_real *wr, nn_vec (*restrict acc)[NN_TILE_VECS])
 {
     const nn_dim lo = nn_clamp(nn_axis_from(g.w, s) - o0, 0, mr), hi = nn_clamp(nn_axis_to(g.w, s) - o0, lo, mr);
     const nn_dim in = (o0 + lo) * g.w.step + s * g.w.dil + g.w.base;
     if (lo < hi)
-        nn_tile_mul((int)(hi - lo), nv, tail, g.depth, xr + in * g.x_pix, g.w.step * g.x_pix, 1, wr + s * g.w_w,
-                    g.w_c, w_end, acc + lo);
+        nn_tile_mul((int)(hi - lo), nv, g.depth, xr + in * g.x_pix, g.w.step * g.x_pix, 1, wr + s * g.w_w, g.w_c,
+                    acc + lo);
 }
 
 /* Taps beyond this width take the pixel-by-pixel path at the edges. */
 #define NN_WALK_EDGE_TAPS 7
 
-/* A tile of mr output pixels from column o0 of output row oh. `inner`: no tap leaves the image sideways. */
-NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int from, int relu, nn_walk g, nn_dim oh,
-                            nn_dim o0, const nn_real *x, const nn_real *w, const nn_real *w_end,
-                            const nn_real *bias, nn_real *y)
+/* A tile of mr output pixels from column o0 of output row oh, nv vectors of channels, the last one of `tail`
+ * lanes (0: all). `inner`: no tap leaves the image sideways. */
+NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int relu, nn_walk g, nn_dim oh, nn_dim o0,
+                            const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_real *out = y + oh * g.y_row + o0 * g.y_pix;
-    nn_tile_start(mr, nv, tail, from, bias, out, g.y_pix, acc);
+    nn_tile_start(mr, nv, tail, NN_FROM_BIAS, bias, out, g.y_pix, acc);
     for (nn_dim r = 0; r < g.h.taps; r++) {
         const nn_dim ih = oh * g.h.step + r * g.h.dil + g.h.base;
         if (ih < 0 || ih >= g.h.in) continue;
         const nn_real *xr = x + ih * g.x_row, *wr = w + r * g.w_h;
-        if (inner && g.w.dil == 1 && g.x_pix == g.depth && g.w_w == g.depth * g.w_c) {
-            /* Neighbouring taps are neighbours in memory, on both sides: one long sum. */
-            nn_tile_mul(mr, nv, tail, g.w.taps * g.depth, xr + (o0 * g.w.step + g.w.base) * g.x_pix,
-                        g.w.step * g.x_pix, 1, wr, g.w_c, w_end, acc);
-        } else if (inner) {
-            for (nn_dim s = 0; s < g.w.taps; s++)
-                nn_tile_mul(mr, nv, tail, g.depth, xr + (o0 * g.w.step + s * g.w.dil + g.w.base) * g.x_pix,
-                            g.w.step * g.x_pix, 1, wr + s * g.w_w, g.w_c, w_end, acc);
+        if (inner) {
+            /* Neighbouring taps that are neighbours in memory, on both sides, make one long sum. */
+            const int merged = g.w.dil == 1 && g.x_pix == g.depth && g.w_w == g.depth * g.w_c;
+            for (nn_dim s = 0; s < (merged ? 1 : g.w.taps); s++)
+                nn_tile_mul(mr, nv, merged ? g.w.taps * g.depth : g.depth,
+                            xr + (o0 * g.w.step + s * g.w.dil + g.w.base) * g.x_pix, g.w.step * g.x_pix, 1,
+                            wr + s * g.w_w, g.w_c, acc);
         } else {
             /* Written out, because the rows that take part must be literals. */
 #define NN_EDGE(s) \
-    if (g.w.taps > s) nn_walk_edge_tap(mr, nv, tail, g, s, o0, xr, wr, w_end, acc)
+    if (g.w.taps > s) nn_walk_edge_tap(mr, nv, g, s, o0, xr, wr, acc)
             NN_EDGE(0);
             NN_EDGE(1);
             NN_EDGE(2);
@@ -115,102 +115,127 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int from, int r
     nn_tile_end(mr, nv, tail, relu, out, g.y_pix, acc);
 }
 
-/* Output pixels [o0, o1) of row oh one by one: any geometry, for edges the tiles do not handle. */
-NN_INLINE void nn_walk_pixels(int nv, int tail, int from, int relu, nn_walk g, nn_dim oh, nn_dim o0, nn_dim o1,
-                              const nn_real *x, const nn_real *w, const nn_real *w_end, const nn_real *bias,
-                              nn_real *y)
+/* Output pixels [o0, o1) of row oh for one vector of `lanes` channels: any geometry, for what the tiles do not
+ * handle. An ordinary function, compiled once. */
+static __attribute__((noinline, unused)) void nn_walk_pixels(int lanes, int relu, const nn_walk *g, nn_dim oh,
+                                                             nn_dim o0, nn_dim o1, const nn_real *x,
+                                                             const nn_real *w, const nn_real *bias, nn_real *y)
 {
     for (nn_dim o = o0; o < o1; o++) {
-        nn_vec acc[1][NN_TILE_VECS];
-        nn_real *out = y + oh * g.y_row + o * g.y_pix;
-        nn_tile_start(1, nv, tail, from, bias, out, g.y_pix, acc);
-        for (nn_dim r = 0; r < g.h.taps; r++) {
-            const nn_dim ih = oh * g.h.step + r * g.h.dil + g.h.base;
-            if (ih < 0 || ih >= g.h.in) continue;
-            for (nn_dim s = 0; s < g.w.taps; s++) {
-                const nn_dim iw = o * g.w.step + s * g.w.dil + g.w.base;
-                if (iw < 0 || iw >= g.w.in) continue;
-                nn_tile_mul(1, nv, tail, g.depth, x + ih * g.x_row + iw * g.x_pix, 0, 1,
-                            w + r * g.w_h + s * g.w_w, g.w_c, w_end, acc);
+        nn_vec acc = { 0 };
+        if (bias) acc = nn_load_part(bias, lanes, 0);
+        for (nn_dim r = 0; r < g->h.taps; r++) {
+            const nn_dim ih = oh * g->h.step + r * g->h.dil + g->h.base;
+            if (ih < 0 || ih >= g->h.in) continue;
+            for (nn_dim s = 0; s < g->w.taps; s++) {
+                const nn_dim iw = o * g->w.step + s * g->w.dil + g->w.base;
+                if (iw < 0 || iw >= g->w.in) continue;
+                const nn_real *xp = x + ih * g->x_row + iw * g->x_pix, *wp = w + r * g->w_h + s * g->w_w;
+                for (nn_dim c = 0; c < g->depth; c++)
+                    acc += nn_splat(xp[c]) *
+                           (lanes == NN_VL ? nn_load(wp + c * g->w_c) : nn_load_part(wp + c * g->w_c, lanes, 0));
             }
         }
-        nn_tile_end(1, nv, tail, relu, out, g.y_pix, acc);
+        if (relu) acc = (nn_vec)((nn_ivec)acc & ~(acc < (nn_vec){ 0 }));
+        nn_store_part(y + oh * g->y_row + o * g->y_pix, acc, lanes);
     }
+}
+
+/* The same for all columns from k on. */
+static __attribute__((noinline, unused)) void nn_walk_pixels_all(int relu, const nn_walk *g, const nn_real *x,
+                                                                 const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    for (nn_dim k = 0; k < g->cols; k += NN_VL)
+        for (nn_dim oh = 0; oh < g->h.out; oh++)
+            nn_walk_pixels((int)nn_min_dim(NN_VL, g->cols - k), relu, g, oh, 0, g->w.out, x, w + k,
+                           bias ? bias + k : NULL, y + k);
 }
 
 /* All pixels of one sample, for a group of nv vectors of output channels. A row is cut into equal tiles; the
  * first and the last one may stick out of the image, those between them normally do not. */
-NN_INLINE void nn_walk_columns(int tiles, int nv, int tail, int from, int relu, nn_walk g, const nn_real *x,
-                               const nn_real *w, const nn_real *w_end, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_walk_columns(int nv, int tail, int relu, nn_walk g, const nn_real *x, const nn_real *w,
+                               const nn_real *bias, nn_real *y)
 {
-    if (!tiles) {
-        for (nn_dim oh = 0; oh < g.h.out; oh++)
-            nn_walk_pixels(nv, tail, from, relu, g, oh, 0, g.w.out, x, w, w_end, bias, y);
-        return;
-    }
     const int most = nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv;
     const int mr = nn_tile_rows(g.w.out, most), rest = (int)(g.w.out % mr);
     const nn_dim inner_from = nn_axis_inner_from(g.w), inner_to = nn_axis_inner_to(g.w);
     const nn_dim n_full = g.w.out / mr, last = (n_full - 1) * mr;
-    const int tiles_at_edges = g.w.taps <= NN_WALK_EDGE_TAPS;
 #define NN_INNER(o, m) (inner_from <= (o) && (o) + (m) <= inner_to)
-#define NN_TILE(m, inner, o) nn_walk_tile(m, nv, tail, inner, from, relu, g, oh, o, x, w, w_end, bias, y)
-#define NN_PIXELS(o0, o1) nn_walk_pixels(nv, tail, from, relu, g, oh, o0, o1, x, w, w_end, bias, y)
+#define NN_TILE(m, inner, o) nn_walk_tile(m, nv, tail, inner, relu, g, oh, o, x, w, bias, y)
+    const int first_inner = NN_INNER(0, mr), last_inner = NN_INNER(last, mr), rest_inner = NN_INNER(last + mr, rest);
+    const nn_dim from = first_inner ? 0 : mr, to = last_inner ? n_full * mr : last;
+    const int tiles = g.w.taps <= NN_WALK_EDGE_TAPS || (first_inner && last_inner && (!rest || rest_inner));
+    if (!tiles || (from < to && !NN_INNER(from, to - from))) {
+        for (int j = 0; j < nv; j++)
+            for (nn_dim oh = 0; oh < g.h.out; oh++)
+                nn_walk_pixels(tail && j == nv - 1 ? tail : NN_VL, relu, &g, oh, 0, g.w.out, x, w + j * NN_VL,
+                               bias ? bias + j * NN_VL : NULL, y + j * NN_VL);
+        return;
+    }
     for (nn_dim oh = 0; oh < g.h.out; oh++) {
-        if (NN_INNER(0, n_full * mr)) {
-            for (nn_dim o = 0; o <= last; o += mr) NN_TILE(mr, 1, o);
-        } else {
-            if (NN_INNER(0, mr))
-                NN_TILE(mr, 1, 0);
-            else if (tiles_at_edges)
-                NN_TILE(mr, 0, 0);
-            else
-                NN_PIXELS(0, mr);
-            if (n_full > 2 && NN_INNER(mr, last - mr)) {
-                for (nn_dim o = mr; o < last; o += mr) NN_TILE(mr, 1, o);
-            } else if (n_full > 2) {
-                for (nn_dim o = mr; o < last; o += mr) {
-                    if (NN_INNER(o, mr))
-                        NN_TILE(mr, 1, o);
-                    else
-                        NN_PIXELS(o, o + mr);
-                }
-            }
-            if (n_full > 1) {
-                if (NN_INNER(last, mr))
-                    NN_TILE(mr, 1, last);
-                else if (tiles_at_edges)
-                    NN_TILE(mr, 0, last);
-                else
-                    NN_PIXELS(last, last + mr);
-            }
-        }
-        if (rest) {
-            if (NN_INNER(last + mr, rest))
-                NN_TILE(rest, 1, last + mr);
-            else if (tiles_at_edges)
-                NN_TILE(rest, 0, last + mr);
-            else
-                NN_PIXELS(last + mr, g.w.out);
-        }
+        if (!first_inner) NN_TILE(mr, 0, 0);
+        for (nn_dim o = from; o < to; o += mr) NN_TILE(mr, 1, o);
+        if (!last_inner && n_full > 1) NN_TILE(mr, 0, last);
+        if (rest && rest_inner) NN_TILE(rest, 1, last + mr);
+        if (rest && !rest_inner) NN_TILE(rest, 0, last + mr);
     }
 #undef NN_INNER
 #undef NN_TILE
-#undef NN_PIXELS
 }
 
-/* One sample, in tiles (the geometry must be literal) or pixel by pixel. Narrow images take more vectors of channels per tile, so that there are enough independent
- * sums to keep the multipliers busy. */
-NN_INLINE void nn_walk_sample(int tiles, int from, int relu, nn_walk g, const nn_real *x, const nn_real *w,
-                              const nn_real *w_end, const nn_real *bias, nn_real *y)
+/* Weights of fewer channels than a vector has lanes, copied with whole vectors as rows so that the tiles can load
+ * them. Rows beyond NN_WALK_PACK of them are too many; those layers go pixel by pixel. */
+#define NN_WALK_PACK (32768 / NN_VL)
+NN_INLINE int nn_walk_packs(nn_walk g, nn_dim rows)
 {
+    return g.cols < NN_VL && rows <= NN_WALK_PACK;
+}
+
+/* `samples` samples x_next and y_next apart. taps is the number of taps that lie in w. Narrow images take more
+ * vectors of channels per tile, so that there are enough independent sums to keep the multipliers busy. Columns
+ * that do not fill a vector are covered by one that overlaps its neighbour; both compute the same bits. */
+NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_dim taps, int relu, nn_walk g,
+                               const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    if (g.cols < NN_VL) {
+        nn_real pack[NN_WALK_PACK * NN_VL];
+        const nn_dim rows = taps * g.depth;
+        const int tail = (int)(g.cols % NN_VL);
+        if (!nn_walk_packs(g, rows)) {
+            for (nn_dim n = 0; n < samples; n++)
+                nn_walk_pixels_all(relu, &g, x + n * x_next, w + g.first * g.tap, bias, y + n * y_next);
+            return;
+        }
+        /* Taps are w_w apart in w, rows of a tap w_c. */
+        const nn_dim tap = g.tap;
+        for (nn_dim t = 0; t < taps; t++)
+            for (nn_dim c = 0; c < g.depth; c++)
+                nn_store(pack + (t * g.depth + c) * NN_VL, nn_load_part(w + t * tap + c * g.w_c, tail, 0));
+        nn_walk p = g;
+        p.w_c = NN_VL;
+        p.w_w = g.w_w / tap * (g.depth * NN_VL);
+        p.w_h = g.w_h / tap * (g.depth * NN_VL);
+        for (nn_dim n = 0; n < samples; n++)
+            nn_walk_columns(1, tail, relu, p, x + n * x_next, pack + g.first * g.depth * NN_VL, bias, y + n * y_next);
+        return;
+    }
     const int group = NN_TILE_ACC >= 24 && g.w.out <= 6 ? 4 : 2;
-    const nn_dim n_main = g.cols / NN_VL / group;
-    const int tail = (int)(g.cols % NN_VL), rest = (int)((g.cols + NN_VL - 1) / NN_VL - n_main * group);
-    nn_dim k = 0;
-    for (nn_dim i = 0; i < n_main; i++, k += group * NN_VL)
-        nn_walk_columns(tiles, group, 0, from, relu, g, x, w + k, w_end, bias ? bias + k : NULL, y + k);
-    if (rest) nn_walk_columns(tiles, rest, tail, from, relu, g, x, w + k, w_end, bias ? bias + k : NULL, y + k);
+    const nn_dim n_vec = g.cols / NN_VL, n_main = n_vec / group, overlap = g.cols % NN_VL;
+    const int rest = (int)(n_vec % group);
+    /* Weights that do not fit a near cache are read once for all samples, others samples are. */
+    const int far = taps * g.depth * g.cols > 131072;
+    const nn_real *w0 = w + g.first * g.tap;
+    for (nn_dim i = 0; i < n_main * samples; i++) {
+        const nn_dim n = far ? i % samples : i / n_main, k = (far ? i / samples : i % n_main) * group * NN_VL;
+        nn_walk_columns(group, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL, y + n * y_next + k);
+    }
+    const nn_dim k = n_main * group * NN_VL, kl = g.cols - NN_VL;
+    for (nn_dim n = 0; n < samples; n++) {
+        if (rest)
+            nn_walk_columns(rest, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL, y + n * y_next + k);
+        if (overlap)
+            nn_walk_columns(1, 0, relu, g, x + n * x_next, w0 + kl, bias ? bias + kl : NULL, y + n * y_next + kl);
+    }
 }
 
 /* ---- geometry of the operators ---- */
@@ -227,12 +252,6 @@ typedef struct nn_conv {
 NN_INLINE nn_dim nn_conv_weights(nn_conv c)
 {
     return c.r * c.s * (c.ci / c.groups) * c.co;
-}
-
-/* One output channel per input channel, each with its own kernel: vectors of channels, no tiles. */
-NN_INLINE int nn_conv_depthwise(nn_conv c)
-{
-    return c.groups == c.ci && c.groups == c.co && c.groups > 1;
 }
 
 /* ---- depthwise: y[i,j,c] = bias[c] + sum over r,s of x[.., .., c] * w[r,s,c] ---- */
@@ -357,39 +376,40 @@ NN_INLINE void nn_depthwise_dw_sample(nn_conv c, const nn_real *x, const nn_real
         }
 }
 
-/* ---- forward ---- */
+/* ---- forward; generated code calls the form that fits the layer ---- */
 
 /* rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL. */
 NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
                          const nn_real *bias, nn_real *y)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    const nn_real *w_end = w + nn_conv_weights(c);
-    if (c.r == 1 && c.s == 1 && c.step_h == 1 && c.step_w == 1 && c.pad_top == 0 && c.pad_left == 0 &&
-        c.oh == c.h && c.ow == c.w && c.groups == 1) {
-        /* A 1x1 convolution is a dense layer over pixels; blocks keep its input in cache. */
-        const nn_dim pixels = rows * c.h * c.w, block = 128;
-        for (nn_dim p = 0; p < pixels; p += block)
-            nn_product(nn_min_dim(block, pixels - p), c.co, c.ci, NN_FROM_BIAS, relu, x + p * c.ci, c.ci, 1, w,
-                       c.co, w_end, bias, y + p * c.co, c.co);
-        return;
-    }
     const nn_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
         .x_row = c.w * c.ci, .x_pix = c.ci, .y_row = c.ow * c.co, .y_pix = c.co,
-        .w_h = c.s * ci * c.co, .w_w = ci * c.co, .w_c = c.co, .depth = ci, .cols = co,
+        .w_h = c.s * ci * c.co, .w_w = ci * c.co, .w_c = c.co, .depth = ci, .cols = co, .tap = ci * c.co, .first = 0,
     };
-    for (nn_dim n = 0; n < rows; n++) {
-        const nn_real *xn = x + n * c.h * c.w * c.ci;
-        nn_real *yn = y + n * c.oh * c.ow * c.co;
-        if (nn_conv_depthwise(c))
-            nn_depthwise_sample(relu, c, xn, w, bias, yn);
-        else
-            for (nn_dim q = 0; q < c.groups; q++)
-                nn_walk_sample(1, NN_FROM_BIAS, relu, g, xn + q * ci, w + q * co, w_end, bias ? bias + q * co : NULL,
-                               yn + q * co);
-    }
+    for (nn_dim q = 0; q < c.groups; q++)
+        nn_walk_samples(rows, c.h * c.w * c.ci, c.oh * c.ow * c.co, c.r * c.s, relu, g, x + q * ci, w + q * co,
+                        bias ? bias + q * co : NULL, y + q * co);
+}
+
+/* 1x1, stride 1, no padding, one group: a dense layer over pixels; blocks keep its input in cache. */
+NN_INLINE void nn_conv2d_point(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                               const nn_real *bias, nn_real *y)
+{
+    const nn_dim pixels = rows * c.h * c.w, block = 128;
+    for (nn_dim p = 0; p < pixels; p += block)
+        nn_product(nn_min_dim(block, pixels - p), c.co, c.ci, NN_FROM_BIAS, relu, x + p * c.ci, c.ci, 1, w, c.co,
+                   w + c.ci * c.co, bias, y + p * c.co, c.co);
+}
+
+/* groups = ci = co > 1. */
+NN_INLINE void nn_conv2d_depthwise(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                                   const nn_real *bias, nn_real *y)
+{
+    for (nn_dim n = 0; n < rows; n++)
+        nn_depthwise_sample(relu, c, x + n * c.h * c.w * c.ci, w, bias, y + n * c.oh * c.ow * c.co);
 }
 
 /* ---- gradient of the input, and transposed convolution ---- */
@@ -427,43 +447,67 @@ NN_INLINE nn_phase nn_phase_of(nn_dim phase, nn_dim in, nn_dim taps, nn_dim step
     return p;
 }
 
-/* One sample of dx from dy for one phase of the stride. wt holds [co][ci/g] per tap: for conv2d_dx the
- * transposed weights with both tap axes reversed (`flipped`), for transposed convolution the weights as they
- * are. `tiles`: the phase is a literal. */
-NN_INLINE void nn_conv_phase(nn_conv c, nn_dim ph, nn_dim pw, int tiles, int flipped, int relu, const nn_real *dy,
-                             const nn_real *wt, const nn_real *wt_end, const nn_real *bias, nn_real *dx)
+/* dx from dy for one phase of the stride and one group. wt holds [co][ci/g] per tap: for conv2d_dx the transposed
+ * weights with both tap axes reversed (`flipped`), for transposed convolution the weights as they are. */
+NN_INLINE nn_walk nn_phase_walk(nn_conv c, nn_dim ph, nn_dim pw, int flipped)
 {
     const nn_phase a = nn_phase_of(ph, c.h, c.r, c.step_h, c.dil_h, c.pad_top);
     const nn_phase b = nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left);
-    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
+    const nn_dim ci = c.ci / c.groups, tap = c.co * ci;
     const nn_dim r0 = flipped ? c.r - 1 - a.first - (a.taps - 1) * a.period : a.first;
     const nn_dim s0 = flipped ? c.s - 1 - b.first - (b.taps - 1) * b.period : b.first;
-    const nn_dim tap = c.co * ci; /* elements of one tap of all groups */
-    const nn_walk g = {
+    return (nn_walk){
         .h = { a.count, c.oh, a.taps, 1, flipped ? a.dil : -a.dil, a.base - (flipped ? (a.taps - 1) * a.dil : 0) },
         .w = { b.count, c.ow, b.taps, 1, flipped ? b.dil : -b.dil, b.base - (flipped ? (b.taps - 1) * b.dil : 0) },
-        .x_row = c.ow * c.co, .x_pix = c.co,
-        .y_row = c.step_h * c.w * c.ci, .y_pix = c.step_w * c.ci,
-        .w_h = a.period * c.s * tap, .w_w = b.period * tap, .w_c = ci, .depth = co, .cols = ci,
+        .x_row = c.ow * c.co, .x_pix = c.co, .y_row = c.step_h * c.w * c.ci, .y_pix = c.step_w * c.ci,
+        .w_h = a.period * c.s * tap, .w_w = b.period * tap, .w_c = ci, .depth = c.co / c.groups, .cols = ci,
+        .tap = tap, .first = a.taps > 0 && b.taps > 0 ? r0 * c.s + s0 : 0,
     };
-    if (a.count <= 0 || b.count <= 0) return;
-    nn_walk_sample(tiles, NN_FROM_BIAS, relu, g, dy, wt + (r0 * c.s + s0) * tap, wt_end, bias,
-                   dx + (ph * c.w + pw) * c.ci);
 }
 
-/* All phases. The first two of each axis are written out so that their geometry folds to literals. */
-NN_INLINE void nn_conv_phases(nn_conv c, int flipped, int relu, const nn_real *dy, const nn_real *wt,
-                              const nn_real *wt_end, const nn_real *bias, nn_real *dx)
+/* `rows` samples of one phase, in tiles (a literal phase). */
+NN_INLINE void nn_conv_phase(nn_dim rows, nn_conv c, nn_dim ph, nn_dim pw, int flipped, int relu, const nn_real *dy,
+                             const nn_real *wt, const nn_real *bias, nn_real *dx)
 {
-#define NN_PHASE(ph, pw, tiles) nn_conv_phase(c, ph, pw, tiles, flipped, relu, dy, wt, wt_end, bias, dx)
-    NN_PHASE(0, 0, 1);
-    if (c.step_w > 1) NN_PHASE(0, 1, 1);
-    if (c.step_h > 1) NN_PHASE(1, 0, 1);
-    if (c.step_h > 1 && c.step_w > 1) NN_PHASE(1, 1, 1);
-    if (c.step_h > 2 || c.step_w > 2)
-        for (nn_dim ph = 0; ph < c.step_h; ph++)
-            for (nn_dim pw = ph < 2 ? 2 : 0; pw < c.step_w; pw++) NN_PHASE(ph, pw, 0);
-#undef NN_PHASE
+    const nn_walk g = nn_phase_walk(c, ph, pw, flipped);
+    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
+    if (g.h.out <= 0 || g.w.out <= 0) return;
+    for (nn_dim q = 0; q < c.groups; q++)
+        nn_walk_samples(rows, c.oh * c.ow * c.co, c.h * c.w * c.ci, c.r * c.s, relu, g, dy + q * co,
+                        wt + q * co * ci, bias ? bias + q * ci : NULL, dx + (ph * c.w + pw) * c.ci + q * ci);
+}
+
+/* Stride 1. */
+NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy, const nn_real *wt,
+                              const nn_real *bias, nn_real *dx)
+{
+    nn_conv_phase(rows, c, 0, 0, flipped, relu, dy, wt, bias, dx);
+}
+
+/* Strides up to 2, the usual case: at most four phases, written out so that their geometry folds to literals. */
+NN_INLINE void nn_conv_phases_half(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
+                                   const nn_real *wt, const nn_real *bias, nn_real *dx)
+{
+    nn_conv_phase(rows, c, 0, 0, flipped, relu, dy, wt, bias, dx);
+    if (c.step_w > 1) nn_conv_phase(rows, c, 0, 1, flipped, relu, dy, wt, bias, dx);
+    if (c.step_h > 1) nn_conv_phase(rows, c, 1, 0, flipped, relu, dy, wt, bias, dx);
+    if (c.step_h > 1 && c.step_w > 1) nn_conv_phase(rows, c, 1, 1, flipped, relu, dy, wt, bias, dx);
+}
+
+/* Any stride, pixel by pixel. */
+NN_INLINE void nn_conv_phases_any(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
+                                  const nn_real *wt, const nn_real *bias, nn_real *dx)
+{
+    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
+    for (nn_dim ph = 0; ph < c.step_h; ph++)
+        for (nn_dim pw = 0; pw < c.step_w; pw++) {
+            const nn_walk g = nn_phase_walk(c, ph, pw, flipped);
+            for (nn_dim n = 0; n < rows; n++)
+                for (nn_dim q = 0; q < c.groups; q++)
+                    nn_walk_pixels_all(relu, &g, dy + n * c.oh * c.ow * c.co + q * co,
+                                       wt + q * co * ci + g.first * g.tap, bias ? bias + q * ci : NULL,
+                                       dx + n * c.h * c.w * c.ci + (ph * c.w + pw) * c.ci + q * ci);
+        }
 }
 
 /* wt[R-1-r][S-1-s][k][c] = w[r][s][c][k], per group: [.][k of all groups][c of a group]. The team divides
@@ -480,27 +524,47 @@ NN_INLINE void nn_conv_flip(const nn_team *team, nn_conv c, const nn_real *w, nn
     }
 }
 
-/* dx = gradient of nn_conv2d with respect to x. scratch holds the weights once more. */
+/* dx = gradient of a convolution of stride 1 with respect to x. scratch holds the weights once more. */
 NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
-                            nn_real *scratch, nn_real *dx)
+                  nn_real *scratch, nn_real *dx)
 {
-    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
     nn_dim from, to;
+    nn_conv_flip(team, c, w, scratch);
+    nn_barrier(team);
     nn_share(team->rank, team->size, rows, 1, &from, &to);
-    if (!nn_conv_depthwise(c)) {
-        nn_conv_flip(team, c, w, scratch);
-        nn_barrier(team);
-    }
-    for (nn_dim n = from; n < to; n++) {
-        const nn_real *dyn = dy + n * c.oh * c.ow * c.co;
-        nn_real *dxn = dx + n * c.h * c.w * c.ci;
-        if (nn_conv_depthwise(c))
-            nn_depthwise_dx_sample(c, dyn, w, dxn);
-        else
-            for (nn_dim q = 0; q < c.groups; q++)
-                nn_conv_phases(c, 1, 0, dyn + q * co, scratch + q * co * ci, scratch + nn_conv_weights(c), NULL,
-                               dxn + q * ci);
-    }
+    nn_conv_phases(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL, dx + from * c.h * c.w * c.ci);
+}
+
+/* The same for strides of 1 and 2. */
+NN_INLINE void nn_conv2d_dx_half(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
+                  nn_real *scratch, nn_real *dx)
+{
+    nn_dim from, to;
+    nn_conv_flip(team, c, w, scratch);
+    nn_barrier(team);
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_conv_phases_half(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL, dx + from * c.h * c.w * c.ci);
+}
+
+/* The same for any stride. */
+NN_INLINE void nn_conv2d_dx_any(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
+                  nn_real *scratch, nn_real *dx)
+{
+    nn_dim from, to;
+    nn_conv_flip(team, c, w, scratch);
+    nn_barrier(team);
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_conv_phases_any(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL, dx + from * c.h * c.w * c.ci);
+}
+
+NN_INLINE void nn_conv2d_depthwise_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                      const nn_real *w, nn_real *scratch, nn_real *dx)
+{
+    nn_dim from, to;
+    (void)scratch;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    for (nn_dim n = from; n < to; n++)
+        nn_depthwise_dx_sample(c, dy + n * c.oh * c.ow * c.co, w, dx + n * c.h * c.w * c.ci);
 }
 
 /* ---- gradient of the weights ---- */
@@ -522,6 +586,21 @@ typedef struct nn_dw_walk {
     int a_moves;
 } nn_dw_walk;
 
+/* dw[i][j] += sum over `rows` rows of `depth` pixels of a[i] * b[j], lane by lane: for the end of b's memory. An
+ * ordinary function, compiled once. */
+static __attribute__((noinline, unused)) void nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth,
+                                                              const nn_real *a, nn_dim a_row, nn_dim a_k,
+                                                              const nn_real *b, nn_dim b_row, nn_dim b_k, nn_real *dw,
+                                                              nn_dim dw_c)
+{
+    const nn_dim cols = (nn_dim)(nv - 1) * NN_VL + tail;
+    for (nn_dim r = 0; r < rows; r++)
+        for (nn_dim p = 0; p < depth; p++)
+            for (int i = 0; i < mr; i++)
+                for (nn_dim j = 0; j < cols; j++)
+                    dw[i * dw_c + j] += a[r * a_row + p * a_k + i] * b[r * b_row + p * b_k + j];
+}
+
 /* Rows [i, i + mr) of the gradient of tap (r, s), all columns, one sample. */
 NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim r, nn_dim s, nn_dim i, const nn_real *a,
                               const nn_real *b, const nn_real *b_end, nn_real *dw)
@@ -534,23 +613,35 @@ NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim r, nn_dim s, nn_dim i
     const nn_dim a_step = g.a_moves ? g.w.step * g.a_pix : g.a_pix, b_step = g.a_moves ? g.b_pix : g.w.step * g.b_pix;
     nn_real *out = dw + (r * g.w.taps + s) * g.dw_tap + i * g.dw_c;
     if (h0 >= h1 || w0 >= w1) return;
+    const nn_dim w_moved = w0 * g.w.step + s * g.w.dil + g.w.base, depth = w1 - w0;
+    const nn_real *ap = a + (g.a_moves ? w_moved * g.a_pix : w0 * g.a_pix) + i;
+    const nn_real *bp = b + (g.a_moves ? w0 * g.b_pix : w_moved * g.b_pix);
+#define NN_MOVED(o) ((o) * g.h.step + r * g.h.dil + g.h.base)
+#define NN_A_ROW(o) (ap + (g.a_moves ? NN_MOVED(o) : (o)) * g.a_row)
+#define NN_B_ROW(o) (bp + (g.a_moves ? (o) : NN_MOVED(o)) * g.b_row)
+    /* Only the last rows of the last sample can end too close to b's end; they are added apart, so that the main
+       loop stays a loop of whole vectors. */
 #define NN_DW_TILE(nv, tail, k)                                                                            \
     do {                                                                                                   \
         nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];                                                            \
+        nn_dim o = h0;                                                                                     \
         nn_tile_start(mr, nv, tail, NN_FROM_RESULT, NULL, out + (k), g.dw_c, acc);                         \
-        for (nn_dim o = h0; o < h1; o++) {                                                                 \
-            const nn_dim mh = o * g.h.step + r * g.h.dil + g.h.base;                                       \
-            const nn_dim mw = w0 * g.w.step + s * g.w.dil + g.w.base;                                      \
-            const nn_real *ap = a + (g.a_moves ? mh * g.a_row + mw * g.a_pix : o * g.a_row + w0 * g.a_pix); \
-            const nn_real *bp = b + (g.a_moves ? o * g.b_row + w0 * g.b_pix : mh * g.b_row + mw * g.b_pix); \
-            nn_tile_mul(mr, nv, tail, w1 - w0, ap + i, 1, a_step, bp + (k), b_step, b_end, acc);           \
+        for (; o < h1; o++) {                                                                              \
+            if (tail && NN_B_ROW(o) + (k) + (depth - 1) * b_step + (nv) * NN_VL > b_end) break;            \
+            nn_tile_mul(mr, nv, depth, NN_A_ROW(o), 1, a_step, NN_B_ROW(o) + (k), b_step, acc);            \
         }                                                                                                  \
         nn_tile_end(mr, nv, tail, 0, out + (k), g.dw_c, acc);                                              \
+        if (tail && o < h1)                                                                                \
+            nn_dw_last_rows(mr, nv, tail, h1 - o, depth, NN_A_ROW(o), NN_A_ROW(1) - NN_A_ROW(0), a_step,    \
+                            NN_B_ROW(o) + (k), NN_B_ROW(1) - NN_B_ROW(0), b_step, out + (k), g.dw_c);      \
     } while (0)
     nn_dim k = 0;
     for (nn_dim n = 0; n < n_main; n++, k += group * NN_VL) NN_DW_TILE(group, 0, k);
     if (rest) NN_DW_TILE(rest, tail, k);
 #undef NN_DW_TILE
+#undef NN_A_ROW
+#undef NN_B_ROW
+#undef NN_MOVED
 }
 
 /* Rows of dw in one item of work, a literal. */
@@ -577,11 +668,6 @@ NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim from, nn_dim to, const nn_real 
 /* With few input channels the rows of a tile are (s, c) together: neighbours in x and in dw. Only pixels for
  * which all taps of a row lie inside are summed that way; at the edges a small zero-padded copy is used. */
 enum { NN_DW_MERGED_MAX = 64 };
-NN_INLINE int nn_dw_merged(nn_conv c)
-{
-    return c.groups == 1 && c.ci < 8 && c.dil_w == 1 && c.s * c.ci <= NN_DW_MERGED_MAX;
-}
-
 NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, int tail, nn_dim k, const nn_real *x,
                                  const nn_real *dy, const nn_real *dy_end, nn_real *dw)
 {
@@ -602,10 +688,10 @@ NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, 
             const nn_dim left = (o * c.step_w - c.pad_left) * c.ci + i;
             for (int j = 0; j < mr; j++)
                 edge[j] = left + j >= 0 && left + j < c.w * c.ci ? xr[left + j] : 0;
-            nn_tile_mul(mr, nv, tail, 1, edge, 1, 0, dr + o * c.co, c.co, dy_end, acc);
+            nn_tile_mul_tail(mr, nv, tail, 1, edge, 1, 0, dr + o * c.co, c.co, dy_end, acc);
         }
-        nn_tile_mul(mr, nv, tail, w1 - w0, xr + (w0 * c.step_w - c.pad_left) * c.ci + i, 1, c.step_w * c.ci,
-                    dr + w0 * c.co, c.co, dy_end, acc);
+        nn_tile_mul_tail(mr, nv, tail, w1 - w0, xr + (w0 * c.step_w - c.pad_left) * c.ci + i, 1, c.step_w * c.ci,
+                         dr + w0 * c.co, c.co, dy_end, acc);
     }
     nn_tile_end(mr, nv, tail, 0, out, c.co, acc);
 }
@@ -633,69 +719,95 @@ NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_r
     }
 }
 
-/* Samples [n0, n1) added to dw, items [from, to) of it only. */
-NN_INLINE void nn_conv_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
-                                  const nn_real *x, const nn_real *dy, nn_real *dw)
+/* What the drivers below do with the samples [n0, n1) and the items [from, to) of dw they are responsible for. */
+NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to, const nn_real *x,
+                             const nn_real *dy, nn_real *dw)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    const nn_real *dy_end = dy + rows * c.oh * c.ow * c.co;
     const nn_dw_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
         .a_row = c.w * c.ci, .a_pix = c.ci, .b_row = c.ow * c.co, .b_pix = c.co,
         .rows = ci, .cols = co, .dw_c = c.co, .dw_tap = ci * c.co, .a_moves = 1,
     };
-    for (nn_dim n = n0; n < n1; n++) {
-        const nn_real *xn = x + n * c.h * c.w * c.ci, *dyn = dy + n * c.oh * c.ow * c.co;
-        if (nn_conv_depthwise(c))
-            nn_depthwise_dw_sample(c, xn, dyn, dw);
-        else if (nn_dw_merged(c))
-            nn_dw_merged_sample(c, from, to, xn, dyn, dy_end, dw);
-        else
-            for (nn_dim q = 0; q < c.groups; q++)
-                nn_dw_sample(g, from, to, xn + q * ci, dyn + q * co, dy_end, dw + q * co);
-    }
+    for (nn_dim n = n0; n < n1; n++)
+        for (nn_dim q = 0; q < c.groups; q++)
+            nn_dw_sample(g, from, to, x + n * c.h * c.w * c.ci + q * ci, dy + n * c.oh * c.ow * c.co + q * co,
+                         dy + rows * c.oh * c.ow * c.co, dw + q * co);
 }
 
-/* Work items of a gradient of the weights: what the threads divide. */
-NN_INLINE nn_dim nn_conv_dw_items(nn_conv c)
+NN_INLINE void nn_dw_merged_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
+                                    const nn_real *x, const nn_real *dy, nn_real *dw)
 {
-    const nn_dim rows = nn_dw_merged(c) ? c.s * c.ci : c.ci / c.groups;
-    const nn_dim mr = nn_dw_rows(rows, c.co / c.groups);
-    return (nn_dw_merged(c) ? c.r : c.r * c.s) * ((rows + mr - 1) / mr);
+    for (nn_dim n = n0; n < n1; n++)
+        nn_dw_merged_sample(c, from, to, x + n * c.h * c.w * c.ci, dy + n * c.oh * c.ow * c.co,
+                            dy + rows * c.oh * c.ow * c.co, dw);
 }
 
-/* Sets the rows of dw that items [from, to) write to zero. */
-NN_INLINE void nn_conv_dw_clear(nn_conv c, nn_dim from, nn_dim to, nn_real *dw)
+NN_INLINE void nn_dw_depthwise_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
+                                       const nn_real *x, const nn_real *dy, nn_real *dw)
 {
-    const nn_dim rows = nn_dw_merged(c) ? c.s * c.ci : c.ci / c.groups;
-    const nn_dim mr = nn_dw_rows(rows, c.co / c.groups), blocks = (rows + mr - 1) / mr;
+    (void)rows, (void)from, (void)to;
+    for (nn_dim n = n0; n < n1; n++)
+        nn_depthwise_dw_sample(c, x + n * c.h * c.w * c.ci, dy + n * c.oh * c.ow * c.co, dw);
+}
+
+/* `taps` items of `rows` rows each, in blocks: the number of work items the threads divide. */
+NN_INLINE nn_dim nn_dw_items(nn_dim taps, nn_dim rows, nn_dim cols)
+{
+    const nn_dim mr = nn_dw_rows(rows, cols);
+    return taps * ((rows + mr - 1) / mr);
+}
+
+/* Sets what items [from, to) write to zero; a row of dw has `width` elements. */
+NN_INLINE void nn_dw_clear(nn_dim rows, nn_dim cols, nn_dim width, nn_dim from, nn_dim to, nn_real *dw)
+{
+    const nn_dim mr = nn_dw_rows(rows, cols), blocks = (rows + mr - 1) / mr;
     const nn_dim r0 = from / blocks * rows + from % blocks * mr, r1 = to / blocks * rows + to % blocks * mr;
-    if (r0 < r1) memset(dw + r0 * c.co, 0, (size_t)((r1 - r0) * c.co) * sizeof *dw);
+    if (r0 < r1) memset(dw + r0 * width, 0, (size_t)((r1 - r0) * width) * sizeof *dw);
 }
 
-/* dw = (acc ? dw : 0) + gradient of nn_conv2d with respect to w. scratch holds NN_DW_PARTS gradients when
- * they are small (NN_DW_IN_PARTS), and nothing otherwise. */
+/* dw = (acc ? dw : 0) + gradient with respect to w. Small gradients are summed in parts of the samples (scratch
+ * holds NN_DW_PARTS of them), of large ones (NN_DW_IN_PARTS false) the threads divide the items. */
+#define NN_DW_DRIVER(samples, in_parts, taps, row_count, col_count)                                         \
+    do {                                                                                                    \
+        const nn_dim size = nn_conv_weights(c), items = nn_dw_items(taps, row_count, col_count);            \
+        const nn_dim parts = nn_min_dim(NN_DW_PARTS, rows);                                                 \
+        const int divided = in_parts;                                                                       \
+        nn_dim from = 0, to = items, p0 = 0, p1 = 1;                                                        \
+        if (divided)                                                                                        \
+            nn_share(team->rank, team->size, parts, 1, &p0, &p1);                                           \
+        else                                                                                                \
+            nn_share(team->rank, team->size, items, 1, &from, &to);                                         \
+        if (!divided && !acc) nn_dw_clear(row_count, col_count, c.co, from, to, dw);                        \
+        for (nn_dim p = p0; p < p1; p++) {                                                                  \
+            nn_real *part = divided ? scratch + p * size : dw;                                              \
+            if (divided) memset(part, 0, (size_t)size * sizeof *dw);                                        \
+            samples(c, divided ? nn_cut(rows, 1, p, parts) : 0, divided ? nn_cut(rows, 1, p + 1, parts) : rows, \
+                    rows, from, to, x, dy, part);                                                           \
+        }                                                                                                   \
+        if (!divided) return;                                                                               \
+        nn_barrier(team);                                                                                   \
+        nn_sum_parts(team, size, parts, scratch, acc, dw);                                                  \
+    } while (0)
+
 NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x, const nn_real *dy,
                             nn_real *scratch, nn_real *dw, int acc)
 {
-    const nn_dim size = nn_conv_weights(c), items = nn_conv_dw_items(c);
-    nn_dim from, to;
-    if (NN_DW_IN_PARTS(size) || nn_conv_depthwise(c)) {
-        const nn_dim parts = nn_min_dim(NN_DW_PARTS, rows);
-        nn_share(team->rank, team->size, parts, 1, &from, &to);
-        for (nn_dim p = from; p < to; p++) {
-            memset(scratch + p * size, 0, (size_t)size * sizeof *dw);
-            nn_conv_dw_samples(c, nn_cut(rows, 1, p, parts), nn_cut(rows, 1, p + 1, parts), rows, 0, items, x, dy,
-                               scratch + p * size);
-        }
-        nn_barrier(team);
-        nn_sum_parts(team, size, parts, scratch, acc, dw);
-        return;
-    }
-    nn_share(team->rank, team->size, items, 1, &from, &to);
-    if (!acc) nn_conv_dw_clear(c, from, to, dw);
-    nn_conv_dw_samples(c, 0, rows, rows, from, to, x, dy, dw);
+    NN_DW_DRIVER(nn_dw_samples, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);
+}
+
+/* Few input channels (below 8), one group, no dilation in width, s*ci at most NN_DW_MERGED_MAX. */
+NN_INLINE void nn_conv2d_dw_merged(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x, const nn_real *dy,
+                                   nn_real *scratch, nn_real *dw, int acc)
+{
+    NN_DW_DRIVER(nn_dw_merged_samples, NN_DW_IN_PARTS(size), c.r, c.s * c.ci, c.co);
+}
+
+NN_INLINE void nn_conv2d_depthwise_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
+                                      const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
+{
+    NN_DW_DRIVER(nn_dw_depthwise_samples, 1, 1, 1, c.co);
 }
 
 #endif

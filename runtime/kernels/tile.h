@@ -52,18 +52,11 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
                                          : (int)((n + (n + most - 1) / most - 1) / ((n + most - 1) / most));
 }
 
-/* acc[i][j] += sum over k of a[i*a_m + k*a_k] * b[k*b_k + j*NN_VL ..]. tail = 0: all vectors are whole;
- * otherwise the last one has `tail` lanes that count, and b_end is the end of b's memory. */
-NN_INLINE void nn_tile_mul(int mr, int nv, int tail, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
-                           const nn_real *b, nn_dim b_k, const nn_real *b_end,
-                           nn_vec (*restrict acc)[NN_TILE_VECS])
+/* acc[i][j] += sum over k of a[i*a_m + k*a_k] * b[k*b_k + j*NN_VL ..] */
+NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
+                           const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
 {
-    nn_dim whole = depth, k = 0;
-    if (tail) {
-        const nn_dim room = b_end - b - (nn_dim)nv * NN_VL;
-        whole = room < 0 ? 0 : nn_min_dim(depth, room / b_k + 1);
-    }
-    for (; k < whole; k++) {
+    for (nn_dim k = 0; k < depth; k++) {
         nn_vec bv[NN_TILE_VECS];
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * b_k + j * NN_VL);
@@ -74,8 +67,24 @@ NN_INLINE void nn_tile_mul(int mr, int nv, int tail, nn_dim depth, const nn_real
             for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
         }
     }
+}
+
+/* How many leading rows of b may be read in whole vectors when b's memory ends at b_end. */
+NN_INLINE nn_dim nn_tile_whole(int nv, nn_dim depth, const nn_real *b, nn_dim b_k, const nn_real *b_end)
+{
+    const nn_dim room = b_end - b - (nn_dim)nv * NN_VL;
+    return room < 0 ? 0 : nn_min_dim(depth, room / b_k + 1);
+}
+
+/* The same where only `tail` lanes of the last vector count (0: all) and b's memory ends at b_end. */
+NN_INLINE void nn_tile_mul_tail(int mr, int nv, int tail, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
+                                const nn_real *b, nn_dim b_k, const nn_real *b_end,
+                                nn_vec (*restrict acc)[NN_TILE_VECS])
+{
+    const nn_dim whole = tail ? nn_tile_whole(nv, depth, b, b_k, b_end) : depth;
+    nn_tile_mul(mr, nv, whole, a, a_m, a_k, b, b_k, acc);
     if (!tail) return;
-    for (; k < depth; k++) {
+    for (nn_dim k = whole; k < depth; k++) {
         nn_vec bv[NN_TILE_VECS];
         NN_UNROLL_FULL
         for (int j = 0; j < nv - 1; j++) bv[j] = nn_load(b + k * b_k + j * NN_VL);
@@ -138,7 +147,7 @@ NN_INLINE void nn_tile_product(int mr, int nv, int tail, int from, int relu, nn_
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_tile_start(mr, nv, tail, from, bias, y, y_m, acc);
-    nn_tile_mul(mr, nv, tail, depth, a, a_m, a_k, b, b_k, b_end, acc);
+    nn_tile_mul_tail(mr, nv, tail, depth, a, a_m, a_k, b, b_k, b_end, acc);
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 

@@ -355,28 +355,34 @@ typedef struct Conv {
     nn_real *tw, *tbias, *ty, *tdx, *tdw;
 } Conv;
 
-NN_INLINE void conv_all(const nn_team *team, const Conv *a, nn_conv c)
-{
-    const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;
-    nn_dim from, to;
-    nn_share(team->rank, team->size, a->rows, 1, &from, &to);
-    nn_conv2d(to - from, c, a->relu, a->x + from * image, a->w, a->bias, a->y + from * map);
-    nn_conv2d_transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias, a->ty + from * image);
-    nn_conv2d_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
-    nn_barrier(team);
-    nn_conv2d_dw(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);
-    nn_barrier(team);
-    nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);
-    nn_barrier(team);
-    nn_conv2d_transpose_dw(team, a->rows, c, a->dy, a->x, a->scratch, a->tdw, a->acc);
-}
+/* One case: the forward form, the form of the input's and of the weights' gradient, and of transposed convolution. */
+#define CONV_CASE(name, forward, dx_form, dw_form, transpose, geometry)                                             \
+    static void name(void *arg, const nn_team *team)                                                               \
+    {                                                                                                               \
+        const Conv *a = arg;                                                                                        \
+        const nn_conv c = geometry;                                                                                 \
+        const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;                                            \
+        nn_dim from, to;                                                                                            \
+        nn_share(team->rank, team->size, a->rows, 1, &from, &to);                                                   \
+        forward(to - from, c, a->relu, a->x + from * image, a->w, a->bias, a->y + from * map);                      \
+        transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias, a->ty + from * image);                \
+        dx_form(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                                                  \
+        nn_barrier(team);                                                                                           \
+        dw_form(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);                                          \
+        nn_barrier(team);                                                                                           \
+        nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);                                  \
+        nn_barrier(team);                                                                                           \
+        nn_conv2d_transpose_dw(team, a->rows, c, a->dy, a->x, a->scratch, a->tdw, a->acc);                          \
+    }
 
 #ifdef NN_SMALL_CODE
-static void conv_any(void *arg, const nn_team *team)
-{
-    const Conv *a = arg;
-    conv_all(team, a, a->c);
-}
+#define ANY ((const Conv *)arg)->c
+CONV_CASE(conv_1, nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose, ANY)
+CONV_CASE(conv_2, nn_conv2d, nn_conv2d_dx_half, nn_conv2d_dw, nn_conv2d_transpose_half, ANY)
+CONV_CASE(conv_3, nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw, nn_conv2d_transpose_any, ANY)
+CONV_CASE(conv_merged, nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw_merged, nn_conv2d_transpose_any, ANY)
+CONV_CASE(conv_point, nn_conv2d_point, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose, ANY)
+CONV_CASE(conv_depthwise, nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_any, ANY)
 #endif
 
 /* Plain loops: y and dx, dw of the convolution with weights w, ty etc. of its transpose with weights tw. */
@@ -489,39 +495,50 @@ START_TEST(convolution_matches_plain_loops)
         if (h < 0 || w < 0) continue;
         c.oh = h / c.step_h + 1;
         c.ow = w / c.step_w + 1;
-        check_conv(conv_any, draw(1, 9), c);
+        const nn_dim step = c.step_h > c.step_w ? c.step_h : c.step_w, rows = draw(1, 9);
+        check_conv(conv_3, rows, c);
+        if (step == 1) check_conv(conv_1, rows, c);
+        if (step <= 2) check_conv(conv_2, rows, c);
+        if (c.groups == 1 && c.dil_w == 1 && c.s * c.ci <= NN_DW_MERGED_MAX) check_conv(conv_merged, rows, c);
+        if (c.groups > 1 && c.groups == c.ci && c.groups == c.co) check_conv(conv_depthwise, rows, c);
+        if (c.r == 1 && c.s == 1 && step == 1 && c.oh == c.h && c.ow == c.w && c.pad_top == 0 && c.pad_left == 0 &&
+            c.groups == 1)
+            check_conv(conv_point, rows, c);
         i++;
     }
 }
 END_TEST
 #else
-/* name, samples; h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
-#define CONVS(C)                                                       \
-    C(lenet1, 3, 28, 28, 1, 24, 24, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1)      \
-    C(lenet2, 9, 12, 12, 6, 8, 8, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1)       \
-    C(stem, 2, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)       \
-    C(half32, 3, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)      \
-    C(same64, 2, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)        \
-    C(point, 3, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)         \
-    C(odd, 2, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)       \
-    C(dilated, 2, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)     \
-    C(grouped, 2, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)        \
-    C(depthwise, 2, 14, 14, 40, 14, 14, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40) \
-    C(wide, 2, 9, 30, 3, 9, 30, 4, 1, 11, 1, 1, 0, 5, 1, 1, 1)         \
-    C(stride3, 2, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)      \
-    C(gan, 2, 14, 14, 32, 7, 7, 64, 4, 4, 2, 2, 1, 1, 1, 1, 1)         \
-    C(tiny, 5, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+/* name, samples, forms; h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
+#define PLAIN nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
+#define MERGED nn_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose
+#define HALF nn_conv2d, nn_conv2d_dx_half, nn_conv2d_dw, nn_conv2d_transpose_half
+#define STRIDED nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw, nn_conv2d_transpose_any
+#define POINT nn_conv2d_point, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
+#define DEPTHWISE nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_any
+#define CONVS(C)                                                                  \
+    C(lenet1, 3, MERGED, 28, 28, 1, 24, 24, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1)         \
+    C(lenet2, 9, MERGED, 12, 12, 6, 8, 8, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1)          \
+    C(stem, 2, MERGED, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)          \
+    C(half32, 3, HALF, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)           \
+    C(same64, 2, PLAIN, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)            \
+    C(point, 3, POINT, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)             \
+    C(odd, 2, PLAIN, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)           \
+    C(dilated, 2, PLAIN, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)         \
+    C(grouped, 2, HALF, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)             \
+    C(depthwise, 2, DEPTHWISE, 14, 14, 40, 14, 14, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40) \
+    C(wide, 2, PLAIN, 9, 30, 3, 9, 30, 4, 1, 11, 1, 1, 0, 5, 1, 1, 1)             \
+    C(stride3, 2, STRIDED, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)        \
+    C(tiny, 5, PLAIN, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 
-#define DEFINE(name, rows, ...)                                      \
-    static void conv_##name(void *arg, const nn_team *team)          \
-    {                                                                \
-        conv_all(team, (const Conv *)arg, NN_CONV(__VA_ARGS__));     \
-    }
+#define DEFINE(name, rows, forms, ...) DEFINE_FORMS(conv_##name, forms, __VA_ARGS__)
+#define DEFINE_FORMS(name, forms, ...) CONV_CASE_(name, forms, NN_CONV(__VA_ARGS__))
+#define CONV_CASE_(name, forms, geometry) CONV_CASE(name, forms, geometry)
 CONVS(DEFINE)
 
 START_TEST(convolution_matches_plain_loops)
 {
-#define CHECK(name, rows, ...) check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
+#define CHECK(name, rows, forms, ...) check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
     CONVS(CHECK)
 }
 END_TEST
