@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * Which layouts a node demands of its operands, read off its descriptor: asked by the layout pass, which
- * satisfies the demands, and by the verifier, which checks that it did.
+ * Which layouts a node demands of its operands, read off its descriptor: asked by the layout pass,
+ * which satisfies the demands, and by the verifier, which checks that it did.
  */
 #ifndef NNC_IR_LAYOUT_H
 #define NNC_IR_LAYOUT_H
 
 #include "ir/op.h"
 
-/* True when operand i must have layout *want (or one that coincides with it); false when the node takes
- * whatever order its operands share. */
+/* True when operand i must have layout *want (or one that coincides with it); false when the node
+ * takes whatever order its operands share. */
 bool layout_wanted(const Module *m, const Node *n, int i, Layout *want);
 
 /* True for nodes that take any order their operands share: elementwise operators, fused groups,
  * OPF_ANY_LAYOUT. */
 bool layout_is_shared(const Node *n);
 
-/* Whether operand i of such a node is one of those that must share: element for element where operands may
- * broadcast (the others are read by their own strides), by rank elsewhere. */
+/* Whether operand i of such a node is one of those that must share: element for element where
+ * operands may broadcast (the others are read by their own strides), by rank elsewhere. */
 bool layout_shares(const Node *n, int i);
 
 #endif

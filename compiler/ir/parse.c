@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * .nnir text -> Module. In: text in the grammar that heads print.c. Out: a verified module, or one located
- * error and NULL: the text is written by the compiler, so the first fault is the only one worth showing.
- * A recursive-descent reader without a separate scanner; nothing in the grammar nests, so its depth is fixed.
+ * .nnir text -> Module. In: text in the grammar that heads print.c. Out: a verified module, or one
+ * located error and NULL: the text is written by the compiler, so the first fault is the only one
+ * worth showing. A recursive-descent reader without a separate scanner; nothing in the grammar
+ * nests, so its depth is fixed.
  *
- * Places (`@lenet.nn:5:7`) refer to a file that need not exist any more. They become spans into stand-in
- * sources of blanks in which the same line and column exist.
+ * Places (`@lenet.nn:5:7`) refer to a file that need not exist any more. They become spans into
+ * stand-in sources of blanks in which the same line and column exist.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -34,7 +35,7 @@ typedef struct Reader {
     const char *at, *end;
     Module *m;
     Routine *r;
-    StrMap *refs;         /* "%h~2" -> Node */
+    StrMap *refs; /* "%h~2" -> Node */
     StrMap *dims, *hypers, *tensors;
     VEC(Inst *) insts;
     VEC(PlaceRef) places;
@@ -48,7 +49,8 @@ static Span span_here(const Reader *p, const char *from)
     return (Span){ p->source, start, end > start ? end : start + 1 };
 }
 
-static void fail(Reader *p, const char *from, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void fail(Reader *p, const char *from, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void fail(Reader *p, const char *from, const char *fmt, ...)
 {
     if (!p->failed) {
@@ -125,7 +127,8 @@ static const char *read_string(Reader *p)
             if (c == 'x') {
                 int v = 0;
                 for (int i = 0; i < 2 && p->at < p->end; i++, p->at++) {
-                    const char *digits = "0123456789abcdef", *d = *p->at ? strchr(digits, *p->at) : NULL;
+                    const char *digits = "0123456789abcdef",
+                               *d = *p->at ? strchr(digits, *p->at) : NULL;
                     if (!d) {
                         fail(p, from, "expected two hexadecimal digits after \\x");
                         return "";
@@ -156,7 +159,8 @@ static const char *read_name(Reader *p)
 {
     if (peek(p, '"')) return read_string(p);
     const char *from = p->at;
-    while (p->at < p->end && (is_word_char(*p->at) || *p->at == '.' || *p->at == '[' || *p->at == ']'))
+    while (p->at < p->end &&
+           (is_word_char(*p->at) || *p->at == '.' || *p->at == '[' || *p->at == ']'))
         p->at++;
     if (p->at == from) {
         fail(p, from, "expected a name");
@@ -222,7 +226,8 @@ static double read_real(Reader *p)
 {
     skip(p);
     const char *from = p->at;
-    while (p->at < p->end && (is_word_char(*p->at) || *p->at == '.' || *p->at == '+' || *p->at == '-'))
+    while (p->at < p->end &&
+           (is_word_char(*p->at) || *p->at == '.' || *p->at == '+' || *p->at == '-'))
         p->at++;
     if (p->at - from > 64 || p->at == from) {
         fail(p, from, "expected a number");
@@ -254,7 +259,8 @@ static void read_place(Reader *p, Span *span)
     if (!p->failed) vec_push(p->a, &p->places, (PlaceRef){ span, file, line, col });
 }
 
-/* One stand-in source per file name: as many lines as are mentioned, each as long as its largest column. */
+/* One stand-in source per file name: as many lines as are mentioned, each as long as its largest
+ * column. */
 static void make_spans(Reader *p)
 {
     StrMap *seen = map_new(p->a);
@@ -337,7 +343,8 @@ static TensorType read_shape(Reader *p, bool open)
             const char *name = read_word(p);
             t.batch = map_get(p->dims, name);
             if (!p->failed && (!t.batch || t.rank)) {
-                fail(p, size, t.batch ? "'%s' may only stand on the first axis" : "unknown dim '%s'", name);
+                fail(p, size,
+                     t.batch ? "'%s' may only stand on the first axis" : "unknown dim '%s'", name);
                 break;
             }
         }
@@ -395,8 +402,10 @@ static void read_value(Reader *p, const AttrDef *d, void *field)
         const char *word = read_word(p);
         int k = 0;
         while (d->choices[k] && strcmp(d->choices[k], word) != 0) k++;
-        if (!d->choices[k]) fail(p, from, "%s cannot be '%s'", d->name, word);
-        else *(int *)field = k;
+        if (!d->choices[k])
+            fail(p, from, "%s cannot be '%s'", d->name, word);
+        else
+            *(int *)field = k;
         break;
     }
     case ATTR_INTS: {
@@ -419,8 +428,9 @@ static void read_value(Reader *p, const AttrDef *d, void *field)
     case ATTR_PTR: fail(p, from, "%s has no text form", d->name); break;
     }
     /* The ranges hold for single numbers; lists are checked by their operator's shape rule. */
-    const double v = d->kind == ATTR_INT ? (double)*(int64_t *)field
-                     : d->kind == ATTR_FLOAT ? *(double *)field : d->min;
+    const double v = d->kind == ATTR_INT     ? (double)*(int64_t *)field
+                     : d->kind == ATTR_FLOAT ? *(double *)field
+                                             : d->min;
     if (!p->failed && d->min < d->max && !(v >= d->min && v <= d->max))
         fail(p, from, "%s = %g is not in [%g, %g]", d->name, v, d->min, d->max);
 }
@@ -474,7 +484,8 @@ static Node *read_operand(Reader *p)
     if (accept(p, "-")) return NULL;
     const char *key = read_ref(p, NULL);
     Node *n = p->failed ? NULL : map_get(p->refs, key);
-    if (!p->failed && !n) fail(p, from, "unknown value %%%s: a value is defined before it is used", key);
+    if (!p->failed && !n)
+        fail(p, from, "unknown value %%%s: a value is defined before it is used", key);
     return n;
 }
 
@@ -571,12 +582,16 @@ static bool read_target(Reader *p, const OpDesc *op, void *attrs)
         index->index = find_port(p, p->r->outputs.data, p->r->outputs.len, from, read_name(p));
     } else if (op == &op_param || op == &op_state || op == &op_grad_store || op == &op_assign) {
         const Tensor *t = map_get(p->tensors, read_name(p));
-        if (t) index->index = t->index;
-        else fail(p, from, "unknown tensor");
+        if (t)
+            index->index = t->index;
+        else
+            fail(p, from, "unknown tensor");
     } else if (op == &op_hyper) {
         const Hyper *h = map_get(p->hypers, read_name(p));
-        if (h) index->index = h->index;
-        else fail(p, from, "unknown hyper");
+        if (h)
+            index->index = h->index;
+        else
+            fail(p, from, "unknown hyper");
     } else {
         return false;
     }
@@ -594,7 +609,8 @@ static const Inst *read_inst_ref(Reader *p)
     return NULL;
 }
 
-/* How many operands a node has: absent optional ones are written `-`, so that hooks find each at its place. */
+/* How many operands a node has: absent optional ones are written `-`, so that hooks find each at
+ * its place. */
 static void operand_range(const OpDesc *op, int *least, int *most)
 {
     *least = *most = 0;
@@ -654,11 +670,18 @@ static void read_node(Reader *p, Span *where)
     }
     if (p->failed) return;
     if (op == &op_const) ((ConstAttrs *)attrs)->type = type[0];
-    if (op == &op_fused) memcpy(((FusedAttrs *)attrs)->type, type, sizeof type[0] * (size_t)n_results);
-    *n = (Node){ .op = op, .attrs = attrs, .in = in.data ? in.data : arena_alloc(p->a, 0),
-                 .n_in = (int)in.len, .type = type[0], .n_results = n_results,
-                 .id = (int)p->r->nodes.len, .name = name };
-    if (n_results > 1) n->more = arena_dup(p->a, type + 1, sizeof type[0] * (size_t)(n_results - 1));
+    if (op == &op_fused)
+        memcpy(((FusedAttrs *)attrs)->type, type, sizeof type[0] * (size_t)n_results);
+    *n = (Node){ .op = op,
+                 .attrs = attrs,
+                 .in = in.data ? in.data : arena_alloc(p->a, 0),
+                 .n_in = (int)in.len,
+                 .type = type[0],
+                 .n_results = n_results,
+                 .id = (int)p->r->nodes.len,
+                 .name = name };
+    if (n_results > 1)
+        n->more = arena_dup(p->a, type + 1, sizeof type[0] * (size_t)(n_results - 1));
     n->inst = read_inst_ref(p);
     read_place(p, &n->span);
     expect(p, ";");
@@ -710,8 +733,10 @@ static void read_minimize(Reader *p)
         skip(p);
         const char *from = p->at;
         Tensor *t = map_get(p->tensors, read_name(p));
-        if (!t || t->kind != TENSOR_PARAM) fail(p, from, "expected a parameter");
-        else vec_push(p->a, &min->over, t);
+        if (!t || t->kind != TENSOR_PARAM)
+            fail(p, from, "expected a parameter");
+        else
+            vec_push(p->a, &min->over, t);
     }
     expect(p, "using");
     skip(p);
@@ -745,7 +770,8 @@ static void read_minimize(Reader *p)
                 if (strcmp(schedule_table[k]->name, schedule) == 0) s->schedule = schedule_table[k];
             if (!s->schedule) fail(p, from, "unknown schedule '%s'", schedule);
             expect(p, "(");
-            for (int k = 0; k < 8 && !p->failed && s->schedule->args && s->schedule->args[k].name; k++) {
+            for (int k = 0; k < 8 && !p->failed && s->schedule->args && s->schedule->args[k].name;
+                 k++) {
                 if (k) expect(p, ",");
                 s->schedule_args[k] = read_real(p);
             }
@@ -782,8 +808,10 @@ static void read_routine(Reader *p, RoutineKind kind)
         skip(p);
         const char *from = p->at;
         const DimVar *d = map_get(p->dims, read_word(p));
-        if (!d) fail(p, from, "unknown dim");
-        else vec_push(p->a, &r->dims, d);
+        if (!d)
+            fail(p, from, "unknown dim");
+        else
+            vec_push(p->a, &r->dims, d);
     }
     read_place(p, &r->span);
     expect(p, "{");
@@ -798,7 +826,8 @@ static void read_routine(Reader *p, RoutineKind kind)
     if (p->failed) return;
     vec_push(p->a, &p->m->routines, r);
 
-    /* Faults are reported where the node stands in this text; its own places come back afterwards. */
+    /* Faults are reported where the node stands in this text; its own places come back
+     * afterwards. */
     Span *own = ARENA_ARRAY(p->a, Span, r->nodes.len);
     for (size_t i = 0; i < r->nodes.len; i++) {
         own[i] = r->nodes.data[i]->span;
@@ -810,7 +839,8 @@ static void read_routine(Reader *p, RoutineKind kind)
         /* What a shape rule has explained needs no second message. */
         if (diag_errors(p->diag) > errors) faults.len = 0;
         for (size_t i = 0; i < faults.len; i++)
-            diag_error(p->diag, faults.data[i].node ? faults.data[i].node->span : span_here(p, p->at - 1),
+            diag_error(p->diag,
+                       faults.data[i].node ? faults.data[i].node->span : span_here(p, p->at - 1),
                        "nnir-invalid", "%s", faults.data[i].text);
         p->failed = true;
     }
@@ -825,7 +855,8 @@ static void read_tensor(Reader *p, TensorKind kind)
     t->kind = kind;
     t->index = (int)p->m->tensors.len;
     t->path = read_name(p);
-    if (!p->failed && map_get(p->tensors, t->path)) fail(p, from, "tensor %s is defined twice", t->path);
+    if (!p->failed && map_get(p->tensors, t->path))
+        fail(p, from, "tensor %s is defined twice", t->path);
     expect(p, ":");
     t->type = read_type(p);
     if (accept(p, "=")) {
@@ -929,9 +960,15 @@ static void read_model(Reader *p)
 
 Module *module_parse(Arena *a, Diag *diag, const Source *source)
 {
-    Reader p = { .a = a, .diag = diag, .source = source, .at = source->text,
-                 .end = source->text + source->len, .m = ARENA_NEW(a, Module), .dims = map_new(a),
-                 .hypers = map_new(a), .tensors = map_new(a) };
+    Reader p = { .a = a,
+                 .diag = diag,
+                 .source = source,
+                 .at = source->text,
+                 .end = source->text + source->len,
+                 .m = ARENA_NEW(a, Module),
+                 .dims = map_new(a),
+                 .hypers = map_new(a),
+                 .tensors = map_new(a) };
     p.m->arena = a;
     p.m->diag = diag;
     read_model(&p);
@@ -939,14 +976,22 @@ Module *module_parse(Arena *a, Diag *diag, const Source *source)
         skip(&p);
         const char *from = p.at;
         if (p.failed || p.at >= p.end) break;
-        if (accept(&p, "dim")) read_dim(&p);
-        else if (accept(&p, "hyper")) read_hyper(&p);
-        else if (accept(&p, "inst")) read_inst(&p);
-        else if (accept(&p, "param")) read_tensor(&p, TENSOR_PARAM);
-        else if (accept(&p, "state")) read_tensor(&p, TENSOR_STATE);
-        else if (accept(&p, "infer")) read_routine(&p, ROUTINE_INFER);
-        else if (accept(&p, "step")) read_routine(&p, ROUTINE_STEP);
-        else fail(&p, from, "expected a dim, hyper, inst, param, state, infer or step");
+        if (accept(&p, "dim"))
+            read_dim(&p);
+        else if (accept(&p, "hyper"))
+            read_hyper(&p);
+        else if (accept(&p, "inst"))
+            read_inst(&p);
+        else if (accept(&p, "param"))
+            read_tensor(&p, TENSOR_PARAM);
+        else if (accept(&p, "state"))
+            read_tensor(&p, TENSOR_STATE);
+        else if (accept(&p, "infer"))
+            read_routine(&p, ROUTINE_INFER);
+        else if (accept(&p, "step"))
+            read_routine(&p, ROUTINE_STEP);
+        else
+            fail(&p, from, "expected a dim, hyper, inst, param, state, infer or step");
     }
     if (!p.failed) make_spans(&p);
     return p.failed ? NULL : p.m;

@@ -12,18 +12,18 @@
  * reduction has a shape fixed by the problem, so results have the same bits for any number of threads.
  *
  * Shares. A batched node is divided by units of its batch variable: thread t of T computes the rows
- * dim[0] * [B*t/T, B*(t+1)/T). A node without a batch axis is divided likewise by dim[0]. Two nodes with the
- * same batch variable, or with the same constant dim[0], therefore give a thread the same rows, which lets one
- * follow the other without a barrier. Kernels are PART_LEAD only when
- * axis 0 varies slowest in memory in all values they divide; OPF_LEAD nodes where that is not so run PART_ONE
- * over all rows. Elementwise loops are divided by axis 0 wherever it lies.
+ * dim[0] * [B*t/T, B*(t+1)/T). A node without a batch axis is divided likewise by dim[0]. Two nodes
+ * with the same batch variable, or with the same constant dim[0], therefore give a thread the same
+ * rows, which lets one follow the other without a barrier. Kernels are PART_LEAD only when axis 0
+ * varies slowest in memory in all values they divide; OPF_LEAD nodes where that is not so run
+ * PART_ONE over all rows. Elementwise loops are divided by axis 0 wherever it lies.
  *
- * Memory. A value that is computed in place has the buffer of the operand it replaces, so pointers of one
- * node may be equal (never partly overlapping, and never both written). Scalar constants and hypers are
- * AT_NOWHERE and AT_HYPER, filled constants AT_NOWHERE unless a kernel reads them: then they are AT_ARENA, the
- * source node has part ONE or LEAD, and the writer fills the buffer there. Roots whose value is already
- * in place (AT_OUTPUT, or AT_GRAD with `accumulate`) have PART_NONE; the others copy. All assign roots stand at
- * the end, after every read of any state.
+ * Memory. A value that is computed in place has the buffer of the operand it replaces, so pointers of
+ * one node may be equal (never partly overlapping, and never both written). Scalar constants and
+ * hypers are AT_NOWHERE and AT_HYPER, filled constants AT_NOWHERE unless a kernel reads them: then
+ * they are AT_ARENA, the source node has part ONE or LEAD, and the writer fills the buffer there.
+ * Roots whose value is already in place (AT_OUTPUT, or AT_GRAD with `accumulate`) have PART_NONE;
+ * the others copy. All assign roots stand at the end, after every read of any state.
  */
 #ifndef NNC_IR_PLAN_H
 #define NNC_IR_PLAN_H

@@ -21,8 +21,8 @@
  *   type    = DTYPE "[" ((INT "*")? NAME | INT)* "]" (":" LAYOUT)?
  *   place   = "@" FILE ":" LINE ":" COL
  *
- * Lists are separated by commas. NAME is quoted unless it consists of letters, digits and `_ . [ ]`. `#` starts
- * a comment.
+ * Lists are separated by commas. NAME is quoted unless it consists of letters, digits and `_ . [ ]`.
+ * `#` starts a comment.
  */
 #include <string.h>
 
@@ -39,7 +39,8 @@ typedef struct Printer {
 static bool is_bare(const char *s)
 {
     if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || *s == '_')) return false;
-    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.[]")] == '\0';
+    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.[]")] ==
+           '\0';
 }
 
 static void put_string(StrBuf *sb, const char *s)
@@ -86,7 +87,8 @@ static void put_place(StrBuf *sb, Span s)
         sb_puts(&file, "<std>/");
     sb_puts(&file, base);
     sb_puts(sb, " @");
-    if (file.text[strspn(file.text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.<>/-")])
+    if (file.text[strspn(file.text,
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.<>/-")])
         put_string(sb, file.text);
     else
         sb_puts(sb, file.text);
@@ -289,9 +291,9 @@ static bool put_target(const Printer *p, const Routine *r, const Node *n)
 static void put_buffer(StrBuf *sb, const Buffer *b)
 {
     static const char *const kind[] = {
-        [AT_NOWHERE] = "-",    [AT_ARENA] = "arena", [AT_INPUT] = "input", [AT_OUTPUT] = "output",
-        [AT_PARAM] = "param",  [AT_GRAD] = "grad",   [AT_STATE] = "state", [AT_HYPER] = "hyper",
-        [AT_METRIC] = "metric"
+        [AT_NOWHERE] = "-",     [AT_ARENA] = "arena", [AT_INPUT] = "input",
+        [AT_OUTPUT] = "output", [AT_PARAM] = "param", [AT_GRAD] = "grad",
+        [AT_STATE] = "state",   [AT_HYPER] = "hyper", [AT_METRIC] = "metric"
     };
     sb_printf(sb, " %s", kind[b->kind]);
     if (b->kind == AT_ARENA)
@@ -415,13 +417,15 @@ static void put_routine(Printer *p, const Routine *r)
     sb_puts(sb, " -> ");
     put_ports(sb, r->outputs.data, r->outputs.len);
     sb_puts(sb, " dims (");
-    for (size_t i = 0; i < r->dims.len; i++) sb_printf(sb, "%s%s", i ? ", " : "", r->dims.data[i]->name);
+    for (size_t i = 0; i < r->dims.len; i++)
+        sb_printf(sb, "%s%s", i ? ", " : "", r->dims.data[i]->name);
     sb_putc(sb, ')');
     put_place(sb, r->span);
     sb_puts(sb, " {\n");
     if (r->plan)
-        sb_printf(sb, "  # arena %lld bytes, bound %lld, %d barriers\n", (long long)r->plan->arena_bytes,
-                  (long long)r->plan->bound_bytes, r->plan->n_barriers);
+        sb_printf(sb, "  # arena %lld bytes, bound %lld, %d barriers\n",
+                  (long long)r->plan->arena_bytes, (long long)r->plan->bound_bytes,
+                  r->plan->n_barriers);
     name_refs(p, r);
     for (size_t i = 0; i < r->nodes.len; i++) put_node(p, r, r->nodes.data[i]);
     if (r->minimize) put_minimize(p, r, r->minimize);

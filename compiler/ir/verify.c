@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The rules of ir/graph.h, checked. In: a module between two passes, or one just read from text. Out: the
- * broken rules. A fault after a pass is a fault of that pass, whatever the program; in a text it is the
- * text's, so types are recomputed with the descriptors' own messages.
+ * The rules of ir/graph.h, checked. In: a module between two passes, or one just read from text.
+ * Out: the broken rules. A fault after a pass is a fault of that pass, whatever the program; in a
+ * text it is the text's, so types are recomputed with the descriptors' own messages.
  */
 #include <string.h>
 
@@ -45,7 +45,8 @@ static void verify_type(const Verifier *v, const Node *n, const TensorType *t)
         FAULT(v, n, "layout %s before the layout pass", layout_name(t->layout));
 }
 
-/* Everything later checks rely on: operands that exist, stand before their user and fit the descriptor. */
+/* Everything later checks rely on: operands that exist, stand before their user and fit the
+ * descriptor. */
 static bool verify_operands(const Verifier *v, const Node *n)
 {
     const OpDesc *op = n->op;
@@ -74,7 +75,8 @@ static bool verify_operands(const Verifier *v, const Node *n)
             FAULT(v, n, "a result of a result");
     }
     const int n_results = op == &op_fused ? ((const FusedAttrs *)n->attrs)->n_results
-                          : op->n_results ? op->n_results : 1;
+                          : op->n_results ? op->n_results
+                                          : 1;
     if (n->n_results != n_results) FAULT(v, n, "%d results instead of %d", n->n_results, n_results);
     if (!n->attrs && op->attr_size) FAULT(v, n, "no attributes");
     return v->faults->len == faults;
@@ -91,7 +93,8 @@ static bool index_ok(const Verifier *v, const Node *n, size_t len)
 static void verify_target(const Verifier *v, const Node *n)
 {
     const Module *m = v->m;
-    if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_grad_store) || op_is(n, &op_assign)) {
+    if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_grad_store) ||
+        op_is(n, &op_assign)) {
         if (!index_ok(v, n, m->tensors.len)) return;
         const Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
         const bool is_param = op_is(n, &op_param) || op_is(n, &op_grad_store);
@@ -105,7 +108,8 @@ static void verify_target(const Verifier *v, const Node *n)
     } else if (op_is(n, &op_output) || op_is(n, &op_report)) {
         if (!index_ok(v, n, v->r->outputs.len)) return;
         const Port *p = &v->r->outputs.data[((const IndexAttrs *)n->attrs)->index];
-        if (p->is_metric != op_is(n, &op_report)) FAULT(v, n, "%s is a port of the other kind", p->name);
+        if (p->is_metric != op_is(n, &op_report))
+            FAULT(v, n, "%s is a port of the other kind", p->name);
     } else if (op_is(n, &op_hyper)) {
         index_ok(v, n, m->hypers.len);
     }
@@ -117,7 +121,8 @@ static void verify_fused(const Verifier *v, const Node *n)
     if (n->n_in > FUSED_MAX_IN) FAULT(v, n, "%d operands, more than %d", n->n_in, FUSED_MAX_IN);
     for (int i = 0; i < f->n_steps; i++) {
         const FusedStep *s = &f->steps[i];
-        if (!(s->op->flags & OPF_ELEMENTWISE)) FAULT(v, n, "step %d: %s is not elementwise", i, s->op->name);
+        if (!(s->op->flags & OPF_ELEMENTWISE))
+            FAULT(v, n, "step %d: %s is not elementwise", i, s->op->name);
         for (int k = 0; k < s->n_in; k++)
             if (s->arg[k] >= n->n_in || (s->arg[k] < 0 && ~s->arg[k] >= i))
                 FAULT(v, n, "step %d uses a value that is not there", i);
@@ -128,7 +133,9 @@ static void verify_fused(const Verifier *v, const Node *n)
 
 static void verify_inferred(const Verifier *v, const Node *n)
 {
-    Builder b = { .module = v->m, .routine = v->r, .span = n->span, .inst = n->inst, .again = true };
+    Builder b = {
+        .module = v->m, .routine = v->r, .span = n->span, .inst = n->inst, .again = true
+    };
     ShapeCtx c = { .builder = &b, .node = n };
     TensorType out[OP_MAX_RESULTS] = { { 0 } };
     if (!n->op->shape(&c, n, out)) {
@@ -156,8 +163,8 @@ static void verify_layouts(const Verifier *v, const Node *n)
             want = n->type.rank == x->type.rank ? n->type.layout : sharer->type.layout;
         }
         if (!type_layouts_coincide(&x->type, x->type.layout, want))
-            FAULT(v, n, "operand %d (%s) lies %s, expected %s", i, x->name, layout_name(x->type.layout),
-                  layout_name(want));
+            FAULT(v, n, "operand %d (%s) lies %s, expected %s", i, x->name,
+                  layout_name(x->type.layout), layout_name(want));
     }
 }
 
@@ -187,7 +194,9 @@ static bool verify_routine(const Verifier *v)
         if (m->has_layouts) verify_layouts(v, n);
         if (op_is(n, &op_grad_store)) {
             bool *once = &stored[((const IndexAttrs *)n->attrs)->index];
-            if (*once) FAULT(v, n, "a second gradient of %s", m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
+            if (*once)
+                FAULT(v, n, "a second gradient of %s",
+                      m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
             *once = true;
         }
     }
@@ -219,7 +228,8 @@ bool module_verify(Module *m, Faults *faults)
     for (size_t i = 0; i < m->tensors.len; i++) {
         const Verifier v = { .m = m, .faults = faults };
         const Tensor *t = m->tensors.data[i];
-        if (t->index != (int)i) FAULT(&v, NULL, "tensor %s is numbered %d at position %zu", t->path, t->index, i);
+        if (t->index != (int)i)
+            FAULT(&v, NULL, "tensor %s is numbered %d at position %zu", t->path, t->index, i);
         verify_type(&v, NULL, &t->type);
     }
     for (size_t i = 0; i < m->routines.len; i++) routine_verify(m, m->routines.data[i], faults);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reverse-mode differentiation. In: a step with `minimize LOSS over PARAMETERS`. Out: the same step with
- * the backward graph appended and one grad_store root per parameter; minimize.loss is consumed.
+ * Reverse-mode differentiation. In: a step with `minimize LOSS over PARAMETERS`. Out: the same step
+ * with the backward graph appended and one grad_store root per parameter; minimize.loss is
+ * consumed.
  *
- * A node takes part when it lies on a path from a parameter in `over` to the loss through real values
- * (integers, booleans and stop_grad cut paths). Only such nodes get gradients, so whatever the parameters
- * do not reach has no backward code. Nodes are visited users first: when a node's turn comes, the
- * gradients of all its results are complete sums.
+ * A node takes part when it lies on a path from a parameter in `over` to the loss through real
+ * values (integers, booleans and stop_grad cut paths). Only such nodes get gradients, so whatever
+ * the parameters do not reach has no backward code. Nodes are visited users first: when a node's
+ * turn comes, the gradients of all its results are complete sums.
  */
 #include "passes/pass.h"
 
@@ -39,7 +40,8 @@ static void find_dependent(Autodiff *ad)
             const int64_t t = ((const IndexAttrs *)n->attrs)->index;
             ad->depends[i] = in_over(ad->r->minimize, ad->m->tensors.data[t]);
         }
-        /* An integer result can hide behind a node with a real one: pooling's index is read by op_result. */
+        /* An integer result can hide behind a node with a real one: pooling's index is read by
+         * op_result. */
         if (op_is(n, &op_stop_grad) || (n->type.dtype != DT_F32 && n->n_results == 1)) continue;
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k] && ad->depends[n->in[k]->id]) ad->depends[i] = true;
@@ -67,9 +69,10 @@ static bool check_differentiable(Autodiff *ad)
         if (!ad->active[i] || op_has(n, OPF_SOURCE) || n->op->grad) continue;
         const char *why = n->op->no_grad ? n->op->no_grad : "it has no gradient rule";
         if (!d) {
-            d = diag_error(ad->m->diag, n->span, "no-gradient",
-                           "the loss of step %s depends on trained parameters through %s, which has no gradient: %s",
-                           ad->r->name, n->op->name, why);
+            d = diag_error(
+                ad->m->diag, n->span, "no-gradient",
+                "the loss of step %s depends on trained parameters through %s, which has no gradient: %s",
+                ad->r->name, n->op->name, why);
             diag_inst(d, n->inst);
         } else {
             diag_note(d, n->span, "%s has no gradient either: %s", n->op->name, why);
@@ -86,7 +89,8 @@ static Node **slot_of(Autodiff *ad, Node *x)
     return &ad->grads[x->in[0]->id][((const IndexAttrs *)x->attrs)->index];
 }
 
-/* Names only nodes that this visit made: an older one may be a forward value that happens to be equal. */
+/* Names only nodes that this visit made: an older one may be a forward value that happens to be
+ * equal. */
 static void name_grad(Autodiff *ad, Node *grad, size_t first_new, const Node *of)
 {
     for (size_t i = first_new; i < ad->r->nodes.len; i++)
@@ -113,10 +117,12 @@ static void visit(Autodiff *ad, Node *n)
     ad->b.inst = n->inst;
     n->op->grad(&ad->b, n, dy, dx);
     for (int k = 0; k < n->n_in; k++)
-        if (dx[k] && n->in[k] && ad->active[n->in[k]->id]) accumulate(ad, n->in[k], dx[k], first_new);
+        if (dx[k] && n->in[k] && ad->active[n->in[k]->id])
+            accumulate(ad, n->in[k], dx[k], first_new);
 }
 
-/* The gradient of tensor t, or NULL. CSE leaves one source node per tensor; text may hold several. */
+/* The gradient of tensor t, or NULL. CSE leaves one source node per tensor; text may hold
+ * several. */
 static Node *param_grad(Autodiff *ad, const Tensor *t)
 {
     Node *sum = NULL;
@@ -145,7 +151,8 @@ static bool store_grads(Autodiff *ad)
         } else if (!d) {
             d = diag_error(ad->m->diag, min->span, "over-unused",
                            "the loss of step %s does not depend on %s", ad->r->name, t->path);
-            diag_note(d, t->span, "%s: %s is declared here", t->path, type_text(ad->m->arena, &t->type));
+            diag_note(d, t->span, "%s: %s is declared here", t->path,
+                      type_text(ad->m->arena, &t->type));
         } else {
             diag_note(d, t->span, "nor on %s", t->path);
         }
@@ -164,7 +171,9 @@ static void report_loss(Autodiff *ad)
     }
     for (size_t i = 0; i < r->outputs.len; i++)
         if (strcmp(r->outputs.data[i].name, "loss") == 0) return;
-    const Port port = { .name = "loss", .type = loss->type, .span = r->minimize->span, .is_metric = true };
+    const Port port = {
+        .name = "loss", .type = loss->type, .span = r->minimize->span, .is_metric = true
+    };
     vec_push(ad->m->arena, &r->outputs, port);
     ad->b.span = r->minimize->span;
     ad->b.inst = NULL;
@@ -177,8 +186,12 @@ bool pass_autodiff(Module *m, Routine *r)
     if (!r->minimize || !r->minimize->loss) return true;
     routine_renumber(r);
     const size_t n = r->nodes.len;
-    Autodiff ad = { .m = m, .r = r, .n_forward = n, .depends = ARENA_ARRAY(m->arena, bool, n),
-                    .active = ARENA_ARRAY(m->arena, bool, n), .grads = ARENA_ARRAY(m->arena, Grads, n) };
+    Autodiff ad = { .m = m,
+                    .r = r,
+                    .n_forward = n,
+                    .depends = ARENA_ARRAY(m->arena, bool, n),
+                    .active = ARENA_ARRAY(m->arena, bool, n),
+                    .grads = ARENA_ARRAY(m->arena, Grads, n) };
     builder_init(&ad.b, m, r);
     ad.b.quiet = true;
     find_dependent(&ad);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * What must hold before anything is derived. In: a routine from the front end. Out: the run-time sizes it
- * takes, and for each integer input the range that its consumers index with, which the generated code
- * checks before it touches memory. Integers that no range can be given are an error here.
+ * What must hold before anything is derived. In: a routine from the front end. Out: the run-time
+ * sizes it takes, and for each integer input the range that its consumers index with, which the
+ * generated code checks before it touches memory. Integers that no range can be given are an error
+ * here.
  */
 #include "passes/pass.h"
 
 typedef struct Range {
-    int64_t limit;      /* values in [0, limit) */
+    int64_t limit; /* values in [0, limit) */
     bool has_ignore;
     int64_t ignore;
 } Range;
@@ -52,9 +53,10 @@ static void narrow_port(Port *p, const Range *range)
     }
 }
 
-/* Follows integers to where they come from. Operators on integers only move them (arithmetic is done in
- * f32), so a bound on the result is a bound on the operands. */
-static bool bound(Module *m, Routine *r, const Node *user, const Node *x, const Range *range, bool *visited)
+/* Follows integers to where they come from. Operators on integers only move them (arithmetic is
+ * done in f32), so a bound on the result is a bound on the operands. */
+static bool bound(Module *m, Routine *r, const Node *user, const Node *x, const Range *range,
+                  bool *visited)
 {
     if (op_is(x, &op_input)) {
         narrow_port(&r->inputs.data[((const IndexAttrs *)x->attrs)->index], range);
@@ -75,8 +77,9 @@ static bool bound(Module *m, Routine *r, const Node *user, const Node *x, const 
         ok = bound(m, r, user, y, range, visited);
     }
     if (moved) return ok;
-    Diagnostic *d = diag_error(m->diag, user->span, "index-unbounded",
-                               "%s indexes with %s, whose values have no known range", user->op->name, x->name);
+    Diagnostic *d =
+        diag_error(m->diag, user->span, "index-unbounded",
+                   "%s indexes with %s, whose values have no known range", user->op->name, x->name);
     diag_inst(d, user->inst);
     if (x->span.source) diag_note(d, x->span, "%s is computed here by %s", x->name, x->op->name);
     diag_hint(d, "indices must come from an integer input or from argmax");
@@ -99,17 +102,20 @@ static bool find_index_limits(Module *m, Routine *r)
     return ok;
 }
 
-/* A file that asks for more than any machine has is told so here, with the tensor that is to blame. */
+/* A file that asks for more than any machine has is told so here, with the tensor that is to
+ * blame. */
 static bool check_memory(Module *m, const Routine *r)
 {
-    const int64_t limit = INT64_C(1) << 44; /* 16 TiB, beyond what one address space maps comfortably */
+    const int64_t limit = INT64_C(1)
+                          << 44; /* 16 TiB, beyond what one address space maps comfortably */
     int64_t total = 0;
     const Tensor *largest = NULL;
     for (size_t i = 0; i < m->tensors.len; i++) {
         const Tensor *t = m->tensors.data[i];
         const int64_t n = type_numel_max(&t->type);
         const int64_t bytes = n < 0 ? limit : n * dtype_size(t->type.dtype, m->real_is_f64);
-        if (!largest || bytes > type_numel_max(&largest->type) * dtype_size(largest->type.dtype, m->real_is_f64))
+        if (!largest || bytes > type_numel_max(&largest->type) *
+                                    dtype_size(largest->type.dtype, m->real_is_f64))
             largest = t;
         total = total > limit - bytes ? limit : total + bytes;
     }
@@ -117,7 +123,8 @@ static bool check_memory(Module *m, const Routine *r)
     if (r->index > 0) return false; /* said once */
     Diagnostic *d = diag_error(m->diag, largest->span, "memory",
                                "the parameters and states need more than 16 TiB");
-    diag_note(d, largest->span, "the largest is %s: %s", largest->path, type_text(m->arena, &largest->type));
+    diag_note(d, largest->span, "the largest is %s: %s", largest->path,
+              type_text(m->arena, &largest->type));
     return false;
 }
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * Batch norm with fixed statistics disappears into the layer before it. In: an infer routine. Out: the
- * same values, with y = layer(x; w, b) * scale + shift rewritten as layer(x; w * scale, b * scale + shift).
+ * Batch norm with fixed statistics disappears into the layer before it. In: an infer routine. Out:
+ * the same values, with y = layer(x; w, b) * scale + shift rewritten as layer(x; w * scale, b *
+ * scale + shift).
  *
  * Note [folding at run time]
- * Weights change between calls (training, loading), so the folded weights are computed in the routine, as
- * nodes like any other: one multiplication per weight and call, against one per element of the result when
- * the affine map runs after the layer. Folding is done where the weights are the smaller of the two at the
- * upper bounds of the run-time sizes; besides saving work it lets the layer's kernel apply the activation.
- * Elsewhere batch norm stays as it is. No cached copy of folded weights exists that could go stale.
+ * Weights change between calls (training, loading), so the folded weights are computed in the
+ * routine, as nodes like any other: one multiplication per weight and call, against one per element
+ * of the result when the affine map runs after the layer. Folding is done where the weights are the
+ * smaller of the two at the upper bounds of the run-time sizes; besides saving work it lets the
+ * layer's kernel apply the activation. Elsewhere batch norm stays as it is. No cached copy of
+ * folded weights exists that could go stale.
  */
 #include "passes/pass.h"
 
@@ -18,7 +20,8 @@ typedef struct Fold {
 
 static bool pays(const Node *layer)
 {
-    return layer->n_in > 1 && layer->in[1] && type_numel_max(&layer->in[1]->type) <= type_numel_max(&layer->type);
+    return layer->n_in > 1 && layer->in[1] &&
+           type_numel_max(&layer->in[1]->type) <= type_numel_max(&layer->type);
 }
 
 static Node *fold_node(Builder *b, const Node *old, Node *const *in, void *ctx)

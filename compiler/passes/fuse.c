@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: MIT
  *
- * Fewer passes over memory. In: a graph with layouts. Out: activations inside the kernels that can apply
- * them (OpDesc.fuse_epilogue), and elementwise nodes of one shape grouped into op_fused loops.
+ * Fewer passes over memory. In: a graph with layouts. Out: activations inside the kernels that can
+ * apply them (OpDesc.fuse_epilogue), and elementwise nodes of one shape grouped into op_fused
+ * loops.
  *
- * A group grows along edges from producer to user as long as the groups stay acyclic: no path may leave a
- * group and come back, since the loop runs as one. Values that are needed outside become results; nothing
- * is computed twice. A value that outsiders use anyway is grouped with a user only when no kernel stands
- * between the two: a user of the backward pass hoisted into a loop of the forward pass would keep its result
- * alive all the while. Random and root nodes are never part of a group.
+ * A group grows along edges from producer to user as long as the groups stay acyclic: no path may
+ * leave a group and come back, since the loop runs as one. Values that are needed outside become
+ * results; nothing is computed twice. A value that outsiders use anyway is grouped with a user only
+ * when no kernel stands between the two: a user of the backward pass hoisted into a loop of the
+ * forward pass would keep its result alive all the while. Random and root nodes are never part of a
+ * group.
  */
 #include "passes/pass.h"
 
-enum {
-    MAX_STEPS = 64,
-    MAX_OPERANDS = FUSED_MAX_IN
-};
+enum { MAX_STEPS = 64, MAX_OPERANDS = FUSED_MAX_IN };
 
 /* ---- epilogues ---- */
 
 static Node *epilogue_node(Builder *b, const Node *old, Node *const *in, void *ctx)
 {
     const int *uses = ctx;
-    if (!old->n_in || !old->in[0] || uses[old->in[0]->id] != 1 || !in[0]->op->fuse_epilogue) return NULL;
+    if (!old->n_in || !old->in[0] || uses[old->in[0]->id] != 1 || !in[0]->op->fuse_epilogue)
+        return NULL;
     Node *user = mk_copy(b, old, in);
     /* The statement is the kernel's; the name of the value is the user's. */
     b->span = in[0]->span;
@@ -38,16 +38,16 @@ typedef struct Fuse {
     Module *m;
     Routine *r;
     size_t n;
-    int *group;        /* by id: representative of its group, itself when alone */
-    int *last;         /* by representative: largest id in the group */
-    int *next_member;  /* chain of members in order of id, -1 ends */
-    int *size;         /* by representative */
-    int *heavy;        /* by id: kernels among nodes [0, id) */
-    int **users;       /* by id: ids of users */
+    int *group;       /* by id: representative of its group, itself when alone */
+    int *last;        /* by representative: largest id in the group */
+    int *next_member; /* chain of members in order of id, -1 ends */
+    int *size;        /* by representative */
+    int *heavy;       /* by id: kernels among nodes [0, id) */
+    int **users;      /* by id: ids of users */
     int *n_users;
-    int *mark, stamp;  /* of the search for paths */
+    int *mark, stamp; /* of the search for paths */
     int *stack;
-    int *step_of;      /* by id, in the group under construction */
+    int *step_of; /* by id, in the group under construction */
 } Fuse;
 
 static bool can_fuse(const Node *n)
@@ -58,7 +58,8 @@ static bool can_fuse(const Node *n)
 
 static bool same_loop(const Node *a, const Node *b)
 {
-    return type_same_shape(&a->type, &b->type) && type_layouts_coincide(&a->type, a->type.layout, b->type.layout);
+    return type_same_shape(&a->type, &b->type) &&
+           type_layouts_coincide(&a->type, a->type.layout, b->type.layout);
 }
 
 static void find_users(Fuse *f)
@@ -82,8 +83,8 @@ static void find_users(Fuse *f)
     }
 }
 
-/* Is there a path from group a to group b that passes through another group? Groups are the vertices: who
- * enters one through any member may leave it through any other. */
+/* Is there a path from group a to group b that passes through another group? Groups are the
+ * vertices: who enters one through any member may leave it through any other. */
 static bool detour(Fuse *f, int a, int b)
 {
     int depth = 0;
@@ -211,8 +212,12 @@ static void build_group(const Fuse *f, Rebuild *w, int g)
     for (int x = g; x >= 0; x = f->next_member[x]) {
         const Node *n = f->r->nodes.data[x];
         FusedStep *s = &steps[n_steps];
-        *s = (FusedStep){ .op = n->op, .attrs = n->attrs, .dtype = n->type.dtype, .n_in = n->n_in,
-                          .name = n->name, .span = n->span };
+        *s = (FusedStep){ .op = n->op,
+                          .attrs = n->attrs,
+                          .dtype = n->type.dtype,
+                          .n_in = n->n_in,
+                          .name = n->name,
+                          .span = n->span };
         for (int k = 0; k < n->n_in; k++) {
             if (f->group[n->in[k]->id] == g) {
                 s->arg[k] = ~f->step_of[n->in[k]->id];
@@ -312,11 +317,19 @@ bool pass_fuse(Module *m, Routine *r)
     routine_sweep(m, r);
 
     const size_t n = r->nodes.len;
-    Fuse f = { .m = m, .r = r, .n = n, .group = ARENA_ARRAY(a, int, n), .last = ARENA_ARRAY(a, int, n),
-               .next_member = ARENA_ARRAY(a, int, n), .size = ARENA_ARRAY(a, int, n),
-               .heavy = ARENA_ARRAY(a, int, n + 1), .users = ARENA_ARRAY(a, int *, n),
-               .n_users = ARENA_ARRAY(a, int, n), .mark = ARENA_ARRAY(a, int, n),
-               .stack = ARENA_ARRAY(a, int, n), .step_of = ARENA_ARRAY(a, int, n) };
+    Fuse f = { .m = m,
+               .r = r,
+               .n = n,
+               .group = ARENA_ARRAY(a, int, n),
+               .last = ARENA_ARRAY(a, int, n),
+               .next_member = ARENA_ARRAY(a, int, n),
+               .size = ARENA_ARRAY(a, int, n),
+               .heavy = ARENA_ARRAY(a, int, n + 1),
+               .users = ARENA_ARRAY(a, int *, n),
+               .n_users = ARENA_ARRAY(a, int, n),
+               .mark = ARENA_ARRAY(a, int, n),
+               .stack = ARENA_ARRAY(a, int, n),
+               .step_of = ARENA_ARRAY(a, int, n) };
     for (size_t i = 0; i < n; i++) {
         f.group[i] = f.last[i] = (int)i;
         f.next_member[i] = -1;

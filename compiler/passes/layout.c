@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Chooses the order of every value in memory. In: canonical layouts everywhere. Out: each operand lies as
- * its kernel demands (ir/layout.h); conversions are to_layout nodes, one per value and order, and none
- * where both orders put every element at the same place.
+ * Chooses the order of every value in memory. In: canonical layouts everywhere. Out: each operand
+ * lies as its kernel demands (ir/layout.h); conversions are to_layout nodes, one per value and
+ * order, and none where both orders put every element at the same place.
  *
- * Parameters are stored in the order of the kernel that reads them, first routine and first use first; a
- * kernel with another wish gets a converted copy. Operators that take any order pass on the order
- * of their operands, so that images stay channels-last from the first convolution to the last.
+ * Parameters are stored in the order of the kernel that reads them, first routine and first use
+ * first; a kernel with another wish gets a converted copy. Operators that take any order pass on
+ * the order of their operands, so that images stay channels-last from the first convolution to the
+ * last.
  */
 #include "ir/layout.h"
 #include "passes/pass.h"
@@ -30,12 +31,13 @@ static Node *in_layout(Builder *b, Node *x, Layout want)
     return y;
 }
 
-/* The order that operands without a wish of the node's share: a kernel's order wins over the canonical
- * one, because the value is about to be used by, or came from, such a kernel. */
+/* The order that operands without a wish of the node's share: a kernel's order wins over the
+ * canonical one, because the value is about to be used by, or came from, such a kernel. */
 static Layout shared_layout(const Node *old, Node *const *in)
 {
     for (int i = 0; i < old->n_in; i++)
-        if (in[i] && layout_shares(old, i) && in[i]->type.layout != LAYOUT_CANONICAL) return in[i]->type.layout;
+        if (in[i] && layout_shares(old, i) && in[i]->type.layout != LAYOUT_CANONICAL)
+            return in[i]->type.layout;
     return LAYOUT_CANONICAL;
 }
 
@@ -55,25 +57,29 @@ static Node *layout_node(Builder *b, const Node *old, Node *const *mapped, void 
     }
     /* A view of a constant would have to lie somewhere; a constant of the view's shape need not. */
     double value;
-    if (op_has(old, OPF_VIEW) && node_const_value(in[0], &value)) return mk_fill(b, &old->type, value);
+    if (op_has(old, OPF_VIEW) && node_const_value(in[0], &value))
+        return mk_fill(b, &old->type, value);
     return mk_copy(b, old, in);
 }
 
-/* Gives every parameter below n the order `want`: n itself, or what elementwise operators made of it (the
- * folded weights of an infer routine). */
+/* Gives every parameter below n the order `want`: n itself, or what elementwise operators made of
+ * it (the folded weights of an infer routine). */
 static void wish(Module *m, const Node *n, Layout want, int depth)
 {
     if (op_is(n, &op_param)) {
         Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
-        if (t->type.layout == LAYOUT_CANONICAL && !type_layouts_coincide(&t->type, LAYOUT_CANONICAL, want))
+        if (t->type.layout == LAYOUT_CANONICAL &&
+            !type_layouts_coincide(&t->type, LAYOUT_CANONICAL, want))
             t->type.layout = want;
     } else if (depth > 0 && op_has(n, OPF_ELEMENTWISE)) {
         for (int i = 0; i < n->n_in; i++)
-            if (n->in[i] && type_same_shape(&n->in[i]->type, &n->type)) wish(m, n->in[i], want, depth - 1);
+            if (n->in[i] && type_same_shape(&n->in[i]->type, &n->type))
+                wish(m, n->in[i], want, depth - 1);
     }
 }
 
-/* Once per module, before any routine is rewritten: direct uses first, then those through arithmetic. */
+/* Once per module, before any routine is rewritten: direct uses first, then those through
+ * arithmetic. */
 static void choose_storage(Module *m)
 {
     for (int depth = 0; depth <= 4; depth += 4) {
@@ -83,7 +89,8 @@ static void choose_storage(Module *m)
                 const Node *n = r->nodes.data[i];
                 const Layout *wanted = n->op->operand_layout;
                 for (int j = 0; wanted && j < n->n_in && j < OP_MAX_IN; j++)
-                    if (n->in[j] && wanted[j] != LAYOUT_CANONICAL) wish(m, n->in[j], wanted[j], depth);
+                    if (n->in[j] && wanted[j] != LAYOUT_CANONICAL)
+                        wish(m, n->in[j], wanted[j], depth);
             }
         }
     }

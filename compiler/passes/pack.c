@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * First fit in several orders, then local search. The problem is NP-hard, but most networks reach the bound
- * with the first orders: large buffers first, so that small ones fill the gaps they leave. What does not is
- * improved by moving the items that stick out to the front of the best order. The effort is bounded by a
- * count of comparisons, not by time, so that the result is the same everywhere.
+ * First fit in several orders, then local search. The problem is NP-hard, but most networks reach
+ * the bound with the first orders: large buffers first, so that small ones fill the gaps they
+ * leave. What does not is improved by moving the items that stick out to the front of the best
+ * order. The effort is bounded by a count of comparisons, not by time, so that the result is the
+ * same everywhere.
  */
 #include "passes/pack.h"
 
@@ -15,8 +16,8 @@ enum { SEARCH_EFFORT = 20000000, MAX_ROUNDS = 400 };
 typedef struct Packer {
     const PackItem *item;
     int n;
-    int *placed;      /* items with an offset, sorted by it */
-    int64_t *offset;  /* by item, of the packing under construction */
+    int *placed;     /* items with an offset, sorted by it */
+    int64_t *offset; /* by item, of the packing under construction */
 } Packer;
 
 static int64_t rounded(int64_t bytes)
@@ -58,7 +59,8 @@ static int64_t first_fit(const Packer *p, int n_placed, int i)
     return at;
 }
 
-/* Highest offset below `limit` where item i overlaps nothing alive with it; negative when there is none. */
+/* Highest offset below `limit` where item i overlaps nothing alive with it; negative when there
+ * is none. */
 static int64_t last_fit(const Packer *p, int n_placed, int i, int64_t limit)
 {
     const PackItem *x = &p->item[i];
@@ -73,15 +75,15 @@ static int64_t last_fit(const Packer *p, int n_placed, int i, int64_t limit)
     return at;
 }
 
-/* Does the item placed last in time before i lie at the bottom? Then i belongs at the top: in a chain, where
- * each value dies when the next is ready, neighbours at opposite ends reach the bound. */
+/* Does the item placed last in time before i lie at the bottom? Then i belongs at the top: in a
+ * chain, where each value dies when the next is ready, neighbours at opposite ends reach the bound. */
 static bool top_is_next(const Packer *p, int k, const int *order)
 {
     return k > 0 && p->offset[order[k - 1]] == 0;
 }
 
-/* Places the items in this order; with a limit above 0, at both ends of an arena of that size. Returns the
- * bytes needed. */
+/* Places the items in this order; with a limit above 0, at both ends of an arena of that size.
+ * Returns the bytes needed. */
 static int64_t place(Packer *p, const int *order, int64_t limit)
 {
     int64_t end = 0;
@@ -163,7 +165,9 @@ static int64_t limit_of(int kind, int64_t bound)
 
 int64_t pack_in_order(Arena *a, PackItem *item, int n, int kind)
 {
-    Packer p = { .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n) };
+    Packer p = {
+        .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n)
+    };
     int *order = ARENA_ARRAY(a, int, n);
     const int64_t bound = pack_bound(a, item, n);
     make_order(a, item, n, kind, find_peak(a, item, n, bound), order);
@@ -181,7 +185,9 @@ static uint32_t next_random(uint32_t *state)
 int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
 {
     if (n == 0) return 0;
-    Packer p = { .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n) };
+    Packer p = {
+        .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n)
+    };
     const int64_t bound = pack_bound(a, item, n);
     const int peak = find_peak(a, item, n, bound);
     int *order = ARENA_ARRAY(a, int, n), *best_order = ARENA_ARRAY(a, int, n);
@@ -196,8 +202,8 @@ int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
         for (int i = 0; i < n; i++) item[i].offset = p.offset[i];
     }
 
-    /* Items that reach the end come too late in the order: each round moves one of them, and sometimes any
-     * other, further to the front. */
+    /* Items that reach the end come too late in the order: each round moves one of them, and
+     * sometimes any other, further to the front. */
     uint32_t random = 1;
     int64_t rounds = search ? SEARCH_EFFORT / ((int64_t)n * n + 1) : 0;
     if (rounds > MAX_ROUNDS) rounds = MAX_ROUNDS;
@@ -209,8 +215,10 @@ int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
         place(&p, order, 0);
         int from = -1;
         for (int k = 0; k < n; k++)
-            if (p.offset[order[k]] + rounded(item[order[k]].bytes) == current_end && k > 0) from = k;
-        if (from < 0 || next_random(&random) % 4 == 0) from = (int)(next_random(&random) % (uint32_t)n);
+            if (p.offset[order[k]] + rounded(item[order[k]].bytes) == current_end && k > 0)
+                from = k;
+        if (from < 0 || next_random(&random) % 4 == 0)
+            from = (int)(next_random(&random) % (uint32_t)n);
         const int to = from ? (int)(next_random(&random) % (uint32_t)from) : 0, moved = order[from];
         memmove(order + to + 1, order + to, (size_t)(from - to) * sizeof *order);
         order[to] = moved;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Packing of intervals: buffers with sizes and lifetimes get offsets so that buffers alive together do not
- * overlap and the whole is small (dynamic storage allocation).
+ * Packing of intervals: buffers with sizes and lifetimes get offsets so that buffers alive together
+ * do not overlap and the whole is small (dynamic storage allocation).
  */
 #ifndef NNC_PASSES_PACK_H
 #define NNC_PASSES_PACK_H
@@ -22,8 +22,8 @@ typedef struct PackItem {
 /* The largest sum of sizes alive at one position: no packing can be smaller. */
 int64_t pack_bound(Arena *a, const PackItem *item, int n);
 
-/* Fills in the offsets; returns the bytes needed. Deterministic. `search`: improves on the first-fit orders
- * where they miss the bound. */
+/* Fills in the offsets; returns the bytes needed. Deterministic. `search`: improves on the
+ * first-fit orders where they miss the bound. */
 int64_t pack_items(Arena *a, PackItem *item, int n, bool search);
 
 /* The first-fit orders by themselves, for callers that judge packings by more than their size. */

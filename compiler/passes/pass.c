@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Runs the pass table. In: a module from the front end (or read from .nnir) and options. Out: planned
- * routines, or errors. Between two passes the verifier runs and dumps are written.
+ * Runs the pass table. In: a module from the front end (or read from .nnir) and options. Out:
+ * planned routines, or errors. Between two passes the verifier runs and dumps are written.
  */
 #include "passes/pass.h"
 
@@ -9,9 +9,11 @@
 #include <string.h>
 
 const Pass pass_table[] = {
-    { "check", "index bounds of integer inputs, run-time sizes, sizes of tensors", pass_check, false },
+    { "check", "index bounds of integer inputs, run-time sizes, sizes of tensors", pass_check,
+      false },
     { "autodiff", "the backward graph of each step, pruned by `over`", pass_autodiff, false },
-    { "simplify", "algebraic rules, constant folding, common subexpressions, dead code", pass_simplify, true },
+    { "simplify", "algebraic rules, constant folding, common subexpressions, dead code",
+      pass_simplify, true },
     { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold, true },
     { "layout", "the order of each value in memory", pass_layout, false },
     { "fuse", "epilogues and elementwise chains", pass_fuse, true },
@@ -56,16 +58,19 @@ const char *passes_check_options(Arena *a, const PassOptions *o)
 {
     const char *list = o->dump;
     for (const char *w; (w = next_word(a, &list));) {
-        if (strcmp(w, "all") == 0 || strcmp(w, "changed") == 0 || strcmp(w, "after-front") == 0) continue;
+        if (strcmp(w, "all") == 0 || strcmp(w, "changed") == 0 || strcmp(w, "after-front") == 0)
+            continue;
         if (strncmp(w, "after-", 6) != 0)
             return arena_printf(a, "--dump-ir: expected after-PASS, all or changed, not '%s'", w);
         if (!pass_find(w + 6)) return unknown(a, "--dump-ir", w + 6);
     }
-    if (o->stop_after && !pass_find(o->stop_after)) return unknown(a, "--stop-after", o->stop_after);
+    if (o->stop_after && !pass_find(o->stop_after))
+        return unknown(a, "--stop-after", o->stop_after);
     list = o->off;
     for (const char *w; (w = next_word(a, &list));) {
         if (!pass_find(w)) return unknown(a, "--no-pass", w);
-        if (!pass_find(w)->optional) return arena_printf(a, "--no-pass: pass '%s' is not optional", w);
+        if (!pass_find(w)->optional)
+            return arena_printf(a, "--no-pass: pass '%s' is not optional", w);
     }
     return NULL;
 }
@@ -97,8 +102,8 @@ static void verify(Module *m, const char *pass)
     fprintf(stderr, "nnc: internal error: after pass %s:\n", pass);
     for (size_t i = 0; i < faults.len && i < 20; i++) {
         const Fault *f = &faults.data[i];
-        fprintf(stderr, "  %s%s%s: %s\n", f->routine ? f->routine->name : "module", f->node ? " %" : "",
-                f->node ? f->node->name : "", f->text);
+        fprintf(stderr, "  %s%s%s: %s\n", f->routine ? f->routine->name : "module",
+                f->node ? " %" : "", f->node ? f->node->name : "", f->text);
     }
     exit(70);
 }

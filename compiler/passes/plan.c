@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who computes what, when threads wait, and where values lie. In: the final graph of a routine. Out: its
- * nodes in the order of execution and a Plan (ir/plan.h).
+ * Who computes what, when threads wait, and where values lie. In: the final graph of a routine. Out:
+ * its nodes in the order of execution and a Plan (ir/plan.h).
  *
- * 1. Order: effects stand where they are due (gradients and outputs behind their producer, so that buffers
- *    die early; reports, then state assignments at the end). Other orders that free memory sooner are tried
- *    and taken when they make the arena smaller; then one that gathers what can run between two barriers.
- * 2. Places: views repeat their operand's buffer; a value that goes straight into an output or a gradient
- *    slot is computed there; elementwise results replace operands that die.
+ * 1. Order: effects stand where they are due (gradients and outputs behind their producer, so that
+ *    buffers die early; reports, then state assignments at the end). Other orders that free memory
+ *    sooner are tried and taken when they make the arena smaller; then one that gathers what can run
+ *    between two barriers.
+ * 2. Places: views repeat their operand's buffer; a value that goes straight into an output or a
+ *    gradient slot is computed there; elementwise results replace operands that die.
  * 3. Arena: passes/pack.c.
  * 4. Barriers, last, because they depend on which values share memory: see Note [hazards].
  */
@@ -17,7 +18,8 @@
 #include "passes/pass.h"
 
 enum {
-    SMALL = 4096 /* elements without a batch axis that one thread computes faster than a team meets */
+    SMALL =
+        4096 /* elements without a batch axis that one thread computes faster than a team meets */
 };
 
 typedef struct Storage {
@@ -26,8 +28,8 @@ typedef struct Storage {
     int64_t bytes;
     int first, last; /* ids */
     int n_uses;
-    int merged;      /* storage whose memory this one takes over in place, -1: none */
-    int item;        /* position among the packed items, -1: none */
+    int merged; /* storage whose memory this one takes over in place, -1: none */
+    int item;   /* position among the packed items, -1: none */
 } Storage;
 
 typedef struct Planner {
@@ -38,7 +40,7 @@ typedef struct Planner {
     int (*storage_of)[OP_MAX_RESULTS]; /* by node id and result */
     VEC(Storage) storage;
     VEC(PackItem) items;
-    int *scratch;                      /* by node id: storage, -1: none */
+    int *scratch; /* by node id: storage, -1: none */
     Plan *plan;
 } Planner;
 
@@ -118,20 +120,27 @@ static void order_roots(Planner *p)
 
 static int new_storage(Planner *p, BufferKind kind, int index, int64_t bytes, int id)
 {
-    const Storage s = { .kind = kind, .index = index, .bytes = bytes, .first = id, .last = id,
-                        .merged = -1, .item = -1 };
+    const Storage s = { .kind = kind,
+                        .index = index,
+                        .bytes = bytes,
+                        .first = id,
+                        .last = id,
+                        .merged = -1,
+                        .item = -1 };
     vec_push(p->a, &p->storage, s);
     return (int)p->storage.len - 1;
 }
 
-/* A filled constant is written to memory only for kernels: loops and roots have its value in the text. */
+/* A filled constant is written to memory only for kernels: loops and roots have its value in the
+ * text. */
 static bool kernel_reads(const Planner *p, const Node *c)
 {
     if (type_numel_max(&c->type) == 1) return false;
     for (int i = c->id + 1; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] == c && op_reads(n, k) && !is_elementwise(n) && !op_has(n, OPF_ROOT)) return true;
+            if (n->in[k] == c && op_reads(n, k) && !is_elementwise(n) && !op_has(n, OPF_ROOT))
+                return true;
     }
     return false;
 }
@@ -150,17 +159,23 @@ static void make_storages(Planner *p)
         for (int k = 0; k < n->n_results; k++) {
             BufferKind kind = AT_ARENA;
             int index = 0;
-            if (op_is(n, &op_input)) kind = AT_INPUT;
-            else if (op_is(n, &op_param)) kind = AT_PARAM;
-            else if (op_is(n, &op_state)) kind = AT_STATE;
-            else if (op_is(n, &op_hyper)) kind = AT_HYPER;
-            else if (op_is(n, &op_const) && !kernel_reads(p, n)) kind = AT_NOWHERE;
+            if (op_is(n, &op_input))
+                kind = AT_INPUT;
+            else if (op_is(n, &op_param))
+                kind = AT_PARAM;
+            else if (op_is(n, &op_state))
+                kind = AT_STATE;
+            else if (op_is(n, &op_hyper))
+                kind = AT_HYPER;
+            else if (op_is(n, &op_const) && !kernel_reads(p, n))
+                kind = AT_NOWHERE;
             if (op_has(n, OPF_SOURCE) && !op_is(n, &op_const)) index = (int)index_of(n);
             p->storage_of[i][k] = new_storage(p, kind, index, bytes_of(p, type_of_result(n, k)), i);
         }
         const int64_t scratch = n->op->scratch ? n->op->scratch(n) : 0;
         if (scratch > 0)
-            p->scratch[i] = new_storage(p, AT_ARENA, 0, scratch * dtype_size(DT_F32, p->m->real_is_f64), i);
+            p->scratch[i] =
+                new_storage(p, AT_ARENA, 0, scratch * dtype_size(DT_F32, p->m->real_is_f64), i);
     }
     for (int i = 0; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
@@ -201,15 +216,17 @@ static void place_effects(Planner *p)
         const Node *n = producer_of(root->in[0], &k);
         Storage *s = &p->storage.data[p->storage_of[n->id][k]];
         const int64_t index = index_of(root);
-        if (s->kind != AT_ARENA || !is_computed(n) || s->bytes != bytes_of(p, &root->type)) continue;
+        if (s->kind != AT_ARENA || !is_computed(n) || s->bytes != bytes_of(p, &root->type))
+            continue;
         if (op_is(root, &op_output)) {
             if (taken[index]) continue;
             taken[index] = true;
             s->kind = AT_OUTPUT;
             s->index = (int)index;
-        } else if (s->n_uses == 1 && n->n_results == 1 && (is_elementwise(n) || op_has(n, OPF_ACCUMULATE))) {
-            /* With gradients accumulated over calls the slot holds a sum, not this value: nobody else may
-             * read it. */
+        } else if (s->n_uses == 1 && n->n_results == 1 &&
+                   (is_elementwise(n) || op_has(n, OPF_ACCUMULATE))) {
+            /* With gradients accumulated over calls the slot holds a sum, not this value: nobody
+             * else may read it. */
             s->kind = AT_GRAD;
             s->index = (int)index;
             p->plan->accumulate[n->id] = true;
@@ -229,10 +246,12 @@ static bool can_replace(const Planner *p, const Node *n, int k, int i)
 {
     const Node *x = n->in[i];
     if (!op_reads(n, i) || !same_elements(&x->type, type_of_result(n, k))) return false;
-    if (!is_elementwise(n) && (i != 0 || k != 0 || !op_has(n, OPF_INPLACE) || n->op->whole & 1u)) return false;
+    if (!is_elementwise(n) && (i != 0 || k != 0 || !op_has(n, OPF_INPLACE) || n->op->whole & 1u))
+        return false;
     const Storage *s = home(p, storage_of(p, x));
     const Storage *own = &p->storage.data[storage_of(p, x)];
-    if (s->kind != AT_ARENA || s->last != n->id || own->last != n->id || own->bytes != s->bytes) return false;
+    if (s->kind != AT_ARENA || s->last != n->id || own->last != n->id || own->bytes != s->bytes)
+        return false;
     /* Another operand in the same memory must be read in step with this one. */
     for (int j = 0; j < n->n_in; j++)
         if (j != i && op_reads(n, j) && home(p, storage_of(p, n->in[j])) == s &&
@@ -245,7 +264,9 @@ static void replace_operands(Planner *p)
 {
     for (int i = 0; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
-        if (!is_computed(n) || !(is_elementwise(n) || op_has(n, OPF_INPLACE)) || p->plan->accumulate[i]) continue;
+        if (!is_computed(n) || !(is_elementwise(n) || op_has(n, OPF_INPLACE)) ||
+            p->plan->accumulate[i])
+            continue;
         for (int k = 0; k < n->n_results; k++) {
             Storage *y = &p->storage.data[p->storage_of[i][k]];
             if (y->kind != AT_ARENA || y->last == i) continue;
@@ -282,14 +303,21 @@ static void take_offsets(Planner *p)
             const int s = p->storage_of[i][k];
             if (s < 0) continue;
             const Storage *h = home(p, s);
-            p->plan->result[i][k] = (Buffer){ .kind = h->kind, .index = h->index, .bytes = p->storage.data[s].bytes,
-                                              .first = p->storage.data[s].first, .last = p->storage.data[s].last,
-                                              .offset = h->item >= 0 ? p->items.data[h->item].offset : 0 };
+            p->plan->result[i][k] =
+                (Buffer){ .kind = h->kind,
+                          .index = h->index,
+                          .bytes = p->storage.data[s].bytes,
+                          .first = p->storage.data[s].first,
+                          .last = p->storage.data[s].last,
+                          .offset = h->item >= 0 ? p->items.data[h->item].offset : 0 };
         }
         if (p->scratch[i] >= 0) {
             const Storage *s = &p->storage.data[p->scratch[i]];
-            p->plan->scratch[i] = (Buffer){ .kind = AT_ARENA, .offset = p->items.data[s->item].offset,
-                                            .bytes = s->bytes, .first = i, .last = i };
+            p->plan->scratch[i] = (Buffer){ .kind = AT_ARENA,
+                                            .offset = p->items.data[s->item].offset,
+                                            .bytes = s->bytes,
+                                            .first = i,
+                                            .last = i };
         }
     }
 }
@@ -305,7 +333,8 @@ static void pack(Planner *p, bool search)
 
 static bool axis0_is_slowest(const TensorType *t)
 {
-    return t->layout == LAYOUT_CHANNELS_LAST || type_layouts_coincide(t, t->layout, LAYOUT_CANONICAL);
+    return t->layout == LAYOUT_CHANNELS_LAST ||
+           type_layouts_coincide(t, t->layout, LAYOUT_CANONICAL);
 }
 
 static Part loop_part(const TensorType *t)
@@ -325,7 +354,8 @@ static Part kernel_part(const Node *n)
     for (int k = 0; k < n->n_results; k++)
         if (!axis0_is_slowest(type_of_result(n, k))) return PART_ONE;
     for (int i = 0; i < n->n_in; i++)
-        if (op_reads(n, i) && node_divides_operand(n, i) && !axis0_is_slowest(&n->in[i]->type)) return PART_ONE;
+        if (op_reads(n, i) && node_divides_operand(n, i) && !axis0_is_slowest(&n->in[i]->type))
+            return PART_ONE;
     return PART_LEAD;
 }
 
@@ -334,8 +364,8 @@ static bool root_in_place(const Planner *p, const Node *root)
     int k;
     const Node *n = value_of(root->in[0], &k);
     const Buffer *at = &p->plan->result[n->id][k];
-    const BufferKind kind = op_is(root, &op_output) ? AT_OUTPUT
-                            : op_is(root, &op_assign) ? AT_STATE
+    const BufferKind kind = op_is(root, &op_output)       ? AT_OUTPUT
+                            : op_is(root, &op_assign)     ? AT_STATE
                             : op_is(root, &op_grad_store) ? AT_GRAD
                                                           : AT_METRIC;
     return at->kind == kind && at->index == index_of(root);
@@ -361,33 +391,38 @@ static void choose_parts(Planner *p)
 /* ---- barriers ----
  *
  * Note [hazards]
- * Between two barriers the threads run at their own pace. Two accesses of different nodes to overlapping
- * memory, at least one of them a write, need a barrier between them unless the same thread makes both of
- * any pair that overlaps. That is so when thread 0 alone makes both, or when both are divided by axis 0 in
- * the same way: the same number of units (one batch variable, or one constant dim[0]), starting at the
- * same address, with the same stride per unit and the same period. A barrier is placed as late as possible, right before
- * the first node in conflict, which for a fixed order gives the fewest.
+ * Between two barriers the threads run at their own pace. Two accesses of different nodes to
+ * overlapping memory, at least one of them a write, need a barrier between them unless the
+ * same thread makes both of any pair that overlaps. That is so when thread 0 alone makes both, or
+ * when both are divided by axis 0 in the same way: the same number of units (one batch variable, or
+ * one constant dim[0]), starting at the same address, with the same stride per unit and the same
+ * period. A barrier is placed as late as possible, right before the first node in conflict, which
+ * for a fixed order gives the fewest.
  */
 typedef enum Who { BY_THREAD_0, BY_SHARE, BY_ANYONE } Who;
 
 typedef struct Access {
     BufferKind kind;
     int index;
-    int64_t from, to;  /* bytes */
+    int64_t from, to; /* bytes */
     bool write;
     Who who;
-    int64_t units;     /* BY_SHARE: -1 - index of the batch variable, or dim[0] */
+    int64_t units;          /* BY_SHARE: -1 - index of the batch variable, or dim[0] */
     int64_t stride, period; /* BY_SHARE: bytes from unit to unit; bytes after which units repeat */
 } Access;
 
 typedef VEC(Access) Accesses;
 
-static void add_access(const Planner *p, Accesses *list, const Buffer *b, const TensorType *t, Part part,
-                       bool divided, bool write)
+static void add_access(const Planner *p, Accesses *list, const Buffer *b, const TensorType *t,
+                       Part part, bool divided, bool write)
 {
     if (b->kind == AT_NOWHERE || b->kind == AT_HYPER) return;
-    Access x = { .kind = b->kind, .index = b->kind == AT_ARENA ? 0 : b->index, .from = b->offset,
-                 .to = b->offset + b->bytes, .write = write, .who = BY_ANYONE };
+    Access x = { .kind = b->kind,
+                 .index = b->kind == AT_ARENA ? 0 : b->index,
+                 .from = b->offset,
+                 .to = b->offset + b->bytes,
+                 .write = write,
+                 .who = BY_ANYONE };
     if (part == PART_ONE) {
         x.who = BY_THREAD_0;
     } else if (part == PART_LEAD && divided && t->rank) {
@@ -405,10 +440,11 @@ static void add_access(const Planner *p, Accesses *list, const Buffer *b, const 
 static bool conflict(const Access *x, const Access *y)
 {
     if (!x->write && !y->write) return false;
-    if (x->kind != y->kind || x->index != y->index || x->to <= y->from || y->to <= x->from) return false;
+    if (x->kind != y->kind || x->index != y->index || x->to <= y->from || y->to <= x->from)
+        return false;
     if (x->who == BY_THREAD_0 && y->who == BY_THREAD_0) return false;
-    return !(x->who == BY_SHARE && y->who == BY_SHARE && x->from == y->from && x->units == y->units &&
-             x->stride == y->stride && x->period == y->period);
+    return !(x->who == BY_SHARE && y->who == BY_SHARE && x->from == y->from &&
+             x->units == y->units && x->stride == y->stride && x->period == y->period);
 }
 
 static void list_accesses(const Planner *p, const Node *n, Accesses *list)
@@ -419,20 +455,24 @@ static void list_accesses(const Planner *p, const Node *n, Accesses *list)
         if (!op_reads(n, i)) continue;
         int k;
         const Node *x = value_of(n->in[i], &k);
-        add_access(p, list, &plan->result[x->id][k], &n->in[i]->type, part, node_divides_operand(n, i), false);
+        add_access(p, list, &plan->result[x->id][k], &n->in[i]->type, part,
+                   node_divides_operand(n, i), false);
     }
     if (op_has(n, OPF_ROOT)) {
-        const BufferKind kind = op_is(n, &op_output) ? AT_OUTPUT
-                                : op_is(n, &op_assign) ? AT_STATE
+        const BufferKind kind = op_is(n, &op_output)       ? AT_OUTPUT
+                                : op_is(n, &op_assign)     ? AT_STATE
                                 : op_is(n, &op_grad_store) ? AT_GRAD
                                                            : AT_METRIC;
-        const Buffer to = { .kind = kind, .index = (int)index_of(n), .bytes = bytes_of(p, &n->type) };
+        const Buffer to = { .kind = kind,
+                            .index = (int)index_of(n),
+                            .bytes = bytes_of(p, &n->type) };
         add_access(p, list, &to, &n->type, part, true, true);
         return;
     }
     for (int k = 0; k < n->n_results; k++) {
         const TensorType *t = type_of_result(n, k);
-        const bool divided = t->batch == n->type.batch && (t->batch || (t->rank && t->dim[0] == n->type.dim[0]));
+        const bool divided =
+            t->batch == n->type.batch && (t->batch || (t->rank && t->dim[0] == n->type.dim[0]));
         add_access(p, list, &plan->result[n->id][k], t, part, divided, true);
     }
     if (plan->scratch[n->id].bytes)
@@ -451,7 +491,8 @@ static void place_barriers(Planner *p)
         list_accesses(p, n, &now);
         bool wait = false;
         for (size_t x = 0; x < now.len && !wait; x++)
-            for (size_t y = 0; y < before.len && !wait; y++) wait = conflict(&now.data[x], &before.data[y]);
+            for (size_t y = 0; y < before.len && !wait; y++)
+                wait = conflict(&now.data[x], &before.data[y]);
         if (wait) {
             p->plan->barrier_before[i] = true;
             p->plan->n_barriers++;
@@ -486,7 +527,9 @@ static void reorder(Planner *p, int window)
         while (done[first]) first++;
         int best = -1;
         int64_t best_growth = 0;
-        const int end = first >= fixed ? first + 1 : first + window < fixed ? first + window : fixed;
+        const int end = first >= fixed           ? first + 1
+                        : first + window < fixed ? first + window
+                                                 : fixed;
         for (int i = first; i < end; i++) {
             if (done[i] || missing[i]) continue;
             int64_t growth = 0;
@@ -497,7 +540,8 @@ static void reorder(Planner *p, int window)
             }
             for (int k = 0; k < old[i]->n_in && is_computed(old[i]); k++) {
                 const int s = op_reads(old[i], k) ? storage_of(p, old[i]->in[k]) : -1;
-                if (s >= 0 && p->storage.data[s].kind == AT_ARENA && left[s] == 1) growth -= p->storage.data[s].bytes;
+                if (s >= 0 && p->storage.data[s].kind == AT_ARENA && left[s] == 1)
+                    growth -= p->storage.data[s].bytes;
             }
             if (best >= 0 && growth >= best_growth) continue;
             best = i;
@@ -541,7 +585,8 @@ static void decide_memory(Planner *p, bool search)
     pack(p, search);
 }
 
-/* A new order must earn its keep: the text of the routine follows the user's, unless memory is saved. */
+/* A new order must earn its keep: the text of the routine follows the user's, unless memory is
+ * saved. */
 static void choose_order(Planner *p)
 {
     static const int windows[] = { 4, 16, 64 };
@@ -595,8 +640,8 @@ static PackItem *keep_small_items(const Planner *p, int64_t allowance)
     return item;
 }
 
-/* Packings differ in which values share bytes, and so in the barriers they need. One that needs fewer may be
- * larger by SLACK. */
+/* Packings differ in which values share bytes, and so in the barriers they need. One that needs
+ * fewer may be larger by SLACK. */
 static void choose_packing(Planner *p)
 {
     enum { SLACK = 50 }; /* one fiftieth */
@@ -613,7 +658,9 @@ static void choose_packing(Planner *p)
         if (size > limit) continue;
         take_offsets(p);
         place_barriers(p);
-        if (p->plan->n_barriers > fewest || (p->plan->n_barriers == fewest && size >= p->plan->arena_bytes)) continue;
+        if (p->plan->n_barriers > fewest ||
+            (p->plan->n_barriers == fewest && size >= p->plan->arena_bytes))
+            continue;
         fewest = p->plan->n_barriers;
         p->plan->arena_bytes = size;
         for (int i = 0; i < n; i++) best[i] = p->items.data[i].offset;
@@ -637,8 +684,8 @@ static bool meets(const Planner *p, const Node *n, const Accesses *before, Acces
     return false;
 }
 
-/* Of the nodes that are ready and near, the first that can run without a barrier. Every value is given
- * memory of its own for this, so that only what the values themselves demand counts. */
+/* Of the nodes that are ready and near, the first that can run without a barrier. Every value is
+ * given memory of its own for this, so that only what the values themselves demand counts. */
 static void gather_between_barriers(Planner *p)
 {
     enum { WINDOW = 32 };
@@ -665,7 +712,9 @@ static void gather_between_barriers(Planner *p)
             }
     for (int len = 0, first = 0; len < n; len++) {
         while (done[first]) first++;
-        const int last = first >= fixed ? first + 1 : first + WINDOW < fixed ? first + WINDOW : fixed;
+        const int last = first >= fixed           ? first + 1
+                         : first + WINDOW < fixed ? first + WINDOW
+                                                  : fixed;
         int next = -1;
         for (int i = first; i < last && next < 0; i++)
             if (!done[i] && !missing[i] && !meets(p, old[i], &before, &now)) next = i;
@@ -693,7 +742,8 @@ static void choose_barriers(Planner *p)
     decide_memory(p, true);
     choose_parts(p);
     choose_packing(p);
-    if (p->plan->n_barriers < plan->n_barriers && p->plan->arena_bytes <= plan->arena_bytes + plan->arena_bytes / 50)
+    if (p->plan->n_barriers < plan->n_barriers &&
+        p->plan->arena_bytes <= plan->arena_bytes + plan->arena_bytes / 50)
         return;
     p->r->nodes.data = nodes;
     routine_renumber(p->r);
@@ -702,8 +752,8 @@ static void choose_barriers(Planner *p)
 
 /* ---- the graph's last change ---- */
 
-/* Assignments run one after the other, so a state that is assigned another state's old value needs a copy
- * made before: x + -0.0 is x for every x. */
+/* Assignments run one after the other, so a state that is assigned another state's old value needs
+ * a copy made before: x + -0.0 is x for every x. */
 static Node *copy_states(Builder *b, const Node *old, Node *const *in, void *ctx)
 {
     (void)ctx;
@@ -726,10 +776,13 @@ static bool check_sizes(const Planner *p)
         const Node *n = p->r->nodes.data[i];
         for (int k = 0; k < n->n_results; k++) sum += bytes_of(p, type_of_result(n, k));
         const int64_t scratch = n->op->scratch ? n->op->scratch(n) : 0;
-        if (sum <= limit && scratch <= limit / 8) sum += 8 * scratch;
-        else sum = limit + 1;
+        if (sum <= limit && scratch <= limit / 8)
+            sum += 8 * scratch;
+        else
+            sum = limit + 1;
         if (sum <= limit) continue;
-        Diagnostic *d = diag_error(p->m->diag, p->r->span, "memory", "routine %s needs more than 2^58 bytes", p->r->name);
+        Diagnostic *d = diag_error(p->m->diag, p->r->span, "memory",
+                                   "routine %s needs more than 2^58 bytes", p->r->name);
         diag_note(d, n->span, "the limit is passed at %s: %s", n->name, type_text(p->a, &n->type));
         return false;
     }

@@ -2,13 +2,13 @@
  *
  * Proof of a plan, by another way than it was made. In: a planned routine. Out: broken promises.
  *
- * Memory: the routine is executed on labels instead of numbers. Every write puts the label of its value on
- * its bytes and removes what it overlaps; every read must find its operand's label, whole. So any overlap of
- * buffers that are alive together, any effect that clobbers a value and any wrong replacement in place shows
- * as a read of the wrong value, however it came about.
+ * Memory: the routine is executed on labels instead of numbers. Every write puts the label of its
+ * value on its bytes and removes what it overlaps; every read must find its operand's label, whole.
+ * So any overlap of buffers that are alive together, any effect that clobbers a value and any wrong
+ * replacement in place shows as a read of the wrong value, however it came about.
  *
- * Threads: for teams and run-time sizes, small and large, the bytes that each thread touches are listed node by
- * node; between two barriers no thread may touch what another writes.
+ * Threads: for teams and run-time sizes, small and large, the bytes that each thread touches are
+ * listed node by node; between two barriers no thread may touch what another writes.
  */
 #include "passes/pass.h"
 
@@ -16,7 +16,8 @@ typedef struct Label {
     BufferKind kind;
     int index;
     int64_t from, to;
-    const Node *node; /* the value: result k of node; NULL: the new value of a state, gradient or port */
+    const Node
+        *node; /* the value: result k of node; NULL: the new value of a state, gradient or port */
     int k;
 } Label;
 
@@ -95,11 +96,14 @@ static void write_label(Checker *c, const Buffer *b, const Node *n, int k)
     size_t kept = 0;
     for (size_t i = 0; i < c->labels.len; i++) {
         const Label *l = &c->labels.data[i];
-        const Buffer at = { .kind = l->kind, .index = l->index, .offset = l->from, .bytes = l->to - l->from };
+        const Buffer at = {
+            .kind = l->kind, .index = l->index, .offset = l->from, .bytes = l->to - l->from
+        };
         if (!overlap(&at, b)) c->labels.data[kept++] = *l;
     }
     c->labels.len = kept;
-    vec_push(c->m->arena, &c->labels, (Label){ b->kind, space_of(b), b->offset, b->offset + b->bytes, n, k });
+    vec_push(c->m->arena, &c->labels,
+             (Label){ b->kind, space_of(b), b->offset, b->offset + b->bytes, n, k });
 }
 
 static void read_label(Checker *c, const Node *user, const Node *x)
@@ -109,12 +113,13 @@ static void read_label(Checker *c, const Node *user, const Node *x)
     const Buffer *b = &c->plan->result[n->id][k];
     if (!has_memory(b)) return;
     /* With gradients accumulated over calls a slot holds a sum, which only its root may see. */
-    if (b->kind == AT_GRAD && !(op_is(user, &op_grad_store) && ((const IndexAttrs *)user->attrs)->index == b->index))
+    if (b->kind == AT_GRAD &&
+        !(op_is(user, &op_grad_store) && ((const IndexAttrs *)user->attrs)->index == b->index))
         FAULT(c, user, "reads %s from a gradient slot", x->name);
     for (size_t i = 0; i < c->labels.len; i++) {
         const Label *l = &c->labels.data[i];
-        if (l->node == n && l->k == k && l->kind == b->kind && l->index == space_of(b) && l->from == b->offset &&
-            l->to == b->offset + b->bytes)
+        if (l->node == n && l->k == k && l->kind == b->kind && l->index == space_of(b) &&
+            l->from == b->offset && l->to == b->offset + b->bytes)
             return;
     }
     FAULT(c, user, "reads %s after its memory was given away", x->name);
@@ -122,15 +127,17 @@ static void read_label(Checker *c, const Node *user, const Node *x)
 
 static Buffer root_target(const Checker *c, const Node *n)
 {
-    const BufferKind kind = op_is(n, &op_output) ? AT_OUTPUT
+    const BufferKind kind = op_is(n, &op_output)   ? AT_OUTPUT
                             : op_is(n, &op_report) ? AT_METRIC
                             : op_is(n, &op_assign) ? AT_STATE
                                                    : AT_GRAD;
-    return (Buffer){ .kind = kind, .index = (int)((const IndexAttrs *)n->attrs)->index,
+    return (Buffer){ .kind = kind,
+                     .index = (int)((const IndexAttrs *)n->attrs)->index,
                      .bytes = type_bytes(c, &n->type) };
 }
 
-/* May a result lie on an operand? Only element on element, where the operator reads before it writes. */
+/* May a result lie on an operand? Only element on element, where the operator reads before it
+ * writes. */
 static bool may_replace(const Node *n, int k, int i, const Buffer *y, const Buffer *x)
 {
     const TensorType *ty = result_type(n, k), *tx = &n->in[i]->type;
@@ -148,13 +155,15 @@ static void check_node_memory(Checker *c, const Node *n)
         if (op_reads(n, i)) read_label(c, n, n->in[i]);
     for (int k = 0; k < n->n_results; k++) {
         const Buffer *y = &plan->result[n->id][k];
-        if (y->kind == AT_ARENA && (y->offset < 0 || y->offset % 64 || y->offset + y->bytes > plan->arena_bytes))
+        if (y->kind == AT_ARENA &&
+            (y->offset < 0 || y->offset % 64 || y->offset + y->bytes > plan->arena_bytes))
             FAULT(c, n, "result %d lies outside the arena or is not aligned", k);
         if (has_memory(y) && y->bytes != type_bytes(c, result_type(n, k)))
             FAULT(c, n, "result %d has %lld bytes", k, (long long)y->bytes);
         for (int j = 0; j < k; j++)
             if (overlap(y, &plan->result[n->id][j])) FAULT(c, n, "results %d and %d overlap", j, k);
-        if (scratch->bytes && overlap(y, scratch)) FAULT(c, n, "result %d overlaps the workspace", k);
+        if (scratch->bytes && overlap(y, scratch))
+            FAULT(c, n, "result %d overlaps the workspace", k);
         for (int i = 0; i < n->n_in; i++) {
             if (!op_reads(n, i)) continue;
             int ik;
@@ -162,7 +171,8 @@ static void check_node_memory(Checker *c, const Node *n)
             const Buffer *bx = &plan->result[x->id][ik];
             if (overlap(y, bx) && !may_replace(n, k, i, y, bx))
                 FAULT(c, n, "result %d overlaps operand %d", k, i);
-            if (scratch->bytes && overlap(bx, scratch)) FAULT(c, n, "operand %d overlaps the workspace", i);
+            if (scratch->bytes && overlap(bx, scratch))
+                FAULT(c, n, "operand %d overlaps the workspace", i);
         }
     }
     if (scratch->bytes) {
@@ -185,15 +195,18 @@ static void check_root_memory(Checker *c, const Node *n)
     } else if (at->kind != target.kind || at->index != target.index) {
         FAULT(c, n, "has no effect");
     }
-    if (at->kind == AT_GRAD && !c->plan->accumulate[x->id]) FAULT(c, n, "a gradient slot is overwritten");
+    if (at->kind == AT_GRAD && !c->plan->accumulate[x->id])
+        FAULT(c, n, "a gradient slot is overwritten");
 }
 
 static void check_memory(Checker *c)
 {
     for (size_t i = 0; i < c->r->nodes.len; i++) {
         const Node *n = c->r->nodes.data[i];
-        if (op_has(n, OPF_ROOT)) check_root_memory(c, n);
-        else if (!op_is(n, &op_result) && !op_has(n, OPF_VIEW)) check_node_memory(c, n);
+        if (op_has(n, OPF_ROOT))
+            check_root_memory(c, n);
+        else if (!op_is(n, &op_result) && !op_has(n, OPF_VIEW))
+            check_node_memory(c, n);
     }
     /* An output must still hold its value when the routine ends. */
     for (size_t i = 0; i < c->r->nodes.len; i++) {
@@ -211,19 +224,25 @@ static int64_t clamped(int64_t n, const DimVar *d)
 }
 
 /* Bytes of buffer b that a thread of the team touches in node n. */
-static void touch(Checker *c, const Node *n, const Buffer *b, const TensorType *t, bool divided, bool write,
-                  int thread, Team team)
+static void touch(Checker *c, const Node *n, const Buffer *b, const TensorType *t, bool divided,
+                  bool write, int thread, Team team)
 {
     const Part part = c->plan->part[n->id];
     if (!has_memory(b) || (part == PART_ONE && thread)) return;
-    Touch x = { .kind = b->kind, .index = space_of(b), .from = b->offset, .to = b->offset + b->bytes,
-                .write = write, .thread = thread, .node = n };
+    Touch x = { .kind = b->kind,
+                .index = space_of(b),
+                .from = b->offset,
+                .to = b->offset + b->bytes,
+                .write = write,
+                .thread = thread,
+                .node = n };
     if (part == PART_LEAD && divided && t->rank) {
         int64_t stride[MAX_RANK];
         type_strides(t, stride);
         const int64_t most = t->batch ? t->batch->hi : t->dim[0];
         const int64_t units = t->batch ? clamped(team.batch, t->batch) : most;
-        const int64_t unit = stride[0] * (t->batch ? t->dim[0] : 1) * dtype_size(t->dtype, c->m->real_is_f64);
+        const int64_t unit =
+            stride[0] * (t->batch ? t->dim[0] : 1) * dtype_size(t->dtype, c->m->real_is_f64);
         x.first = units * thread / team.size;
         x.end = units * (thread + 1) / team.size;
         if (x.first == x.end) return;
@@ -252,7 +271,8 @@ static void touch_node(Checker *c, const Node *n, int thread, Team team)
         if (!op_reads(n, i)) continue;
         int k;
         const Node *x = owner(n->in[i], &k);
-        touch(c, n, &plan->result[x->id][k], &n->in[i]->type, node_divides_operand(n, i), false, thread, team);
+        touch(c, n, &plan->result[x->id][k], &n->in[i]->type, node_divides_operand(n, i), false,
+              thread, team);
     }
     if (op_has(n, OPF_ROOT)) {
         const Buffer target = root_target(c, n);
@@ -261,25 +281,28 @@ static void touch_node(Checker *c, const Node *n, int thread, Team team)
     }
     for (int k = 0; k < n->n_results; k++) {
         const TensorType *t = result_type(n, k);
-        const bool divided = t->rank && t->batch == n->type.batch && (t->batch || t->dim[0] == n->type.dim[0]);
+        const bool divided =
+            t->rank && t->batch == n->type.batch && (t->batch || t->dim[0] == n->type.dim[0]);
         touch(c, n, &plan->result[n->id][k], t, divided, true, thread, team);
     }
-    if (plan->scratch[n->id].bytes) touch(c, n, &plan->scratch[n->id], &n->type, false, true, thread, team);
+    if (plan->scratch[n->id].bytes)
+        touch(c, n, &plan->scratch[n->id], &n->type, false, true, thread, team);
 }
 
-/* New touches against all since the last barrier. Inside a team kernel the kernel's own barriers rule. */
+/* New touches against all since the last barrier. Inside a team kernel the kernel's own barriers
+ * rule. */
 static void check_races(Checker *c, size_t first_new)
 {
     for (size_t i = first_new; i < c->touches.len; i++) {
         const Touch *x = &c->touches.data[i];
         for (size_t j = 0; j < i; j++) {
             const Touch *y = &c->touches.data[j];
-            if (x->thread == y->thread || (!x->write && !y->write) || x->kind != y->kind || x->index != y->index ||
-                x->to <= y->from || y->to <= x->from || interlock(x, y))
+            if (x->thread == y->thread || (!x->write && !y->write) || x->kind != y->kind ||
+                x->index != y->index || x->to <= y->from || y->to <= x->from || interlock(x, y))
                 continue;
             if (x->node == y->node && c->plan->part[x->node->id] == PART_TEAM) continue;
-            FAULT(c, x->node, "races with %s in memory that threads %d and %d share", y->node->name, y->thread,
-                  x->thread);
+            FAULT(c, x->node, "races with %s in memory that threads %d and %d share", y->node->name,
+                  y->thread, x->thread);
             return;
         }
     }
@@ -304,7 +327,9 @@ bool plan_verify(Module *m, const Routine *r, Faults *faults)
     Checker c = { .m = m, .r = r, .plan = r->plan, .faults = faults };
     check_memory(&c);
     /* All rows on a few threads, fewer rows than threads, and one row for each. */
-    static const Team teams[] = { { 2, INT64_MAX }, { 3, INT64_MAX }, { 7, INT64_MAX }, { 3, 1 }, { 7, 7 } };
+    static const Team teams[] = {
+        { 2, INT64_MAX }, { 3, INT64_MAX }, { 7, INT64_MAX }, { 3, 1 }, { 7, 7 }
+    };
     for (size_t i = 0; i < sizeof teams / sizeof *teams; i++) check_threads(&c, teams[i]);
     return faults->len == before;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Random graphs through all passes. Each is written as .nnir, read, differentiated, optimised and planned; the
- * verifier and the plan's checker run after every pass and end the process when one breaks a rule. Plans are then
- * damaged, and the checker has to notice.
+ * Random graphs through all passes. Each is written as .nnir, read, differentiated, optimised and
+ * planned; the verifier and the plan's checker run after every pass and end the process when one
+ * breaks a rule. Plans are then damaged, and the checker has to notice.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -36,8 +36,10 @@ static void put_shape(const Writer *w, StrBuf *sb, const Value *v, bool batched)
     sb_puts(sb, "f32[");
     for (int i = 0; i < v->rank; i++) {
         if (i) sb_putc(sb, ',');
-        if (i == 0 && batched) sb_puts(sb, w->batch);
-        else sb_printf(sb, "%lld", (long long)v->dim[i]);
+        if (i == 0 && batched)
+            sb_puts(sb, w->batch);
+        else
+            sb_printf(sb, "%lld", (long long)v->dim[i]);
     }
     sb_putc(sb, ']');
 }
@@ -65,19 +67,23 @@ static void add(Writer *w, const char *text, Value shape, const char *more)
 
 static void add_random_node(Writer *w, Arena *a)
 {
-    static const char *const unary[] = { "relu", "sigmoid", "tanh", "exp", "neg", "square", "stop_grad" };
+    static const char *const unary[] = { "relu", "sigmoid", "tanh",     "exp",
+                                         "neg",  "square",  "stop_grad" };
     static const char *const binary[] = { "add", "mul", "sub", "maximum" };
-    const Value x = w->value[w->n_values - 1 - (int)draw(w, w->n_values < 6 ? (uint32_t)w->n_values : 6)];
+    const Value x =
+        w->value[w->n_values - 1 - (int)draw(w, w->n_values < 6 ? (uint32_t)w->n_values : 6)];
     Value y = x;
     const uint32_t kind = draw(w, 10);
     if (x.rank == 4 && kind < 3) {
         y.dim[1] = 1 + 3 * (int64_t)draw(w, 3);
         const int weight = new_param(w, (Value){ .rank = 4, .dim = { y.dim[1], x.dim[1], 3, 3 } });
-        add(w, arena_printf(a, "conv2d(%%v%d, %%v%d, -) {pad = [1, 1, 1, 1]}", x.id, weight), y, "");
+        add(w, arena_printf(a, "conv2d(%%v%d, %%v%d, -) {pad = [1, 1, 1, 1]}", x.id, weight), y,
+            "");
     } else if (x.rank == 4 && kind == 3 && x.dim[2] > 1) {
         y.dim[2] = y.dim[3] = (x.dim[2] + 1) / 2;
-        const char *index = arena_printf(a, ", u8[%s,%lld,%lld,%lld]", w->batch, (long long)y.dim[1],
-                                         (long long)y.dim[2], (long long)y.dim[2]);
+        const char *index =
+            arena_printf(a, ", u8[%s,%lld,%lld,%lld]", w->batch, (long long)y.dim[1],
+                         (long long)y.dim[2], (long long)y.dim[2]);
         add(w, arena_printf(a, "max_pool2d(%%v%d) {k = [2, 2], stride = [2, 2]}", x.id), y, index);
     } else if (x.rank == 4 && kind == 4) {
         y.rank = 2;
@@ -85,7 +91,10 @@ static void add_random_node(Writer *w, Arena *a)
     } else if (x.rank == 4 && kind == 5) {
         y.rank = 2;
         y.dim[1] = x.dim[1] * x.dim[2] * x.dim[3];
-        add(w, arena_printf(a, "reshape(%%v%d) {shape = f32[%s,%lld]}", x.id, w->batch, (long long)y.dim[1]), y, "");
+        add(w,
+            arena_printf(a, "reshape(%%v%d) {shape = f32[%s,%lld]}", x.id, w->batch,
+                         (long long)y.dim[1]),
+            y, "");
     } else if (x.rank == 2 && kind < 4) {
         y.dim[1] = 1 + 8 * (int64_t)draw(w, 3);
         const int weight = new_param(w, (Value){ .rank = 2, .dim = { y.dim[1], x.dim[1] } });
@@ -94,11 +103,13 @@ static void add_random_node(Writer *w, Arena *a)
     } else if (x.rank == 2 && kind == 4) {
         add(w, arena_printf(a, "softmax(%%v%d)", x.id), y, "");
     } else if (kind == 6) {
-        add(w, arena_printf(a, "dropout(%%v%d) {p = 0.5, stream = %d}", x.id, w->n_nodes + 1), y, "");
+        add(w, arena_printf(a, "dropout(%%v%d) {p = 0.5, stream = %d}", x.id, w->n_nodes + 1), y,
+            "");
     } else if (kind < 8) {
         int other = x.id;
         for (int i = 0; i < w->n_values; i++)
-            if (w->value[i].rank == x.rank && memcmp(w->value[i].dim, x.dim, sizeof x.dim) == 0 && draw(w, 2))
+            if (w->value[i].rank == x.rank && memcmp(w->value[i].dim, x.dim, sizeof x.dim) == 0 &&
+                draw(w, 2))
                 other = w->value[i].id;
         add(w, arena_printf(a, "%s(%%v%d, %%v%d)", binary[draw(w, 4)], x.id, other), y, "");
     } else {
@@ -106,8 +117,8 @@ static void add_random_node(Writer *w, Arena *a)
     }
 }
 
-/* A step whose loss is the mean of several values and a penalty on each parameter, or a routine that gives
- * several values back. */
+/* A step whose loss is the mean of several values and a penalty on each parameter, or a routine
+ * that gives several values back. */
 static const char *random_module(Arena *a, uint32_t seed, bool step)
 {
     Writer w = { .random = seed * 2654435761u + 1u };
@@ -118,7 +129,9 @@ static const char *random_module(Arena *a, uint32_t seed, bool step)
     if (draw(&w, 2)) image.dim[2] = image.dim[3] = 1 + (int64_t)draw(&w, 6);
     StrBuf text;
     sb_init(&text, a);
-    sb_puts(&text, "nnir 1;\nmodel m \"m.nn\" hash 0000000000000000;\ndim B = 1..32;\nhyper lr lr = 0.1;\n");
+    sb_puts(
+        &text,
+        "nnir 1;\nmodel m \"m.nn\" hash 0000000000000000;\ndim B = 1..32;\nhyper lr lr = 0.1;\n");
     add(&w, "input x", image, "");
     const int n = 3 + (int)draw(&w, 28);
     for (int i = 0; i < n; i++) add_random_node(&w, a);
@@ -139,14 +152,20 @@ static const char *random_module(Arena *a, uint32_t seed, bool step)
             const char *line = strstr(w.body.text, arena_printf(a, "= param p%d :", i));
             const char *type = strchr(line, ':') + 2;
             const int length = (int)strcspn(type, ";");
-            sb_printf(&w.body, "  %%q%d = param p%d : %.*s;\n", i, i, length, arena_strndup(a, type, (size_t)length));
-            sb_printf(&w.body, "  %%r%d = square(%%q%d) : %.*s;\n", i, i, length, arena_strndup(a, type, (size_t)length));
-            sb_printf(&w.body, "  %%s%d = sum(%%r%d) : f32[];\n  %%v%d = add(%%v%d, %%s%d) : f32[];\n", i, i,
+            sb_printf(&w.body, "  %%q%d = param p%d : %.*s;\n", i, i, length,
+                      arena_strndup(a, type, (size_t)length));
+            sb_printf(&w.body, "  %%r%d = square(%%q%d) : %.*s;\n", i, i, length,
+                      arena_strndup(a, type, (size_t)length));
+            sb_printf(&w.body,
+                      "  %%s%d = sum(%%r%d) : f32[];\n  %%v%d = add(%%v%d, %%s%d) : f32[];\n", i, i,
                       w.n_nodes, loss, i);
             loss = w.n_nodes++;
         }
-        sb_printf(&w.body, "  %%loss = report(%%v%d) loss : f32[];\n  minimize %%v%d over (%s) using sgd(lr = lr, "
-                           "momentum = lr, nesterov = -, weight_decay = lr);\n", loss, loss, over.text);
+        sb_printf(
+            &w.body,
+            "  %%loss = report(%%v%d) loss : f32[];\n  minimize %%v%d over (%s) using sgd(lr = lr, "
+            "momentum = lr, nesterov = -, weight_decay = lr);\n",
+            loss, loss, over.text);
     } else {
         for (int i = 0; i < 3; i++) {
             const Value *v = &w.value[draw(&w, (uint32_t)w.n_values)];
@@ -211,8 +230,8 @@ static bool is_sound(Module *m)
     return plan_verify(m, m->routines.data[0], &faults);
 }
 
-/* A barrier that the planner placed is needed: without it two threads meet. The checker looks at a few teams and
- * sizes only, and a meeting may need another; that is rare. */
+/* A barrier that the planner placed is needed: without it two threads meet. The checker looks at a
+ * few teams and sizes only, and a meeting may need another; that is rare. */
 START_TEST(missing_barriers_are_noticed)
 {
     int tried = 0, missed = 0;
@@ -250,8 +269,8 @@ START_TEST(overlaps_are_noticed)
             if (x->kind != AT_ARENA || op_has(r->nodes.data[i], OPF_SOURCE | OPF_VIEW)) continue;
             for (size_t j = 0; j < i; j++) {
                 const Buffer *y = &r->plan->result[j][0];
-                if (y->kind != AT_ARENA || op_has(r->nodes.data[j], OPF_SOURCE | OPF_VIEW) || y->last <= (int)i ||
-                    y->offset == x->offset)
+                if (y->kind != AT_ARENA || op_has(r->nodes.data[j], OPF_SOURCE | OPF_VIEW) ||
+                    y->last <= (int)i || y->offset == x->offset)
                     continue;
                 const int64_t offset = x->offset;
                 x->offset = y->offset;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The packer of the plan pass on random lifetimes: what is alive together never overlaps, no packing beats
- * the bound, cases with a known optimum reach it, equal input gives equal output.
+ * The packer of the plan pass on random lifetimes: what is alive together never overlaps, no
+ * packing beats the bound, cases with a known optimum reach it, equal input gives equal output.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -29,7 +29,8 @@ static void check_packing(const PackItem *item, int n, int64_t total, int64_t bo
     for (int i = 0; i < n; i++) {
         ck_assert_int_ge(item[i].offset, 0);
         ck_assert_int_eq(item[i].offset % PACK_ALIGN, 0);
-        if (item[i].offset + aligned(item[i].bytes) > end) end = item[i].offset + aligned(item[i].bytes);
+        if (item[i].offset + aligned(item[i].bytes) > end)
+            end = item[i].offset + aligned(item[i].bytes);
         for (int j = 0; j < i; j++) {
             const bool together = item[i].first <= item[j].last && item[j].first <= item[i].last;
             const bool apart = item[i].offset + item[i].bytes <= item[j].offset ||
@@ -62,7 +63,8 @@ START_TEST(random_lifetimes_never_overlap)
         const int n = (int)draw(&seed, MAX_ITEMS + 1), length = 1 + (int)draw(&seed, 40);
         for (int i = 0; i < n; i++) {
             const int first = (int)draw(&seed, 900);
-            const int64_t bytes = draw(&seed, 4) ? 1 + (int64_t)draw(&seed, 5000) : 64 << draw(&seed, 12);
+            const int64_t bytes =
+                draw(&seed, 4) ? 1 + (int64_t)draw(&seed, 5000) : 64 << draw(&seed, 12);
             item[i] = (PackItem){ bytes, first, first + (int)draw(&seed, (uint32_t)length), -1 };
         }
         memcpy(again, item, sizeof item);
@@ -81,8 +83,8 @@ START_TEST(random_lifetimes_never_overlap)
 }
 END_TEST
 
-/* The lifetimes of a training step: each activation lives until its mirror image in the backward pass. Such
- * a nest packs without a gap. */
+/* The lifetimes of a training step: each activation lives until its mirror image in the backward
+ * pass. Such a nest packs without a gap. */
 START_TEST(nested_lifetimes_reach_the_bound)
 {
     uint32_t seed = 3;
@@ -99,7 +101,8 @@ START_TEST(nested_lifetimes_reach_the_bound)
 }
 END_TEST
 
-/* A chain: each value dies when the next is ready. Two buffers of the largest neighbours suffice. */
+/* A chain: each value dies when the next is ready. Two buffers of the largest neighbours
+ * suffice. */
 START_TEST(chains_reach_the_bound)
 {
     uint32_t seed = 5;
@@ -107,7 +110,8 @@ START_TEST(chains_reach_the_bound)
         Arena *a = arena_new();
         PackItem item[60];
         const int n = 2 + (int)draw(&seed, 58);
-        for (int i = 0; i < n; i++) item[i] = (PackItem){ 64 * (1 + (int64_t)draw(&seed, 1000)), i, i + 1, -1 };
+        for (int i = 0; i < n; i++)
+            item[i] = (PackItem){ 64 * (1 + (int64_t)draw(&seed, 1000)), i, i + 1, -1 };
         const int64_t bound = pack_bound(a, item, n), total = pack_items(a, item, n, true);
         check_packing(item, n, total, bound);
         ck_assert_int_eq(total, bound);
