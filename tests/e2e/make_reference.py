@@ -371,4 +371,5 @@ def main():
         single_precision_error(r, forward, loss_of, optimizer)
 
 
-main()
+if __name__ == "__main__":
+    main()
