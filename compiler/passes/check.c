@@ -53,32 +53,24 @@ static void narrow_port(Port *p, const Range *range)
     }
 }
 
-/* Follows integers to where they come from. Operators on integers only move them (arithmetic is
- * done in f32), so a bound on the result is a bound on the operands. */
-static bool bound(Module *m, Routine *r, const Node *user, const Node *x, const Range *range,
-                  bool *visited)
+typedef struct Walk {
+    Module *m;
+    Routine *r;
+    int *seen, stamp; /* by id: the walk that came by last */
+    const Node **stack;
+} Walk;
+
+static bool is_bounded(const Node *x, const Range *range)
 {
-    if (op_is(x, &op_input)) {
-        narrow_port(&r->inputs.data[((const IndexAttrs *)x->attrs)->index], range);
-        return true;
-    }
     double value;
-    if (node_const_value(x, &value) && value >= 0 && value < (double)range->limit) return true;
-    if (x->op->value_limit && x->op->value_limit(x) <= range->limit) return true;
-    if (visited[x->id]) return true;
-    visited[x->id] = true;
-    bool moved = false, ok = true;
-    for (int i = 0; i < x->n_in && ok; i++) {
-        const Node *y = x->in[i];
-        if (!y || y->type.dtype != x->type.dtype) continue;
-        /* The positions a gather reads from are bounded by their own rule. */
-        if (x->op->index_limit && x->op->index_limit(x, i) > 0) continue;
-        moved = true;
-        ok = bound(m, r, user, y, range, visited);
-    }
-    if (moved) return ok;
+    if (node_const_value(x, &value)) return value >= 0 && value < (double)range->limit;
+    return x->op->value_limit && x->op->value_limit(x) <= range->limit;
+}
+
+static bool unbounded(const Walk *w, const Node *user, const Node *x)
+{
     Diagnostic *d =
-        diag_error(m->diag, user->span, "index-unbounded",
+        diag_error(w->m->diag, user->span, "index-unbounded",
                    "%s indexes with %s, whose values have no known range", user->op->name, x->name);
     diag_inst(d, user->inst);
     if (x->span.source) diag_note(d, x->span, "%s is computed here by %s", x->name, x->op->name);
@@ -86,17 +78,53 @@ static bool bound(Module *m, Routine *r, const Node *user, const Node *x, const 
     return false;
 }
 
+/* Follows integers to where they come from. Operators on integers only move them (arithmetic is
+ * done in f32), so a bound on the result is a bound on the operands. */
+static bool bound(Walk *w, const Node *user, const Node *from, const Range *range)
+{
+    int depth = 0;
+    w->stamp++;
+    w->stack[depth++] = from;
+    w->seen[from->id] = w->stamp;
+    while (depth) {
+        const Node *x = w->stack[--depth];
+        if (op_is(x, &op_input)) {
+            narrow_port(&w->r->inputs.data[((const IndexAttrs *)x->attrs)->index], range);
+            continue;
+        }
+        if (is_bounded(x, range)) continue;
+        bool moved = false;
+        for (int i = 0; i < x->n_in; i++) {
+            const Node *y = x->in[i];
+            if (!y || y->type.dtype != x->type.dtype) continue;
+            /* The positions a gather reads from are bounded by their own rule. */
+            if (x->op->index_limit && x->op->index_limit(x, i) > 0) continue;
+            moved = true;
+            if (w->seen[y->id] == w->stamp) continue;
+            w->seen[y->id] = w->stamp;
+            w->stack[depth++] = y;
+        }
+        if (!moved) return unbounded(w, user, x);
+    }
+    return true;
+}
+
 static bool find_index_limits(Module *m, Routine *r)
 {
+    const size_t n_nodes = r->nodes.len;
+    Walk w = { .m = m,
+               .r = r,
+               .seen = ARENA_ARRAY(m->arena, int, n_nodes),
+               .stack = ARENA_ARRAY(m->arena, const Node *, n_nodes) };
     bool ok = true;
-    for (size_t i = 0; i < r->nodes.len; i++) {
+    for (size_t i = 0; i < n_nodes; i++) {
         const Node *n = r->nodes.data[i];
         if (!n->op->index_limit) continue;
         for (int k = 0; k < n->n_in; k++) {
             Range range = { .limit = n->in[k] ? n->op->index_limit(n, k) : 0 };
             if (range.limit <= 0) continue;
             if (n->op->index_ignore) range.has_ignore = n->op->index_ignore(n, k, &range.ignore);
-            ok &= bound(m, r, n, n->in[k], &range, ARENA_ARRAY(m->arena, bool, r->nodes.len));
+            ok &= bound(&w, n, n->in[k], &range);
         }
     }
     return ok;
