@@ -2,17 +2,21 @@
 # SPDX-License-Identifier: MIT
 #
 # The documentation's programs. In every Markdown file, a block marked ```nn is a whole program that must
-# compile to C without a warning; ```nn-error one that must be rejected with exit code 1. Every file a
-# relative link points to must exist, and docs/operators.md must be what the operator table prints.
+# compile to C without a warning; ```nn-error one that must be rejected with exit code 1; ```c with a main a
+# program around examples/mlp that must compile without a warning. Every file a relative link points to must
+# exist, and docs/operators.md must be what the operator table prints.
 
 . tests/lib.sh
 suite docs
+try "examples/mlp compiles" "$NNC" examples/mlp/model.nn -o "$WORK/model.c"
 
 for doc in README.md ARCHITECTURE.md CONTRIBUTING.md HACKING.md docs/*.md examples/*/README.md grammar/README.md; do
     [ -e "$doc" ] || continue
     stem=$WORK/$(echo "$doc" | tr / _)
     awk -v stem="$stem" '
         /^ *```/ && on { on = 0; close(file); next }
+        /^ *```c$/ { on = 1; n++; file = stem "." n ".c"
+                     print FILENAME ":" FNR + 1 >(file ".at"); close(file ".at"); next }
         /^ *```nn(-error)?$/ { on = 1; n++; file = stem "." n ($0 ~ /error/ ? ".bad" : ".good") ".nn"
                                print FILENAME ":" FNR + 1 >(file ".at"); close(file ".at"); next }
         on { print >file }
@@ -26,6 +30,11 @@ for doc in README.md ARCHITECTURE.md CONTRIBUTING.md HACKING.md docs/*.md exampl
         *.good.nn) if [ $code = 0 ] && [ ! -s "$program.log" ]; then pass "$at"; else fail "$at" "$program.log"; fi ;;
         *.bad.nn) if [ $code = 1 ]; then pass "$at"; else fail "$at: exit code $code, expected 1" "$program.log"; fi ;;
         esac
+    done
+    for program in "$stem".*.c; do
+        case $program in *.nn.c) continue ;; esac
+        grep -q '^int main(' "$program" 2>/dev/null || continue
+        try "$(cat "$program.at")" "$CC" -std=c11 -Wall -Wextra -Wshadow -Werror -Iruntime -I"$WORK" -fsyntax-only "$program"
     done
     # Links: [text](path) and [text](path#anchor), not URLs.
     grep -o '](\([^)#:]*\)[^)]*)' "$doc" | sed 's/^](//; s/[)#].*//' | grep -v '://' | sort -u | while read -r link; do
