@@ -32,8 +32,9 @@ static void print_samples(FILE *to)
     for (size_t i = 0; i < op_table_len; i++) {
         const OpDesc *op = op_table[i];
         for (const OpSample *s = op->samples; s && s->expr; s++)
-            fprintf(to, "%s\t%s\t%s\t%d\t%s%s%s\n", op->name, s->expr, s->type, op->n_results ? op->n_results : 1,
-                    op->no_grad ? "nograd " : "", op->flags & OPF_RANDOM ? "random " : "",
+            fprintf(to, "%s\t%s\t%s\t%d\t%s%s%s\n", op->name, s->expr, s->type,
+                    op->n_results ? op->n_results : 1, op->no_grad ? "nograd " : "",
+                    op->flags & OPF_RANDOM ? "random " : "",
                     op->flags & OPF_INTERNAL ? "internal" : "");
     }
 }
@@ -98,8 +99,10 @@ static bool explain(Arena *a, Diag *d, const char *name, FILE *to)
         return true;
     }
     const char *near = str_nearest(name, known.words.data, known.words.len);
-    if (near) fprintf(stderr, "nnc: nothing is called '%s'; did you mean '%s'?\n", name, near);
-    else fprintf(stderr, "nnc: nothing is called '%s'\n", name);
+    if (near)
+        fprintf(stderr, "nnc: nothing is called '%s'; did you mean '%s'?\n", name, near);
+    else
+        fprintf(stderr, "nnc: nothing is called '%s'\n", name);
     return false;
 }
 

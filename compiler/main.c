@@ -40,7 +40,8 @@ static void out_add(Outputs *out, const char *path, const char *text, size_t len
 
 static bool io_error(const char *path)
 {
-    fprintf(stderr, "nnc: cannot write %s: %s\n", strcmp(path, "-") ? path : "standard output", strerror(errno));
+    fprintf(stderr, "nnc: cannot write %s: %s\n", strcmp(path, "-") ? path : "standard output",
+            strerror(errno));
     return false;
 }
 
@@ -93,8 +94,10 @@ static bool out_write(Arena *a, Outputs *out)
     bool good = true;
     for (int i = 0; i < out->n && good; i++) {
         OutFile *f = &out->file[i];
-        if (strcmp(f->path, "-")) good = write_temp(a, f);
-        else if (fwrite(f->text, 1, f->len, stdout) != f->len || fflush(stdout)) good = io_error("-");
+        if (strcmp(f->path, "-"))
+            good = write_temp(a, f);
+        else if (fwrite(f->text, 1, f->len, stdout) != f->len || fflush(stdout))
+            good = io_error("-");
     }
     for (int i = 0; i < out->n && good; i++) {
         OutFile *f = &out->file[i];
@@ -111,7 +114,8 @@ static bool same_file(const char *a, const char *b)
 {
     struct stat sa, sb;
     if (!strcmp(a, b)) return true;
-    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
 }
 
 /* ---- names of files ---- */
@@ -146,7 +150,8 @@ static void put_make_name(StrBuf *sb, const char *path)
     }
 }
 
-static const char *make_rule(Arena *a, const Options *o, const char *header, const FrontFiles *files)
+static const char *make_rule(Arena *a, const Options *o, const char *header,
+                             const FrontFiles *files)
 {
     StrBuf sb;
     sb_init(&sb, a);
@@ -188,8 +193,12 @@ static Module *read_module(Job *job, const Source *source)
         return module_parse(job->arena, job->diag, source);
     }
     const FrontOptions front = {
-        .include_dirs = o->include_dirs.data, .n_include_dirs = o->include_dirs.len,
-        .defines = o->defines.data, .n_defines = o->defines.len, .model = o->model, .prefix = o->prefix,
+        .include_dirs = o->include_dirs.data,
+        .n_include_dirs = o->include_dirs.len,
+        .defines = o->defines.data,
+        .n_defines = o->defines.len,
+        .model = o->model,
+        .prefix = o->prefix,
     };
     return front_compile(job->arena, job->diag, source, &front, &job->files, &job->exit_code);
 }
@@ -223,8 +232,10 @@ static int64_t object_bytes(const ModelFace *f, int64_t *arena)
     const int64_t real = f->m->real_is_f64 ? 8 : 4;
     *arena = 0;
     for (size_t i = 0; i < f->m->routines.len; i++)
-        if (f->m->routines.data[i]->plan->arena_bytes > *arena) *arena = f->m->routines.data[i]->plan->arena_bytes;
-    return rounded((int64_t)f->m->hypers.len * 8) + real * (f->param_count * (f->has_steps ? 2 : 1)) +
+        if (f->m->routines.data[i]->plan->arena_bytes > *arena)
+            *arena = f->m->routines.data[i]->plan->arena_bytes;
+    return rounded((int64_t)f->m->hypers.len * 8) +
+           real * (f->param_count * (f->has_steps ? 2 : 1)) +
            real * (f->slot_count + f->state_count) + *arena;
 }
 
@@ -234,7 +245,8 @@ static bool check_limits(Job *job, const ModelFace *f)
     const int64_t bytes = object_bytes(f, &arena);
     const Options *o = job->o;
     if (!o->max_memory || bytes <= options_bytes(o->max_memory)) return true;
-    diag_error(job->diag, f->m->span, "limit-memory", "model %s needs %lld bytes (%lld of them working memory), more than --max-memory=%s",
+    diag_error(job->diag, f->m->span, "limit-memory",
+               "model %s needs %lld bytes (%lld of them working memory), more than --max-memory=%s",
                f->m->name, (long long)bytes, (long long)arena, o->max_memory);
     job->exit_code = EXIT_LIMIT;
     return false;
@@ -246,7 +258,8 @@ static bool check_routines(Job *job, const Module *m)
     enum { MAX_ROUTINES = 32 };
     if (m->routines.len <= MAX_ROUTINES) return true;
     diag_error(job->diag, m->routines.data[MAX_ROUTINES]->span, "limit-routines",
-               "model %s has %zu routines, at most %d are possible", m->name, m->routines.len, MAX_ROUTINES);
+               "model %s has %zu routines, at most %d are possible", m->name, m->routines.len,
+               MAX_ROUTINES);
     job->exit_code = EXIT_LIMIT;
     return false;
 }
@@ -262,15 +275,20 @@ static bool generate(Job *job, Module *m, Outputs *out)
     const bool to_stdout = !o->output || !strcmp(o->output, "-");
     const bool c = !o->emit || wants(o, "c") || wants(o, "harness");
     const char *header = NULL;
-    if (wants(o, "nnir")) module_print(&text, m);
-    else if (wants(o, "dot")) emit_dot(m, &text);
-    else if (wants(o, "summary")) emit_summary(job->summary, m, &text);
+    if (wants(o, "nnir"))
+        module_print(&text, m);
+    else if (wants(o, "dot"))
+        emit_dot(m, &text);
+    else if (wants(o, "summary"))
+        emit_summary(job->summary, m, &text);
     else if (c && (o->emit || o->output || !(o->report || o->dump_ir))) {
         /* Beside a device or a pipe there is no place for a header. */
         const bool beside = !to_stdout && !is_special(o->output);
         header = o->header ? o->header : beside ? with_extension(a, o->output, ".h") : NULL;
         const char *included = header ? base_name(header) : arena_printf(a, "%s.h", m->name);
-        const EmitOptions emit = { .prefix = o->prefix, .header = included, .harness = wants(o, "harness") };
+        const EmitOptions emit = { .prefix = o->prefix,
+                                   .header = included,
+                                   .harness = wants(o, "harness") };
         ModelFace *f = face_new(m, &emit);
         if (!check_limits(job, f)) return false;
         StrBuf source, head;
@@ -308,7 +326,9 @@ static bool compile(Job *job)
 {
     const Options *o = job->o;
     Outputs out = { 0 };
-    const PassOptions passes = { .dump = o->dump_ir, .stop_after = o->stop_after, .off = o->no_pass, .dump_to = stdout };
+    const PassOptions passes = {
+        .dump = o->dump_ir, .stop_after = o->stop_after, .off = o->no_pass, .dump_to = stdout
+    };
     const Source *source = front_read(job->arena, job->diag, o->input, &job->exit_code);
     if (!source) return false;
     if (wants(o, "ast")) return front_dump_ast(job->arena, job->diag, source, stdout);
@@ -336,12 +356,16 @@ static bool compile(Job *job)
 static const char *usage_fault(Arena *a, const Options *o, const PassOptions *passes)
 {
     const bool file = o->output && strcmp(o->output, "-");
-    if (file && same_file(o->output, o->input)) return arena_printf(a, "-o %s would overwrite the input", o->output);
+    if (file && same_file(o->output, o->input))
+        return arena_printf(a, "-o %s would overwrite the input", o->output);
     if (o->header && same_file(o->header, o->input))
         return arena_printf(a, "--header=%s would overwrite the input", o->header);
-    if (file && o->header && !strcmp(o->header, o->output)) return "-o and --header name the same file";
-    if (file && (!o->emit || wants(o, "c") || wants(o, "harness")) && has_extension(o->output, ".h") && !o->header)
-        return arena_printf(a, "-o %s: name the C file; the header is written beside it", o->output);
+    if (file && o->header && !strcmp(o->header, o->output))
+        return "-o and --header name the same file";
+    if (file && (!o->emit || wants(o, "c") || wants(o, "harness")) &&
+        has_extension(o->output, ".h") && !o->header)
+        return arena_printf(a, "-o %s: name the C file; the header is written beside it",
+                            o->output);
     if (o->depend && !o->depfile && !file) return "-MD needs -o FILE or -MF FILE";
     if (o->depfile && !file) return "-MF needs -o FILE, the target of the rule";
     return passes_check_options(a, passes);
@@ -351,7 +375,8 @@ static const char *usage_fault(Arena *a, const Options *o, const PassOptions *pa
 static void hold_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) _exit(EXIT_IO);
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0)
+            _exit(EXIT_IO);
 }
 
 int main(int argc, char **argv)
@@ -366,9 +391,14 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     const DiagOptions diag_options = {
-        .color = !o.color || !strcmp(o.color, "auto") ? COLOR_AUTO : !strcmp(o.color, "always") ? COLOR_ALWAYS : COLOR_NEVER,
-        .json = o.diagnostics && !strcmp(o.diagnostics, "json"), .werror = o.werror, .max_errors = 20,
-        .disabled = o.disabled_warnings, .as_error = o.error_warnings,
+        .color = !o.color || !strcmp(o.color, "auto") ? COLOR_AUTO
+                 : !strcmp(o.color, "always")         ? COLOR_ALWAYS
+                                                      : COLOR_NEVER,
+        .json = o.diagnostics && !strcmp(o.diagnostics, "json"),
+        .werror = o.werror,
+        .max_errors = 20,
+        .disabled = o.disabled_warnings,
+        .as_error = o.error_warnings,
     };
     Job job = { .arena = arena, .o = &o, .diag = diag_new(arena, diag_options) };
     const PassOptions passes = { .dump = o.dump_ir, .stop_after = o.stop_after, .off = o.no_pass };

@@ -14,10 +14,10 @@
 typedef enum Kind { GROUP, FLAG, TEXT, CHOICE, LIST, WARNING } Kind;
 
 typedef struct Option {
-    const char *name;    /* as written: "--emit", "-o"; of a GROUP: its heading */
+    const char *name; /* as written: "--emit", "-o"; of a GROUP: its heading */
     Kind kind;
-    size_t offset;       /* of the field in Options */
-    const char *value;   /* FLAG: NULL; CHOICE: the words, separated by '|' */
+    size_t offset;     /* of the field in Options */
+    const char *value; /* FLAG: NULL; CHOICE: the words, separated by '|' */
     const char *help;
 } Option;
 
@@ -25,13 +25,16 @@ typedef struct Option {
 
 static const Option table[] = {
     { "Output", GROUP, 0, NULL, NULL },
-    { "-o", TEXT, FIELD(output), "FILE", "write FILE (and the header beside it); - is standard output" },
+    { "-o", TEXT, FIELD(output), "FILE",
+      "write FILE (and the header beside it); - is standard output" },
     { "--header", TEXT, FIELD(header), "FILE", "write the header to FILE" },
     { "--emit", CHOICE, FIELD(emit), "c|nnir|dot|summary|harness|ast", "what to write (c)" },
-    { "--prefix", TEXT, FIELD(prefix), "NAME", "begin every public name with NAME (the model's name)" },
+    { "--prefix", TEXT, FIELD(prefix), "NAME",
+      "begin every public name with NAME (the model's name)" },
     { "--real", CHOICE, FIELD(real), "f32|f64", "type that f32 tensors are computed in (f32)" },
     { "--no-blas", FLAG, FIELD(no_blas), NULL, "never call OpenBLAS for large products" },
-    { "--max-memory", TEXT, FIELD(max_memory), "SIZE", "fail when an object would need more than SIZE (64k, 10M, 2G)" },
+    { "--max-memory", TEXT, FIELD(max_memory), "SIZE",
+      "fail when an object would need more than SIZE (64k, 10M, 2G)" },
     { "-MD", FLAG, FIELD(depend), NULL, "write a make rule of what was read beside the output" },
     { "-MF", TEXT, FIELD(depfile), "FILE", "write it to FILE" },
     { "--depfile", TEXT, FIELD(depfile), "FILE", "the same as -MF" },
@@ -41,18 +44,22 @@ static const Option table[] = {
     { "--model", TEXT, FIELD(model), "NAME", "which model, when the file has several" },
     { "Looking inside", GROUP, 0, NULL, NULL },
     { "--report", FLAG, FIELD(report), NULL, "print the memory plan of every routine" },
-    { "--dump-ir", TEXT, FIELD(dump_ir), "WHEN", "print the graph: after-PASS[,after-PASS...], all, changed" },
+    { "--dump-ir", TEXT, FIELD(dump_ir), "WHEN",
+      "print the graph: after-PASS[,after-PASS...], all, changed" },
     { "--stop-after", TEXT, FIELD(stop_after), "PASS", "stop there and print the graph" },
     { "--no-pass", TEXT, FIELD(no_pass), "PASS,...", "leave out optional passes" },
     { "Messages", GROUP, 0, NULL, NULL },
     { "-W", WARNING, 0, "[no-]ID", "switch a warning on or off" },
     { "-Werror", WARNING, 0, "", "treat warnings as errors; -Werror=ID: one of them" },
-    { "--color", CHOICE, FIELD(color), "auto|always|never", "colour messages (auto: on a terminal)" },
+    { "--color", CHOICE, FIELD(color), "auto|always|never",
+      "colour messages (auto: on a terminal)" },
     { "--diagnostics", CHOICE, FIELD(diagnostics), "text|json", "form of messages (text)" },
     { "Information", GROUP, 0, NULL, NULL },
-    { "--list", CHOICE, FIELD(list), "ops|layers|losses|metrics|functions|optimizers|schedules|inits|passes|samples",
+    { "--list", CHOICE, FIELD(list),
+      "ops|layers|losses|metrics|functions|optimizers|schedules|inits|passes|samples",
       "print the names, one a line" },
-    { "--help-op", TEXT, FIELD(help_op), "NAME", "explain an operator, layer, loss, optimizer ..." },
+    { "--help-op", TEXT, FIELD(help_op), "NAME",
+      "explain an operator, layer, loss, optimizer ..." },
     { "--manual", FLAG, FIELD(manual), NULL, "print the operator manual as Markdown" },
     { "--help", FLAG, FIELD(help), NULL, "print this" },
     { "--version", FLAG, FIELD(version), NULL, "print the version" },
@@ -60,7 +67,8 @@ static const Option table[] = {
 enum { N_OPTIONS = sizeof table / sizeof *table };
 
 /* Identifiers of warnings, for -WID and its relatives. */
-static const char *const warning_ids[] = { "rounding", "unused", "untrained", "underflow", "activation-twice" };
+static const char *const warning_ids[] = { "rounding", "unused", "untrained", "underflow",
+                                           "activation-twice" };
 enum { N_WARNINGS = sizeof warning_ids / sizeof *warning_ids };
 
 static bool usage_error(FILE *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -77,7 +85,8 @@ static bool usage_error(FILE *err, const char *fmt, ...)
 
 void options_help(FILE *to)
 {
-    fputs("usage: nnc model.nn -o model.c\n\nTurns the neural networks of a .nn file into C.\n", to);
+    fputs("usage: nnc model.nn -o model.c\n\nTurns the neural networks of a .nn file into C.\n",
+          to);
     for (int i = 0; i < N_OPTIONS; i++) {
         const Option *o = &table[i];
         if (o->kind == GROUP) {
@@ -87,12 +96,19 @@ void options_help(FILE *to)
         char left[128];
         const bool is_long = o->name[1] == '-';
         snprintf(left, sizeof left, "%s%s%s", o->name,
-                 !o->value || !*o->value || o->kind == WARNING ? "" : is_long ? "=" : " ", o->value ? o->value : "");
-        if (strlen(left) > 26) fprintf(to, "  %s\n  %-26s  %s\n", left, "", o->help);
-        else fprintf(to, "  %-26s  %s\n", left, o->help);
+                 !o->value || !*o->value || o->kind == WARNING ? ""
+                 : is_long                                     ? "="
+                                                               : " ",
+                 o->value ? o->value : "");
+        if (strlen(left) > 26)
+            fprintf(to, "  %s\n  %-26s  %s\n", left, "", o->help);
+        else
+            fprintf(to, "  %-26s  %s\n", left, o->help);
     }
-    fputs("\nExit codes: 0 good, 1 errors in the program, 2 usage, 3 input or output, 4 limit or resource,\n"
-          "70 internal error.\n", to);
+    fputs(
+        "\nExit codes: 0 good, 1 errors in the program, 2 usage, 3 input or output, 4 limit or resource,\n"
+        "70 internal error.\n",
+        to);
 }
 
 static bool in_choices(const char *choices, const char *word)
@@ -152,12 +168,17 @@ static bool parse_warning(Arena *a, Options *o, const char *word, FILE *err)
     for (int i = 0; i < N_WARNINGS; i++) known |= !strcmp(warning_ids[i], id);
     if (!known) {
         const char *near = str_nearest(id, warning_ids, N_WARNINGS);
-        if (near) return usage_error(err, "unknown warning '%s' in -W%s; did you mean '%s'?", id, word, near);
+        if (near)
+            return usage_error(err, "unknown warning '%s' in -W%s; did you mean '%s'?", id, word,
+                               near);
         return usage_error(err, "unknown warning '%s' in -W%s", id, word);
     }
-    if (error) o->error_warnings = with_word(a, o->error_warnings, id);
-    else if (no) o->disabled_warnings = with_word(a, o->disabled_warnings, id);
-    else o->disabled_warnings = without_word(a, o->disabled_warnings, id);
+    if (error)
+        o->error_warnings = with_word(a, o->error_warnings, id);
+    else if (no)
+        o->disabled_warnings = with_word(a, o->disabled_warnings, id);
+    else
+        o->disabled_warnings = without_word(a, o->disabled_warnings, id);
     return true;
 }
 
@@ -170,7 +191,9 @@ static bool set_value(Arena *a, Options *o, const Option *opt, const char *value
     }
     if (opt->kind == CHOICE && !in_choices(opt->value, value)) {
         const char *near = nearest_choice(a, opt->value, value);
-        if (near) return usage_error(err, "%s=%s: expected %s; did you mean '%s'?", opt->name, value, opt->value, near);
+        if (near)
+            return usage_error(err, "%s=%s: expected %s; did you mean '%s'?", opt->name, value,
+                               opt->value, near);
         return usage_error(err, "%s=%s: expected %s", opt->name, value, opt->value);
     }
     const char **field = (const char **)(void *)(base + opt->offset);
@@ -183,7 +206,8 @@ static bool set_value(Arena *a, Options *o, const Option *opt, const char *value
 static const Option *find(const char *name, size_t len)
 {
     for (int i = 0; i < N_OPTIONS; i++)
-        if (table[i].kind != GROUP && strlen(table[i].name) == len && !strncmp(table[i].name, name, len))
+        if (table[i].kind != GROUP && strlen(table[i].name) == len &&
+            !strncmp(table[i].name, name, len))
             return &table[i];
     return NULL;
 }
@@ -203,7 +227,8 @@ static bool unknown(FILE *err, const char *arg, size_t len)
 
 bool options_parse(Arena *a, Options *o, int argc, char **argv, FILE *err)
 {
-    *o = (Options){ .disabled_warnings = "rounding" }; /* only on request: rounding is the rule, not a fault */
+    *o = (Options){ .disabled_warnings =
+                        "rounding" }; /* only on request: rounding is the rule, not a fault */
     bool only_files = false;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
@@ -227,9 +252,13 @@ bool options_parse(Arena *a, Options *o, int argc, char **argv, FILE *err)
         const Option *opt = find(arg, len);
         const char *value = NULL;
         if (opt && arg[len] == '=') value = arg + len + 1;
-        if (!opt && !is_long && (opt = find(arg, 3)) && opt->value) value = arg + 3; /* -MFfile */
-        else if (!is_long && !value && !(opt = find(arg, len)) && (opt = find(arg, 2)) && opt->value) value = arg + 2; /* -Idir */
-        else if (!is_long && !value) opt = find(arg, len);
+        if (!opt && !is_long && (opt = find(arg, 3)) && opt->value)
+            value = arg + 3; /* -MFfile */
+        else if (!is_long && !value && !(opt = find(arg, len)) && (opt = find(arg, 2)) &&
+                 opt->value)
+            value = arg + 2; /* -Idir */
+        else if (!is_long && !value)
+            opt = find(arg, len);
         if (!opt) return unknown(err, arg, len);
         if (opt->kind == FLAG) {
             if (value) return usage_error(err, "%s takes no value", opt->name);
@@ -237,7 +266,8 @@ bool options_parse(Arena *a, Options *o, int argc, char **argv, FILE *err)
             continue;
         }
         if (!value) {
-            if (i + 1 >= argc) return usage_error(err, "%s needs a value: %s", opt->name, opt->value);
+            if (i + 1 >= argc)
+                return usage_error(err, "%s needs a value: %s", opt->name, opt->value);
             value = argv[++i];
         }
         if (!set_value(a, o, opt, value, err)) return false;
@@ -245,7 +275,8 @@ bool options_parse(Arena *a, Options *o, int argc, char **argv, FILE *err)
     const bool asks = o->help || o->version || o->list || o->help_op || o->manual;
     if (!o->input && !asks) return usage_error(err, "no input file");
     if (o->max_memory && options_bytes(o->max_memory) < 0)
-        return usage_error(err, "--max-memory=%s: expected a size such as 64k, 10M or 2G", o->max_memory);
+        return usage_error(err, "--max-memory=%s: expected a size such as 64k, 10M or 2G",
+                           o->max_memory);
     return true;
 }
 
@@ -255,7 +286,9 @@ long long options_bytes(const char *text)
     const char *p = text;
     if (*p < '0' || *p > '9') return -1;
     for (; *p >= '0' && *p <= '9'; p++)
-        if (__builtin_mul_overflow(n, 10LL, &n) || __builtin_add_overflow(n, (long long)(*p - '0'), &n)) return -1;
+        if (__builtin_mul_overflow(n, 10LL, &n) ||
+            __builtin_add_overflow(n, (long long)(*p - '0'), &n))
+            return -1;
     static const char units[] = "kMGT";
     const char *unit = *p ? strchr(units, *p == 'K' ? 'k' : *p) : NULL;
     if (*p && (!unit || p[1])) return -1;

@@ -15,13 +15,13 @@
 typedef VEC(const char *) Words;
 
 typedef struct Options {
-    const char *input;       /* a .nn or .nnir file, or "-" */
-    const char *output;      /* -o; NULL or "-": stdout */
-    const char *header;      /* --header; NULL: beside the output */
-    const char *emit;        /* c nnir dot summary harness ast */
+    const char *input;  /* a .nn or .nnir file, or "-" */
+    const char *output; /* -o; NULL or "-": stdout */
+    const char *header; /* --header; NULL: beside the output */
+    const char *emit;   /* c nnir dot summary harness ast */
     const char *model, *prefix;
     Words include_dirs, defines;
-    const char *real;        /* f32 or f64 */
+    const char *real; /* f32 or f64 */
     bool no_blas;
     const char *dump_ir, *stop_after, *no_pass;
     bool report;
@@ -29,14 +29,21 @@ typedef struct Options {
     const char *disabled_warnings, *error_warnings; /* ids separated by spaces */
     bool werror;
     const char *color, *diagnostics;
-    bool depend;             /* -MD */
-    const char *depfile;     /* -MF, --depfile */
+    bool depend;         /* -MD */
+    const char *depfile; /* -MF, --depfile */
     const char *list, *help_op;
     bool manual, help, version;
 } Options;
 
 /* Exit codes of the command. */
-enum { EXIT_GOOD = 0, EXIT_PROGRAM = 1, EXIT_USAGE = 2, EXIT_IO = 3, EXIT_LIMIT = 4, EXIT_INTERNAL = 70 };
+enum {
+    EXIT_GOOD = 0,
+    EXIT_PROGRAM = 1,
+    EXIT_USAGE = 2,
+    EXIT_IO = 3,
+    EXIT_LIMIT = 4,
+    EXIT_INTERNAL = 70
+};
 
 bool options_parse(Arena *a, Options *o, int argc, char **argv, FILE *err);
 void options_help(FILE *to);

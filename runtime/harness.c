@@ -60,20 +60,21 @@ static int code_of(nn_status s)
 
 static void usage(FILE *to)
 {
-    fputs("usage: PROGRAM [--routine NAME] [--input FILE] [--output FILE] [options]\n"
-          "  --routine NAME   which routine to run (the first)\n"
-          "  --input FILE     safetensors: inputs by name, and weights and states by name where present;\n"
-          "                   without it inputs are drawn from the seed\n"
-          "  --output FILE    safetensors: outputs, loss, metrics, grad.NAME, weights and states\n"
-          "  --steps N        run the routine N times (1)\n"
-          "  --seed N         of initial weights and random operators (0)\n"
-          "  --threads N      (1)\n"
-          "  --batch N        run-time size where no input file gives it (the upper bound)\n"
-          "  --grad-only      of a step: gradients, no update; they add up over --steps\n"
-          "  --check-grad     compare gradients with central differences (programs made with --real=f64)\n"
-          "  --check-max N    at most N elements of each tensor, evenly spread (all)\n"
-          "  --list           print the routines with their inputs and outputs\n",
-          to);
+    fputs(
+        "usage: PROGRAM [--routine NAME] [--input FILE] [--output FILE] [options]\n"
+        "  --routine NAME   which routine to run (the first)\n"
+        "  --input FILE     safetensors: inputs by name, and weights and states by name where present;\n"
+        "                   without it inputs are drawn from the seed\n"
+        "  --output FILE    safetensors: outputs, loss, metrics, grad.NAME, weights and states\n"
+        "  --steps N        run the routine N times (1)\n"
+        "  --seed N         of initial weights and random operators (0)\n"
+        "  --threads N      (1)\n"
+        "  --batch N        run-time size where no input file gives it (the upper bound)\n"
+        "  --grad-only      of a step: gradients, no update; they add up over --steps\n"
+        "  --check-grad     compare gradients with central differences (programs made with --real=f64)\n"
+        "  --check-max N    at most N elements of each tensor, evenly spread (all)\n"
+        "  --list           print the routines with their inputs and outputs\n",
+        to);
 }
 
 static int parse_number(const char *text, long lo, long hi, long *n)
@@ -114,7 +115,8 @@ static int parse_options(Run *run, int argc, char **argv)
             errno = 0;
             if (!value) return fail(CODE_USAGE, "--seed needs a value", NULL);
             run->seed = strtoull(value, &end, 10);
-            if (errno || *end || *value < '0' || *value > '9') return fail(CODE_USAGE, "not a seed", value);
+            if (errno || *end || *value < '0' || *value > '9')
+                return fail(CODE_USAGE, "not a seed", value);
             i++;
             continue;
         }
@@ -125,7 +127,8 @@ static int parse_options(Run *run, int argc, char **argv)
             continue;
         }
         if (!value) return fail(CODE_USAGE, "a value is missing after", argv[i]);
-        if (options[k].text) *options[k].text = value;
+        if (options[k].text)
+            *options[k].text = value;
         else if (!parse_number(value, options[k].lo, options[k].hi, options[k].number))
             return fail(CODE_USAGE, "not a number in range", value);
         i++;
@@ -139,7 +142,8 @@ static void list_routines(const nn_harness *h)
         const nn_harness_routine *r = &h->routines[i];
         printf("%s %s\n", r->is_step ? "step" : "infer", r->name);
         for (int k = 0; k < r->n_inputs + r->n_outputs; k++) {
-            const nn_harness_port *p = k < r->n_inputs ? &r->inputs[k] : &r->outputs[k - r->n_inputs];
+            const nn_harness_port *p =
+                k < r->n_inputs ? &r->inputs[k] : &r->outputs[k - r->n_inputs];
             printf("  %s %s [", k < r->n_inputs ? "in " : "out", p->name);
             for (int d = 0; d < p->rank; d++) {
                 if (d) printf(",");
@@ -205,14 +209,14 @@ static int find_dims(Run *run)
 {
     const nn_harness_routine *r = run->r;
     int known[8] = { 0 };
-    for (int i = 0; i < r->n_dims; i++)
-        run->dims[i] = run->batch ? (int)run->batch : r->dims[i].hi;
+    for (int i = 0; i < r->n_dims; i++) run->dims[i] = run->batch ? (int)run->batch : r->dims[i].hi;
     for (int i = 0; run->in_file && i < r->n_inputs; i++) {
         const nn_harness_port *p = &r->inputs[i];
         const nn_st_tensor *t = nn_st_find(run->in_file, p->name);
         if (!t) return fail(CODE_DATA, "the input file lacks", p->name);
         int fits = t->rank == p->rank;
-        for (int d = p->dim >= 0 ? 1 : 0; fits && d < p->rank; d++) fits = t->shape[d] == p->shape[d];
+        for (int d = p->dim >= 0 ? 1 : 0; fits && d < p->rank; d++)
+            fits = t->shape[d] == p->shape[d];
         if (fits && p->dim >= 0) {
             const nn_dim b = t->shape[0] / p->shape[0];
             fits = t->shape[0] % p->shape[0] == 0 && (!known[p->dim] || run->dims[p->dim] == b);
@@ -249,8 +253,11 @@ static int read_inputs(Run *run)
         const int is_real = p->dtype == NN_F32 || p->dtype == NN_F64;
         for (nn_dim k = 0; k < n; k++) {
             const double unit = t ? 0 : draw(&state);
-            const double v = t ? nn_st_value(t, k) : is_real ? 2 * unit - 1 : floor(unit * (p->limit ? (double)p->limit : 2));
-            if (!put_value(run->in[i], p->dtype, k, v)) return fail(CODE_DATA, "a value does not fit the type of", p->name);
+            const double v = t         ? nn_st_value(t, k)
+                             : is_real ? 2 * unit - 1
+                                       : floor(unit * (p->limit ? (double)p->limit : 2));
+            if (!put_value(run->in[i], p->dtype, k, v))
+                return fail(CODE_DATA, "a value does not fit the type of", p->name);
         }
     }
     return CODE_GOOD;
@@ -272,7 +279,8 @@ static int read_weights(Run *run)
         const nn_st_tensor *t = nn_st_at(run->in_file, i);
         const int tensor = nn_model_find(run->m, t->name);
         if (tensor < 0) {
-            if (!is_input_name(run->h, t->name)) fail(0, "ignored, the model has no such tensor", t->name);
+            if (!is_input_name(run->h, t->name))
+                fail(0, "ignored, the model has no such tensor", t->name);
             continue;
         }
         const nn_tensor *want = &run->h->info->tensors[tensor];
@@ -281,7 +289,8 @@ static int read_weights(Run *run)
         if (!fits) return fail(CODE_DATA, "the shape in the input file does not fit", t->name);
         void *x = calloc((size_t)t->count + 1, sizeof(double));
         if (!x) return fail(CODE_RESOURCE, "not enough memory for", t->name);
-        for (nn_dim k = 0; k < t->count; k++) put_value(x, f64 ? NN_F64 : NN_F32, k, nn_st_value(t, k));
+        for (nn_dim k = 0; k < t->count; k++)
+            put_value(x, f64 ? NN_F64 : NN_F32, k, nn_st_value(t, k));
         const nn_status s = nn_model_set(run->m, tensor, x);
         free(x);
         if (s != NN_OK) return fail(code_of(s), nn_strerror(s), t->name);
@@ -313,7 +322,8 @@ static nn_status call(Run *run, nn_harness_fn fn)
 static int run_steps(Run *run)
 {
     const nn_harness_routine *r = run->r;
-    if (run->grad_only && !r->is_step) return fail(CODE_USAGE, "--grad-only is for steps, not for", r->name);
+    if (run->grad_only && !r->is_step)
+        return fail(CODE_USAGE, "--grad-only is for steps, not for", r->name);
     for (long i = 0; i < run->steps; i++) {
         const nn_status s = call(run, run->grad_only ? r->grad : r->run);
         if (s != NN_OK) {
@@ -331,7 +341,8 @@ static int add_tensor(Run *run, const char *prefix, const nn_tensor *t, const vo
     char name[512];
     snprintf(name, sizeof name, "%s%s", prefix, t->name);
     return nn_st_add(run->out_file, name, t->dtype, t->rank, t->shape, x)
-               ? CODE_GOOD : fail(CODE_RESOURCE, "cannot add to the output", name);
+               ? CODE_GOOD
+               : fail(CODE_RESOURCE, "cannot add to the output", name);
 }
 
 static int is_trained(const Run *run, const nn_tensor *t)
@@ -339,7 +350,9 @@ static int is_trained(const Run *run, const nn_tensor *t)
     const nn_routine_info *info = &run->h->info->routines[run->r - run->h->routines];
     if (t->is_state) return 0;
     for (int i = 0; i < info->n_ranges; i++)
-        if (t->offset >= info->ranges[i].offset && t->offset < info->ranges[i].offset + info->ranges[i].count) return 1;
+        if (t->offset >= info->ranges[i].offset &&
+            t->offset < info->ranges[i].offset + info->ranges[i].count)
+            return 1;
     return 0;
 }
 
@@ -354,8 +367,10 @@ static int write_outputs(Run *run)
         nn_dim shape[NN_MAX_RANK];
         memcpy(shape, p->shape, sizeof shape);
         if (p->dim >= 0) shape[0] *= run->dims[p->dim];
-        const nn_st_tensor *t = r->is_step ? nn_st_add(run->out_file, p->name, NN_F64, 0, NULL, (double *)run->out[0] + i)
-                                           : nn_st_add(run->out_file, p->name, p->dtype, p->rank, shape, run->out[i]);
+        const nn_st_tensor *t =
+            r->is_step
+                ? nn_st_add(run->out_file, p->name, NN_F64, 0, NULL, (double *)run->out[0] + i)
+                : nn_st_add(run->out_file, p->name, p->dtype, p->rank, shape, run->out[i]);
         if (!t) return fail(CODE_RESOURCE, "cannot add to the output", p->name);
     }
     for (int i = 0; i < run->h->info->n_tensors; i++) {
@@ -420,19 +435,23 @@ static int check_tensor(Run *run, const Snapshot *snap, int index)
     /* Differences of a loss cannot be known better than its rounding allows: a gradient that is zero in
      * truth (a bias in front of batch norm) is compared with that floor. */
     const double floor_ = 1e-9 * sqrt((double)n) * (at > 1 ? at : 1);
-    const double norm = sqrt(n2 > e2 ? n2 : e2), distance = sqrt(d2), relative = norm > 0 ? distance / norm : distance;
+    const double norm = sqrt(n2 > e2 ? n2 : e2), distance = sqrt(d2),
+                 relative = norm > 0 ? distance / norm : distance;
     const int good = relative <= 1e-6 || distance <= floor_;
-    printf("%-4s %-40s relative error %.2e, norm %.4g, %lld elements\n", good ? "ok" : "FAIL", t->name, relative, norm,
-           (long long)n);
+    printf("%-4s %-40s relative error %.2e, norm %.4g, %lld elements\n", good ? "ok" : "FAIL",
+           t->name, relative, norm, (long long)n);
     return good ? CODE_GOOD : CODE_FAILED;
 }
 
 static int check_gradients(Run *run)
 {
     const nn_model_info *info = run->h->info;
-    if (!run->r->is_step) return fail(CODE_USAGE, "--check-grad is for steps, not for", run->r->name);
+    if (!run->r->is_step)
+        return fail(CODE_USAGE, "--check-grad is for steps, not for", run->r->name);
     if (info->real_bytes != 8)
-        return fail(CODE_USAGE, "--check-grad needs double precision: make the program with nnc --real=f64", NULL);
+        return fail(CODE_USAGE,
+                    "--check-grad needs double precision: make the program with nnc --real=f64",
+                    NULL);
     Snapshot snap = { .bytes = (size_t)info->state_count * sizeof(double) };
     snap.state = malloc(snap.bytes + 1);
     if (!snap.state) return fail(CODE_RESOURCE, "not enough memory", NULL);
@@ -446,7 +465,8 @@ static int check_gradients(Run *run)
         checked++;
     }
     free(snap.state);
-    if (!checked) return fail(CODE_FAILED, "nothing was checked: the step trains no parameter", run->r->name);
+    if (!checked)
+        return fail(CODE_FAILED, "nothing was checked: the step trains no parameter", run->r->name);
     return code;
 }
 
@@ -469,7 +489,8 @@ static int run_all(Run *run)
     run->in = calloc((size_t)run->r->n_inputs + 1, sizeof *run->in);
     run->out = calloc((size_t)run->r->n_outputs + 1, sizeof *run->out);
     if (!run->in || !run->out) return fail(CODE_RESOURCE, "not enough memory", NULL);
-    if ((code = read_weights(run)) || (code = read_inputs(run)) || (code = alloc_outputs(run))) return code;
+    if ((code = read_weights(run)) || (code = read_inputs(run)) || (code = alloc_outputs(run)))
+        return code;
     if (run->check_grad) return check_gradients(run);
     if ((code = run_steps(run))) return code;
     if (run->r->is_step)
@@ -486,11 +507,15 @@ int nn_harness_main(int argc, char **argv, const nn_harness *h)
         usage(stderr);
         return code;
     }
-    if (run.help) usage(stdout);
-    else if (run.list) list_routines(h);
-    else code = run_all(&run);
+    if (run.help)
+        usage(stdout);
+    else if (run.list)
+        list_routines(h);
+    else
+        code = run_all(&run);
     for (int i = 0; run.r && run.in && i < run.r->n_inputs; i++) free(run.in[i]);
-    for (int i = 0; run.r && run.out && i < run.r->n_outputs + (run.r->n_outputs == 0); i++) free(run.out[i]);
+    for (int i = 0; run.r && run.out && i < run.r->n_outputs + (run.r->n_outputs == 0); i++)
+        free(run.out[i]);
     free(run.in);
     free(run.out);
     nn_st_close(run.in_file);

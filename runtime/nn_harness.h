@@ -24,12 +24,13 @@ typedef struct nn_harness_port {
     nn_dtype dtype;
     int rank;
     nn_dim shape[NN_MAX_RANK];
-    int dim;      /* >= 0: axis 0 has shape[0] times that run-time size; -1: all sizes are constant */
+    int dim; /* >= 0: axis 0 has shape[0] times that run-time size; -1: all sizes are constant */
     nn_dim limit; /* inputs of integers: values are in [0, limit); 0: any */
 } nn_harness_port;
 
 /* Steps get one `out`: an array of as many doubles as the step has outputs. */
-typedef nn_status (*nn_harness_fn)(nn_model *m, const int *dims, const void *const *in, void *const *out);
+typedef nn_status (*nn_harness_fn)(nn_model *m, const int *dims, const void *const *in,
+                                   void *const *out);
 
 typedef struct nn_harness_routine {
     const char *name;
@@ -42,7 +43,7 @@ typedef struct nn_harness_routine {
 } nn_harness_routine;
 
 typedef struct nn_harness {
-    const nn_model_info *info;           /* info->n_routines rows follow, in the same order */
+    const nn_model_info *info; /* info->n_routines rows follow, in the same order */
     const nn_harness_routine *routines;
 } nn_harness;
 

@@ -30,7 +30,8 @@ void cw_line(CWriter *w, const char *fmt, ...)
 }
 
 /* Breaks `text` after ", " (or " " in prose) so that lines stay within the columns where that is possible. */
-static void put_lines(StrBuf *out, int columns, int indent, const char *text, const char *breaks, int hang)
+static void put_lines(StrBuf *out, int columns, int indent, const char *text, const char *breaks,
+                      int hang)
 {
     bool first = true;
     while (*text) {
@@ -145,7 +146,8 @@ static const char *c_type_of(const CWriter *w, const Node *n, int k)
 }
 
 /* One local per block entry, declared at the top of the function when it is first used. */
-static const char *block_pointer(CWriter *w, const char **slot, const char *block, int64_t offset, bool writable)
+static const char *block_pointer(CWriter *w, const char **slot, const char *block, int64_t offset,
+                                 bool writable)
 {
     if (**slot != '!') return *slot;
     const char *name = *slot + 1;
@@ -155,7 +157,8 @@ static const char *block_pointer(CWriter *w, const char **slot, const char *bloc
     return name;
 }
 
-static const char *port_pointer(CWriter *w, const char **slot, const char *field, const char *type, bool writable)
+static const char *port_pointer(CWriter *w, const char **slot, const char *field, const char *type,
+                                bool writable)
 {
     if (**slot != '!') return *slot;
     const char *name = *slot + 1;
@@ -209,11 +212,9 @@ const char *cw_pointer(CWriter *w, const Node *n, int k)
     case AT_STATE:
         w->uses_state = true;
         return block_pointer(w, &w->state[b->index], "state", f->tensor[b->index].offset, true);
-    case AT_METRIC:
-        return arena_printf(w->arena, "(a->metric + %d)", b->index);
+    case AT_METRIC: return arena_printf(w->arena, "(a->metric + %d)", b->index);
     case AT_HYPER:
-    case AT_NOWHERE:
-        break;
+    case AT_NOWHERE: break;
     }
     if (op_is(n, &op_hyper)) return arena_printf(w->arena, "&%s", cw_hyper(w, n));
     double v;
@@ -221,13 +222,14 @@ const char *cw_pointer(CWriter *w, const Node *n, int k)
         if (*w->pointer[n->id][k] == '!') {
             const char *type = c_type_of(w, n, k);
             w->pointer[n->id][k]++;
-            put_top(w, "const %s %s = %s;", type, w->pointer[n->id][k], cw_const(w, n->type.dtype, v));
+            put_top(w, "const %s %s = %s;", type, w->pointer[n->id][k],
+                    cw_const(w, n->type.dtype, v));
         }
         return arena_printf(w->arena, "&%s", w->pointer[n->id][k]);
     }
     if (!w->fault)
-        w->fault = arena_printf(w->arena, "value %s of %s in %s has no place in memory", n->name, n->op->name,
-                                w->routine->name);
+        w->fault = arena_printf(w->arena, "value %s of %s in %s has no place in memory", n->name,
+                                n->op->name, w->routine->name);
     return "NULL";
 }
 
@@ -266,8 +268,10 @@ void cw_share(CWriter *w, const TensorType *t, const char **from, const char **t
             w->dim0[i]++;
             w->dim1[i]++;
             const char *size = cw_dim(w, t->batch);
-            put_top(w, "nn_dim %s, %s; /* this thread's share of %s */", w->dim0[i], w->dim1[i], size);
-            put_top(w, "nn_share(team->rank, team->size, %s, 1, &%s, &%s);", size, w->dim0[i], w->dim1[i]);
+            put_top(w, "nn_dim %s, %s; /* this thread's share of %s */", w->dim0[i], w->dim1[i],
+                    size);
+            put_top(w, "nn_share(team->rank, team->size, %s, 1, &%s, &%s);", size, w->dim0[i],
+                    w->dim1[i]);
         }
         *from = w->dim0[i];
         *to = w->dim1[i];
@@ -277,7 +281,8 @@ void cw_share(CWriter *w, const TensorType *t, const char **from, const char **t
     struct ConstShare *s = const_share(w, t->rank ? t->dim[0] : 1);
     if (!s->declared) {
         put_top(w, "nn_dim %s, %s;", s->from, s->to);
-        put_top(w, "nn_share(team->rank, team->size, %lld, 1, &%s, &%s);", (ll)s->n, s->from, s->to);
+        put_top(w, "nn_share(team->rank, team->size, %lld, 1, &%s, &%s);", (ll)s->n, s->from,
+                s->to);
         s->declared = true;
     }
     *from = s->from;
@@ -315,14 +320,16 @@ static const char *attr_literal(CWriter *w, const AttrDef *def, const void *attr
         const IntList *list = field;
         StrBuf sb;
         sb_init(&sb, w->arena);
-        for (int i = 0; i < list->n; i++) sb_printf(&sb, "%s%s", i ? ", " : "", int_literal(w, list->v[i]));
+        for (int i = 0; i < list->n; i++)
+            sb_printf(&sb, "%s%s", i ? ", " : "", int_literal(w, list->v[i]));
         return sb.text;
     }
     case ATTR_SHAPE:
     case ATTR_TYPE:
     case ATTR_PTR: break;
     }
-    if (!w->fault) w->fault = arena_printf(w->arena, "attribute %s cannot stand in C text", def->name);
+    if (!w->fault)
+        w->fault = arena_printf(w->arena, "attribute %s cannot stand in C text", def->name);
     return "0";
 }
 
@@ -358,7 +365,8 @@ static const char *operand_text(CWriter *w, const Node *n, int i)
     int k;
     const Node *base = cw_base(n->in[i], &k);
     const char *name = cw_pointer(w, base, k);
-    if (cw_runs_lead(w, n) && node_divides_operand(n, i)) return share_pointer(w, name, &n->in[i]->type);
+    if (cw_runs_lead(w, n) && node_divides_operand(n, i))
+        return share_pointer(w, name, &n->in[i]->type);
     return name;
 }
 
@@ -376,7 +384,9 @@ static const char *rows_text(CWriter *w, const Node *n)
     if (!cw_runs_lead(w, n)) {
         if (!n->type.batch) return int_literal(w, n->type.dim[0]);
         const char *size = cw_dim(w, n->type.batch);
-        return n->type.dim[0] == 1 ? size : arena_printf(w->arena, "(%lld * %s)", (ll)n->type.dim[0], size);
+        return n->type.dim[0] == 1
+                   ? size
+                   : arena_printf(w->arena, "(%lld * %s)", (ll)n->type.dim[0], size);
     }
     const char *from, *to;
     int64_t scale;
@@ -414,7 +424,8 @@ static const char *key_text(CWriter *w, const Node *n)
 {
     int64_t stream = 0;
     for (const AttrDef *d = n->op->attrs; d && d->name; d++)
-        if (!strcmp(d->name, "stream")) stream = *(const int64_t *)((const char *)n->attrs + d->offset);
+        if (!strcmp(d->name, "stream"))
+            stream = *(const int64_t *)((const char *)n->attrs + d->offset);
     return arena_printf(w->arena, "nn_key_make(a->m->base.seed, %d, %lld, a->m->base.calls[%d])",
                         w->routine->index, (ll)stream, w->routine->index);
 }
@@ -424,7 +435,8 @@ static const char *double_literal(const CWriter *w, double v)
     StrBuf sb;
     sb_init(&sb, w->arena);
     sb_real(&sb, v);
-    if (isinf(v) || isnan(v)) return isnan(v) ? "(double)NAN" : v > 0 ? "(double)INFINITY" : "-(double)INFINITY";
+    if (isinf(v) || isnan(v))
+        return isnan(v) ? "(double)NAN" : v > 0 ? "(double)INFINITY" : "-(double)INFINITY";
     if (!strpbrk(sb.text, ".e")) sb_puts(&sb, ".0");
     return sb.text;
 }
@@ -457,7 +469,9 @@ static const char *word_text(Template *t, const char *word, bool as_double)
             return as_double && d->kind == ATTR_FLOAT
                        ? double_literal(w, *(const double *)((const char *)t->attrs + d->offset))
                        : attr_literal(w, d, t->attrs, t->operand != NULL);
-    if (!w->fault) w->fault = arena_printf(w->arena, "$%s in the template of %s means nothing", word, t->op->name);
+    if (!w->fault)
+        w->fault =
+            arena_printf(w->arena, "$%s in the template of %s means nothing", word, t->op->name);
     return "0";
 }
 
@@ -476,8 +490,10 @@ static const char *expand(Template *t, const char *s)
             if (isdigit((unsigned char)*s)) {
                 int i = 0;
                 while (isdigit((unsigned char)*s) && i < 100) i = i * 10 + (*s++ - '0');
-                if (t->operand) sb_puts(&sb, i < t->n_in && t->operand[i] ? t->operand[i] : "0");
-                else sb_puts(&sb, operand_text(t->w, t->node, i));
+                if (t->operand)
+                    sb_puts(&sb, i < t->n_in && t->operand[i] ? t->operand[i] : "0");
+                else
+                    sb_puts(&sb, operand_text(t->w, t->node, i));
                 continue;
             }
             while (isalnum((unsigned char)*s) || *s == '_') s++;
@@ -511,10 +527,13 @@ static const char *expand(Template *t, const char *s)
     return sb.text;
 }
 
-const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs, const char *const *operand, int n_in)
+const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs,
+                           const char *const *operand, int n_in)
 {
     static const char *const none[1] = { NULL };
-    Template t = { .w = w, .op = op, .attrs = attrs, .operand = operand ? operand : none, .n_in = n_in };
+    Template t = {
+        .w = w, .op = op, .attrs = attrs, .operand = operand ? operand : none, .n_in = n_in
+    };
     return expand(&t, op->expr);
 }
 
@@ -527,7 +546,7 @@ const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs, cons
  * (pointers, rows, the team) are its parameters, and layers of the same shape share one function.
  */
 typedef struct Param {
-    const char *word;   /* "0", "out", "rows": what stood behind the '$' */
+    const char *word; /* "0", "out", "rows": what stood behind the '$' */
     const char *name, *type;
     const char *actual; /* the argument of this call */
 } Param;
@@ -541,12 +560,14 @@ typedef struct Outline {
 
 static bool is_literal(const char *text)
 {
-    return !strcmp(text, "NULL") || (isdigit((unsigned char)*text) && text[strspn(text, "0123456789")] == '\0');
+    return !strcmp(text, "NULL") ||
+           (isdigit((unsigned char)*text) && text[strspn(text, "0123456789")] == '\0');
 }
 
 static const char *pointer_type(Outline *o, DType t, bool writable)
 {
-    return arena_printf(o->w->arena, "%s%s *", writable ? "" : "const ", face_c_type(o->w->face, t));
+    return arena_printf(o->w->arena, "%s%s *", writable ? "" : "const ",
+                        face_c_type(o->w->face, t));
 }
 
 static const char *operand_word(const Node *n, int i, Arena *a)
@@ -555,7 +576,8 @@ static const char *operand_word(const Node *n, int i, Arena *a)
     while (n->op->in[last + 1] && last < i) last++;
     const char *name = n->op->in[last] ? n->op->in[last] : "x";
     const size_t len = strcspn(name, "?*");
-    return name[len] == '*' ? arena_printf(a, "%.*s%d", (int)len, name, i - last) : arena_strndup(a, name, len);
+    return name[len] == '*' ? arena_printf(a, "%.*s%d", (int)len, name, i - last)
+                            : arena_strndup(a, name, len);
 }
 
 /* How the outlined function spells $WORD: a parameter, or the text itself when it is the same for all. */
@@ -583,8 +605,10 @@ static const char *outlined_word(Outline *o, const char *word)
         } else if (!strcmp(word, "scratch")) {
             p.type = pointer_type(o, DT_F32, true);
         } else {
-            static const char *const words[][2] = { { "rows", "nn_dim " }, { "row0", "nn_dim " }, { "batch", "nn_dim " },
-                                                    { "team", "const nn_team *" }, { "acc", "int " }, { "key", "nn_key " } };
+            static const char *const words[][2] = {
+                { "rows", "nn_dim " },         { "row0", "nn_dim " }, { "batch", "nn_dim " },
+                { "team", "const nn_team *" }, { "acc", "int " },     { "key", "nn_key " }
+            };
             for (size_t i = 0; i < sizeof words / sizeof *words; i++)
                 if (!strcmp(words[i][0], word)) p.type = words[i][1];
             if (!p.type) return p.actual; /* an attribute or a type */
@@ -610,11 +634,15 @@ static const char *outlined_body(Outline *o, const char *text)
             continue;
         }
         const char *start = ++text;
-        if (isdigit((unsigned char)*text)) text += strspn(text, "0123456789");
-        else while (isalnum((unsigned char)*text) || *text == '_') text++;
+        if (isdigit((unsigned char)*text))
+            text += strspn(text, "0123456789");
+        else
+            while (isalnum((unsigned char)*text) || *text == '_') text++;
         const char *word = arena_strndup(o->w->arena, start, (size_t)(text - start));
-        if (!strncmp(text, ".double", 7)) sb_printf(&sb, "$%s", word); /* an attribute: expanded below */
-        else sb_puts(&sb, outlined_word(o, word));
+        if (!strncmp(text, ".double", 7))
+            sb_printf(&sb, "$%s", word); /* an attribute: expanded below */
+        else
+            sb_puts(&sb, outlined_word(o, word));
     }
     Template t = { .w = o->w, .op = o->n->op, .attrs = o->n->attrs, .node = o->n };
     return expand(&t, sb.text);
@@ -624,7 +652,8 @@ static const char *outlined_body(Outline *o, const char *text)
 static bool is_kernel_call(const char *text)
 {
     const size_t len = strlen(text);
-    return !strncmp(text, "nn_", 3) && strcspn(text, "(") == strspn(text, "abcdefghijklmnopqrstuvwxyz_0123456789$") &&
+    return !strncmp(text, "nn_", 3) &&
+           strcspn(text, "(") == strspn(text, "abcdefghijklmnopqrstuvwxyz_0123456789$") &&
            len > 2 && !strcmp(text + len - 2, ");") && !memchr(text, ';', len - 1);
 }
 
@@ -645,13 +674,15 @@ static void put_outlined(CWriter *w, const Node *n, const char *text)
         names_reserve(f->names, (const char *const[]){ name, NULL });
         map_set(f->kernel, key, (void *)name);
         sb_putc(&f->kernels, '\n');
-        put_text(&f->kernels, 0, arena_printf(w->arena, "NN_OUTLINE void %s(%s)", name, formals.text));
+        put_text(&f->kernels, 0,
+                 arena_printf(w->arena, "NN_OUTLINE void %s(%s)", name, formals.text));
         sb_puts(&f->kernels, "{\n");
         put_text(&f->kernels, 1, body);
         sb_puts(&f->kernels, "}\n");
     }
     sb_printf(&call, "%s(", name);
-    for (size_t i = 0; i < o.params.len; i++) sb_printf(&call, "%s%s", i ? ", " : "", o.params.data[i].actual);
+    for (size_t i = 0; i < o.params.len; i++)
+        sb_printf(&call, "%s%s", i ? ", " : "", o.params.data[i].actual);
     sb_puts(&call, ");");
     cw_text(w, call.text);
 }
@@ -712,7 +743,8 @@ static void put_op_names(StrBuf *sb, const Node *n)
         return;
     }
     const FusedAttrs *f = n->attrs;
-    for (int i = 0; i < f->n_steps && i < 6; i++) sb_printf(sb, "%s%s", i ? ", " : "", f->steps[i].op->name);
+    for (int i = 0; i < f->n_steps && i < 6; i++)
+        sb_printf(sb, "%s%s", i ? ", " : "", f->steps[i].op->name);
     if (f->n_steps > 6) sb_puts(sb, " ...");
 }
 
@@ -721,7 +753,8 @@ static void put_types(StrBuf *sb, const Node *n)
 {
     for (int i = 0, put = 0; i < n->n_in; i++) {
         double v;
-        if (!op_reads(n, i) || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v))) continue;
+        if (!op_reads(n, i) || (type_is_scalar(&n->in[i]->type) && node_const_value(n->in[i], &v)))
+            continue;
         if (put++) sb_puts(sb, ", ");
         type_print(sb, &n->in[i]->type);
     }
@@ -799,7 +832,8 @@ static bool root_code(CWriter *w, const Node *n)
     const RoutineNames *rn = &w->face->routine[w->routine->index];
     switch (to.kind) {
     case AT_OUTPUT:
-        target = port_pointer(w, &w->output[index], rn->output[index], face_c_type(w->face, type.dtype), true);
+        target = port_pointer(w, &w->output[index], rn->output[index],
+                              face_c_type(w->face, type.dtype), true);
         break;
     case AT_METRIC: target = arena_printf(w->arena, "a->metric + %lld", (ll)index); break;
     case AT_STATE:
@@ -815,10 +849,10 @@ static bool root_code(CWriter *w, const Node *n)
     if (to.kind == AT_METRIC) target = arena_printf(w->arena, "a->metric");
     if (to.kind == AT_METRIC) {
         double v;
-        const char *value = node_const_value(from, &v)
-                                ? cw_real(w, v)
-                                : op_is(from, &op_hyper) ? cw_hyper(w, from)
-                                                         : arena_printf(w->arena, "%s[0]", cw_pointer(w, from, k));
+        const char *value = node_const_value(from, &v) ? cw_real(w, v)
+                            : op_is(from, &op_hyper)
+                                ? cw_hyper(w, from)
+                                : arena_printf(w->arena, "%s[0]", cw_pointer(w, from, k));
         cw_line(w, "%s[%lld] = %s;", target, (ll)index, value);
         return true;
     }
@@ -829,7 +863,8 @@ static bool root_code(CWriter *w, const Node *n)
 /* A constant or a hyper that some kernel wants to read from memory. */
 static bool needs_fill(const CWriter *w, const Node *n)
 {
-    return (op_is(n, &op_const) || op_is(n, &op_hyper)) && w->plan->result[n->id][0].kind == AT_ARENA;
+    return (op_is(n, &op_const) || op_is(n, &op_hyper)) &&
+           w->plan->result[n->id][0].kind == AT_ARENA;
 }
 
 void cw_node(CWriter *w, const Node *n)
@@ -854,8 +889,10 @@ void cw_node(CWriter *w, const Node *n)
     } else {
         put_node_comment(w, n);
         w->out = &code;
-        if (n->op->emit) n->op->emit(w, n);
-        else cw_elementwise(w, n);
+        if (n->op->emit)
+            n->op->emit(w, n);
+        else
+            cw_elementwise(w, n);
     }
     w->indent = 1;
     w->out = &w->body;
@@ -870,7 +907,8 @@ static bool *find_backward(const ModelFace *f, const Routine *r)
     for (size_t i = 0; i < r->nodes.len; i++) backward[i] = true;
     for (size_t i = r->nodes.len; i-- > 0;) {
         const Node *n = r->nodes.data[i];
-        if (op_is(n, &op_report) || op_is(n, &op_output) || op_is(n, &op_assign)) backward[i] = false;
+        if (op_is(n, &op_report) || op_is(n, &op_output) || op_is(n, &op_assign))
+            backward[i] = false;
         if (backward[i]) continue;
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k]) backward[n->in[k]->id] = false;
@@ -895,7 +933,8 @@ static const char *result_name(Arena *a, const Routine *r, const Node *n, int k)
     }
     for (size_t i = (size_t)n->id + 1; k && i < r->nodes.len; i++) {
         const Node *x = r->nodes.data[i];
-        const bool reads = op_is(x, &op_result) && x->in[0] == n && ((const IndexAttrs *)x->attrs)->index == k;
+        const bool reads =
+            op_is(x, &op_result) && x->in[0] == n && ((const IndexAttrs *)x->attrs)->index == k;
         if (reads && strncmp(x->name, "result", strlen("result"))) return x->name;
     }
     return k ? arena_printf(a, "%s_r%d", n->name, k) : n->name;
@@ -911,7 +950,9 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r)
 {
     Arena *a = f->arena;
     const Module *m = f->m;
-    *w = (CWriter){ .face = f, .routine = r, .plan = r->plan, .arena = a, .locals = names_new(a, f->names) };
+    *w = (CWriter){
+        .face = f, .routine = r, .plan = r->plan, .arena = a, .locals = names_new(a, f->names)
+    };
     sb_init(&w->top, a);
     sb_init(&w->body, a);
     sb_init(&w->one, a);
@@ -937,16 +978,18 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r)
     }
     for (size_t i = 0; i < r->inputs.len; i++) w->input[i] = pending(w, r->inputs.data[i].name);
     if (r->kind == ROUTINE_INFER)
-        for (size_t i = 0; i < r->outputs.len; i++) w->output[i] = pending(w, r->outputs.data[i].name);
+        for (size_t i = 0; i < r->outputs.len; i++)
+            w->output[i] = pending(w, r->outputs.data[i].name);
     bool *used = ARENA_ARRAY(a, bool, m->tensors.len + 1);
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
-        if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_assign) || op_is(n, &op_grad_store))
+        if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_assign) ||
+            op_is(n, &op_grad_store))
             used[((const IndexAttrs *)n->attrs)->index] = true;
         for (int k = 0; k < n->n_results; k++)
-            if (has_local(r->plan, n, k))
-                w->pointer[i][k] = pending(w, result_name(a, r, n, k));
-        if (r->plan->part[i] == PART_LEAD && !n->type.batch && n->type.rank) const_share(w, n->type.dim[0]);
+            if (has_local(r->plan, n, k)) w->pointer[i][k] = pending(w, result_name(a, r, n, k));
+        if (r->plan->part[i] == PART_LEAD && !n->type.batch && n->type.rank)
+            const_share(w, n->type.dim[0]);
         if (op_is(n, &op_hyper)) {
             const int64_t h = ((const IndexAttrs *)n->attrs)->index;
             if (!w->hyper[h]) w->hyper[h] = pending(w, m->hypers.data[h]->name);

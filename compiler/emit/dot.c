@@ -11,7 +11,8 @@ static void put_label(StrBuf *out, const char *s)
 {
     for (; *s; s++) {
         const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\' || c == '{' || c == '}' || c == '<' || c == '>' || c == '|') sb_putc(out, '\\');
+        if (c == '"' || c == '\\' || c == '{' || c == '}' || c == '<' || c == '>' || c == '|')
+            sb_putc(out, '\\');
         sb_putc(out, c < 32 || c > 126 ? '?' : (char)c);
     }
 }
@@ -63,12 +64,14 @@ void emit_dot(const Module *m, StrBuf *out)
 {
     sb_printf(out, "digraph \"");
     put_label(out, m->name);
-    sb_puts(out, "\" {\n  rankdir=TB;\n  node [style=filled, fontname=\"Helvetica\", fontsize=10];\n"
-                 "  edge [fontname=\"Helvetica\", fontsize=8];\n");
+    sb_puts(out,
+            "\" {\n  rankdir=TB;\n  node [style=filled, fontname=\"Helvetica\", fontsize=10];\n"
+            "  edge [fontname=\"Helvetica\", fontsize=8];\n");
     for (size_t i = 0; i < m->routines.len; i++) {
         const Routine *r = m->routines.data[i];
         const bool *forward = forward_nodes(m, r);
-        sb_printf(out, "  subgraph cluster_%d {\n    label=\"%s ", r->index, r->kind == ROUTINE_STEP ? "step" : "infer");
+        sb_printf(out, "  subgraph cluster_%d {\n    label=\"%s ", r->index,
+                  r->kind == ROUTINE_STEP ? "step" : "infer");
         put_label(out, r->name);
         sb_puts(out, "\";\n");
         for (size_t k = 0; k < r->nodes.len; k++) put_node(out, m, r, r->nodes.data[k], forward[k]);
@@ -76,9 +79,11 @@ void emit_dot(const Module *m, StrBuf *out)
             const Node *n = r->nodes.data[k];
             for (int j = 0; j < n->n_in; j++) {
                 if (!n->in[j]) continue;
-                sb_printf(out, "    r%dn%d -> r%dn%d [label=\"", r->index, n->in[j]->id, r->index, n->id);
+                sb_printf(out, "    r%dn%d -> r%dn%d [label=\"", r->index, n->in[j]->id, r->index,
+                          n->id);
                 put_label(out, type_text(m->arena, &n->in[j]->type));
-                sb_printf(out, "\"%s];\n", forward[n->in[j]->id] && !forward[n->id] ? ", style=dashed" : "");
+                sb_printf(out, "\"%s];\n",
+                          forward[n->in[j]->id] && !forward[n->id] ? ", style=dashed" : "");
             }
         }
         sb_puts(out, "  }\n");

@@ -17,26 +17,26 @@ _Static_assert((int)FUSED_MAX_IN >= (int)OP_MAX_IN, "an elementwise operator's o
 
 /* Something a loop reads or writes. */
 typedef struct Access {
-    const char *pointer;       /* NULL: `literal` */
+    const char *pointer; /* NULL: `literal` */
     const char *literal;
     const TensorType *type;
-    int64_t stride[MAX_RANK];  /* by axis of the result; 0 where broadcast */
-    const char *text;          /* how expressions spell its current element */
-    int uses;                  /* by expressions */
+    int64_t stride[MAX_RANK]; /* by axis of the result; 0 where broadcast */
+    const char *text;         /* how expressions spell its current element */
+    int uses;                 /* by expressions */
 } Access;
 
 typedef struct Loop {
-    const char *lo, *hi;       /* bounds before scaling; lo NULL: [0, extent) */
-    int64_t scale;             /* of both bounds */
-    int64_t extent;            /* of a constant loop */
+    const char *lo, *hi; /* bounds before scaling; lo NULL: [0, extent) */
+    int64_t scale;       /* of both bounds */
+    int64_t extent;      /* of a constant loop */
     int64_t stride[MAX_VALUES];
     const char *var;
 } Loop;
 
 typedef struct Nest {
     CWriter *w;
-    const TensorType *type;    /* shape and order that are walked */
-    Access value[MAX_VALUES];  /* operands, then targets */
+    const TensorType *type;   /* shape and order that are walked */
+    Access value[MAX_VALUES]; /* operands, then targets */
     int n_in, n_values;
     Loop loop[MAX_RANK];
     int n_loops;
@@ -91,7 +91,8 @@ static bool can_merge(const Nest *nest, const Loop *outer, const Loop *inner)
 {
     if (inner->lo) return false;
     for (int i = 0; i < nest->n_values; i++)
-        if (nest->value[i].pointer && outer->stride[i] != inner->stride[i] * inner->extent) return false;
+        if (nest->value[i].pointer && outer->stride[i] != inner->stride[i] * inner->extent)
+            return false;
     return true;
 }
 
@@ -167,10 +168,11 @@ static void open_loops(Nest *nest)
         const bool inner = k + 1 == nest->n_loops;
         if (inner) cw_line(w, "NN_IVDEP");
         if (l->lo)
-            cw_line(w, "for (nn_dim %s = %s; %s < %s; %s++) {", l->var, bound(w, l->lo, l->scale), l->var,
-                    bound(w, l->hi, l->scale), l->var);
+            cw_line(w, "for (nn_dim %s = %s; %s < %s; %s++) {", l->var, bound(w, l->lo, l->scale),
+                    l->var, bound(w, l->hi, l->scale), l->var);
         else
-            cw_line(w, "for (nn_dim %s = 0; %s < %lld; %s++) {", l->var, l->var, (ll)l->extent, l->var);
+            cw_line(w, "for (nn_dim %s = 0; %s < %lld; %s++) {", l->var, l->var, (ll)l->extent,
+                    l->var);
         w->indent++;
     }
 }
@@ -220,7 +222,8 @@ static bool hoist(Nest *nest, NameTable *names, const char *const *wanted, bool 
     CWriter *w = nest->w;
     bool any = false;
     for (int i = 0; i < nest->n_in && !any; i++) any = !nest->n_loops && nest->value[i].uses > 1;
-    any |= has_locals && !nest->n_loops; /* without a loop nothing else bounds the scope of locals */
+    any |=
+        has_locals && !nest->n_loops; /* without a loop nothing else bounds the scope of locals */
     if (any) {
         cw_line(w, "{");
         w->indent++;
@@ -251,7 +254,8 @@ static void read_operands(Nest *nest, NameTable *names, const char *const *wante
             x->text = element(nest, i);
         } else {
             x->text = local_name(names, wanted[i], w->arena);
-            cw_line(w, "const %s %s = %s;", local_type(w, x->type->dtype), x->text, element(nest, i));
+            cw_line(w, "const %s %s = %s;", local_type(w, x->type->dtype), x->text,
+                    element(nest, i));
         }
     }
 }
@@ -264,7 +268,8 @@ static void store(Nest *nest, int target, const char *value, bool add)
     const DType dtype = nest->value[i].type->dtype;
     if (add) {
         w->uses_acc = true;
-        cw_text(w, arena_printf(w->arena, "%s = (acc ? %s : %s) + (%s);", at, at, cw_real(w, 0), value));
+        cw_text(w, arena_printf(w->arena, "%s = (acc ? %s : %s) + (%s);", at, at, cw_real(w, 0),
+                                value));
     } else {
         cw_text(w, arena_printf(w->arena, "%s = %s;", at, stored(w, dtype, value)));
     }
@@ -295,7 +300,8 @@ static void fused_body(Nest *nest, const Node *n, NameTable *names)
             return;
         }
         step[s] = local_name(names, st->name ? st->name : st->op->name, w->arena);
-        cw_text(w, arena_printf(w->arena, "const %s %s = %s;", local_type(w, st->dtype), step[s], value));
+        cw_text(w, arena_printf(w->arena, "const %s %s = %s;", local_type(w, st->dtype), step[s],
+                                value));
     }
     /* A result may lie on an operand: nothing is stored before everything is read. */
     for (int k = 0; k < f->n_results; k++) store(nest, k, step[f->result[k]], add);
@@ -341,7 +347,8 @@ void cw_elementwise(CWriter *w, const Node *n)
     } else {
         const char *operand[OP_MAX_IN] = { 0 };
         for (int i = 0; i < n->n_in; i++) operand[i] = nest.value[i].text;
-        store(&nest, 0, cw_expand_expr(w, n->op, n->attrs, operand, n->n_in), w->plan->accumulate[n->id]);
+        store(&nest, 0, cw_expand_expr(w, n->op, n->attrs, operand, n->n_in),
+              w->plan->accumulate[n->id]);
     }
     close_loops(&nest);
     if (block) {
@@ -350,7 +357,8 @@ void cw_elementwise(CWriter *w, const Node *n)
     }
 }
 
-void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to, bool add)
+void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to,
+             bool add)
 {
     Nest nest = { .w = w, .type = to };
     const char *wanted[1] = { operand_name(from) };

@@ -25,10 +25,12 @@ typedef struct EmitOptions {
  * libm own, gets a suffix; two different requests never get the same identifier. */
 typedef struct NameTable NameTable;
 NameTable *names_new(Arena *a, const NameTable *parent);
-const char *names_add(NameTable *t, const char *wanted);   /* the identifier to use */
-void names_reserve(NameTable *t, const char *const *words); /* NULL-terminated; used by the writer itself */
+const char *names_add(NameTable *t, const char *wanted); /* the identifier to use */
+void names_reserve(NameTable *t,
+                   const char *const *words); /* NULL-terminated; used by the writer itself */
 bool names_taken(const NameTable *t, const char *name);
-char *names_mangle(Arena *a, const char *path); /* "net.stage[1].w" -> "net_stage_1_w"; not yet unique */
+char *names_mangle(Arena *a,
+                   const char *path); /* "net.stage[1].w" -> "net_stage_1_w"; not yet unique */
 char *names_upper(Arena *a, const char *s);
 /* Text for a comment: anything that could end the comment or join lines becomes '_'. */
 char *comment_text(Arena *a, const char *s);
@@ -38,14 +40,14 @@ char *c_string(Arena *a, const char *s);
 /* ---- layout of the object and its public names, shared by source, header and harness ---- */
 
 typedef struct RoutineNames {
-    const char *base;   /* train: stem of static names */
-    const char *func;   /* mlp_train */
+    const char *base;               /* train: stem of static names */
+    const char *func;               /* mlp_train */
     const char *grad, *apply, *out; /* mlp_train_grad, mlp_train_apply, mlp_train_out; steps only */
-    const char *bit;    /* MLP_TRAIN */
-    const char *bytes;  /* MLP_TRAIN_BYTES */
-    const char **input; /* parameter names, by port */
-    const char **output; /* parameter or field names, by port */
-    const char **dim;   /* parameter names, by position in Routine.dims */
+    const char *bit;                /* MLP_TRAIN */
+    const char *bytes;              /* MLP_TRAIN_BYTES */
+    const char **input;             /* parameter names, by port */
+    const char **output;            /* parameter or field names, by port */
+    const char **dim;               /* parameter names, by position in Routine.dims */
 } RoutineNames;
 
 typedef struct TensorPlace {
@@ -69,21 +71,22 @@ typedef struct ModelFace {
     const Module *m;
     const EmitOptions *opt;
     Arena *arena;
-    NameTable *names;         /* file scope, public names included */
+    NameTable *names;                /* file scope, public names included */
     const char *stem, *type, *upper; /* "mlp" of mlp_train, "mlp" the struct, "MLP" */
-    const char *hyper_type;   /* mlp_hyper */
-    const char **hyper;       /* field names */
-    const char **dim_max;     /* MLP_B_MAX by module dim */
+    const char *hyper_type;          /* mlp_hyper */
+    const char **hyper;              /* field names */
+    const char **dim_max;            /* MLP_B_MAX by module dim */
     RoutineNames *routine;
     TensorPlace *tensor;
-    StepPlace *step;          /* by routine; empty for infer */
+    StepPlace *step; /* by routine; empty for infer */
     int64_t param_count, state_count, slot_count;
     bool has_steps;
-    const char *real;         /* float or double */
-    int align;                /* reals per 64 bytes */
-    StrMap *kernel;           /* outlined kernel calls: parameters and body -> function name */
-    StrBuf kernels;           /* text of those that are not written yet */
-    const char *fault;        /* set by emit_source: what the writer could not express, an internal error */
+    const char *real; /* float or double */
+    int align;        /* reals per 64 bytes */
+    StrMap *kernel;   /* outlined kernel calls: parameters and body -> function name */
+    StrBuf kernels;   /* text of those that are not written yet */
+    const char
+        *fault; /* set by emit_source: what the writer could not express, an internal error */
 } ModelFace;
 
 ModelFace *face_new(const Module *m, const EmitOptions *opt);
@@ -93,7 +96,8 @@ const char *face_api(const ModelFace *f, const char *what);
 /* Multiply-accumulates of one routine per unit of batch (per_batch) and per call (fixed). */
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed);
 int face_loss_port(const Routine *r); /* position of the loss among a step's outputs, -1 if none */
-bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b); /* do their trained sets meet? */
+bool face_same_storage(const ModelFace *f, const Routine *a,
+                       const Routine *b); /* do their trained sets meet? */
 
 /* ---- the writers ---- */
 
@@ -117,16 +121,22 @@ struct CWriter {
     const Plan *plan;
     Arena *arena;
     NameTable *locals;
-    StrBuf top;      /* declarations that open the function */
-    StrBuf body;     /* statements so far */
-    StrBuf one;      /* pending statements of thread 0 */
-    StrBuf *out;     /* where statements go now: body or one */
-    int indent;      /* levels of four spaces */
-    bool *backward;  /* [n_nodes] only gradients need it */
-    const char *(*pointer)[OP_MAX_RESULTS]; /* [n_nodes] name of the local that points at a result */
-    const char **param, **grad, **state, **input, **output, **metric, **hyper; /* locals, NULL until used */
-    const char **dim, **dim0, **dim1;       /* run-time sizes and this thread's share, by module dim */
-    struct ConstShare { int64_t n; const char *from, *to; bool declared; } *shares;
+    StrBuf top;     /* declarations that open the function */
+    StrBuf body;    /* statements so far */
+    StrBuf one;     /* pending statements of thread 0 */
+    StrBuf *out;    /* where statements go now: body or one */
+    int indent;     /* levels of four spaces */
+    bool *backward; /* [n_nodes] only gradients need it */
+    const char *(
+        *pointer)[OP_MAX_RESULTS]; /* [n_nodes] name of the local that points at a result */
+    const char **param, **grad, **state, **input, **output, **metric,
+        **hyper;                      /* locals, NULL until used */
+    const char **dim, **dim0, **dim1; /* run-time sizes and this thread's share, by module dim */
+    struct ConstShare {
+        int64_t n;
+        const char *from, *to;
+        bool declared;
+    } * shares;
     size_t n_shares, cap_shares;
     bool uses_arena, uses_params, uses_grads, uses_state, uses_acc, uses_m, uses_team;
     const char *fault; /* first thing the writer could not express: an internal error */
@@ -136,10 +146,10 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r);
 void cw_line(CWriter *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cw_text(CWriter *w, const char *statement); /* indented and wrapped after commas */
 void put_text(StrBuf *out, int indent, const char *statement); /* the same without a writer */
-void cw_node(CWriter *w, const Node *n);  /* comment, barrier, declarations and code of one node */
-void cw_flush_one(CWriter *w);            /* writes what thread 0 does so far */
+void cw_node(CWriter *w, const Node *n); /* comment, barrier, declarations and code of one node */
+void cw_flush_one(CWriter *w);           /* writes what thread 0 does so far */
 const char *cw_pointer(CWriter *w, const Node *n, int k); /* local that points at result k */
-const char *cw_hyper(CWriter *w, const Node *n);           /* local that holds a hyper's value */
+const char *cw_hyper(CWriter *w, const Node *n);          /* local that holds a hyper's value */
 const char *cw_dim(CWriter *w, const DimVar *d);
 void cw_share(CWriter *w, const TensorType *t, const char **from, const char **to, int64_t *scale);
 const char *cw_real(const CWriter *w, double v); /* literal of the real type */
@@ -147,10 +157,12 @@ const char *cw_const(const CWriter *w, DType t, double v);
 /* Root of a view chain; *k becomes the result's number. */
 const Node *cw_base(const Node *n, int *k);
 /* Replaces $0.. by operand[i], $NAME by the attribute and 1.5r by a real literal. */
-const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs, const char *const *operand, int n_in);
+const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs,
+                           const char *const *operand, int n_in);
 /* Loops for an elementwise or fused node, or a copy into `target` (NULL: the node's own results). */
 void cw_elementwise(CWriter *w, const Node *n);
-void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to, bool add);
+void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to,
+             bool add);
 bool cw_runs_lead(const CWriter *w, const Node *n);
 
 #endif

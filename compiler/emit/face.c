@@ -11,17 +11,20 @@
 #include <string.h>
 
 /* What a generated file defines whatever the model is called: NAME_new, NAME_free ... */
-static const char *const api_words[] = { "bytes",     "init",     "new",  "free",    "reset",  "hyper",
-                                         "hypers",    "tensors",  "data", "grad",    "get",    "set",
-                                         "find",      "save",     "load", "save_to", "load_from",
-                                         "get_grad",  "info",     NULL };
+static const char *const api_words[] = { "bytes",   "init",      "new",      "free", "reset",
+                                         "hyper",   "hypers",    "tensors",  "data", "grad",
+                                         "get",     "set",       "find",     "save", "load",
+                                         "save_to", "load_from", "get_grad", "info", NULL };
 
 /* Static names of model.c and macros of its headers that user names must leave alone. */
-static const char *const file_words[] = { "m", "model", "arena", "team", "arg", "a", "acc", "params", "grads",
-                                          "state", "hypers", "i", "j", "k", "l", "i4", "i5", "i6", "i7",
-                                          "out", "half", "run", "scale", "from", "to", "base", "status",
-                                          "norm", "step", "slots", "apply", "metric", "partial", "harness", "tensor_info", "hyper_info", "routine_info",
-                                          "model_info", "main", NULL };
+static const char *const file_words[] = {
+    "m",          "model",        "arena",      "team",   "arg",     "a",       "acc",
+    "params",     "grads",        "state",      "hypers", "i",       "j",       "k",
+    "l",          "i4",           "i5",         "i6",     "i7",      "out",     "half",
+    "run",        "scale",        "from",       "to",     "base",    "status",  "norm",
+    "step",       "slots",        "apply",      "metric", "partial", "harness", "tensor_info",
+    "hyper_info", "routine_info", "model_info", "main",   NULL
+};
 
 const char *face_c_type(const ModelFace *f, DType t)
 {
@@ -81,7 +84,8 @@ static void place_tensors(ModelFace *f)
         f->tensor[i] = (TensorPlace){ .offset = *end, .count = count };
         *end += (count + f->align - 1) / f->align * f->align;
         f->tensor[i].id = names_add(
-            f->names, arena_printf(f->arena, "%s_%s", f->upper, names_upper(f->arena, names_mangle(f->arena, t->path))));
+            f->names, arena_printf(f->arena, "%s_%s", f->upper,
+                                   names_upper(f->arena, names_mangle(f->arena, t->path))));
     }
 }
 
@@ -94,7 +98,8 @@ static void place_steps(ModelFace *f)
         StepPlace *s = &f->step[r];
         if (routine->kind != ROUTINE_STEP) continue;
         f->has_steps = true;
-        bool open = false; /* the previous parameter is trained too: the range goes on through the padding */
+        bool open =
+            false; /* the previous parameter is trained too: the range goes on through the padding */
         for (size_t i = 0; i < m->tensors.len; i++) {
             const Tensor *t = m->tensors.data[i];
             if (t->kind == TENSOR_STATE) continue;
@@ -104,9 +109,11 @@ static void place_steps(ModelFace *f)
                 continue;
             }
             if (!open)
-                vec_push(f->arena, &s->ranges, (ParamRange){ .offset = p->offset, .first = (int)i });
+                vec_push(f->arena, &s->ranges,
+                         (ParamRange){ .offset = p->offset, .first = (int)i });
             ParamRange *range = &s->ranges.data[s->ranges.len - 1];
-            range->count = (p->offset + p->count + f->align - 1) / f->align * f->align - range->offset;
+            range->count =
+                (p->offset + p->count + f->align - 1) / f->align * f->align - range->offset;
             range->last = (int)i;
             open = true;
         }
@@ -114,7 +121,8 @@ static void place_steps(ModelFace *f)
             s->ranges.data[i].slot_offset = s->slot_count;
             s->slot_count += s->ranges.data[i].count;
         }
-        while (routine->minimize && routine->minimize->optim && routine->minimize->optim->slots[s->n_slots])
+        while (routine->minimize && routine->minimize->optim &&
+               routine->minimize->optim->slots[s->n_slots])
             s->n_slots++;
         s->slots_offset = f->slot_count;
         f->slot_count += s->slot_count * s->n_slots;
@@ -133,9 +141,9 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
 {
     Arena *a = f->arena;
     const char *stem = names_mangle(a, r->name);
-    static const char *const suffix[] = { "body",   "args",  "run",  "update",     "norm",     "apply_body",
-                                          "ranges", "slots", "call", "grad_call", "apply_call",
-                                          "inputs", "outputs", "dims" };
+    static const char *const suffix[] = { "body",       "args",   "run",     "update", "norm",
+                                          "apply_body", "ranges", "slots",   "call",   "grad_call",
+                                          "apply_call", "inputs", "outputs", "dims" };
     enum { N_STATIC = sizeof suffix / sizeof *suffix };
     for (int i = 2;; i++) {
         rn->func = arena_printf(a, "%s_%s", f->stem, stem);
@@ -153,7 +161,8 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
             all[n++] = rn->out;
         }
         if (all_free(f, all, n)) {
-            for (int k = 0; k < n; k++) names_reserve(f->names, (const char *const[]){ all[k], NULL });
+            for (int k = 0; k < n; k++)
+                names_reserve(f->names, (const char *const[]){ all[k], NULL });
             break;
         }
         stem = arena_printf(a, "%s_%d", names_mangle(a, r->name), i);
@@ -165,9 +174,12 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
     rn->input = ARENA_ARRAY(a, const char *, r->inputs.len + 1);
     rn->output = ARENA_ARRAY(a, const char *, r->outputs.len + 1);
     for (size_t i = 0; i < r->dims.len; i++) rn->dim[i] = names_add(formal, r->dims.data[i]->name);
-    for (size_t i = 0; i < r->inputs.len; i++) rn->input[i] = names_add(formal, r->inputs.data[i].name);
-    if (r->kind == ROUTINE_STEP) formal = names_new(a, NULL); /* fields have a name space of their own */
-    for (size_t i = 0; i < r->outputs.len; i++) rn->output[i] = names_add(formal, r->outputs.data[i].name);
+    for (size_t i = 0; i < r->inputs.len; i++)
+        rn->input[i] = names_add(formal, r->inputs.data[i].name);
+    if (r->kind == ROUTINE_STEP)
+        formal = names_new(a, NULL); /* fields have a name space of their own */
+    for (size_t i = 0; i < r->outputs.len; i++)
+        rn->output[i] = names_add(formal, r->outputs.data[i].name);
 }
 
 ModelFace *face_new(const Module *m, const EmitOptions *opt)
@@ -188,12 +200,14 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt)
     const size_t len = strlen(f->stem);
     if (len > 1 && f->stem[len - 1] == '_') f->stem = arena_strndup(a, f->stem, len - 1);
     const char *with_tail = arena_printf(a, "%s_x", f->stem);
-    if (strcmp(names_add(scratch, with_tail), with_tail)) /* pthread, nn: the family owns NAME_anything */
+    if (strcmp(names_add(scratch, with_tail),
+               with_tail)) /* pthread, nn: the family owns NAME_anything */
         f->stem = f->type = arena_printf(a, "v_%s", f->stem);
     f->upper = names_upper(a, f->stem);
 
     names_reserve(f->names, file_words);
-    names_reserve(f->names, (const char *const[]){ f->type, f->upper, arena_printf(a, "%s_H", f->upper), NULL });
+    names_reserve(f->names, (const char *const[]){ f->type, f->upper,
+                                                   arena_printf(a, "%s_H", f->upper), NULL });
     for (const char *const *w = api_words; *w; w++)
         names_reserve(f->names, (const char *const[]){ face_api(f, *w), NULL });
     f->hyper_type = face_api(f, "hyper");
@@ -203,11 +217,13 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt)
         f->dim_max[i] = names_add(f->names, arena_printf(a, "%s_%s_MAX", f->upper,
                                                          names_upper(a, m->dims.data[i]->name)));
     f->routine = ARENA_ARRAY(a, RoutineNames, m->routines.len + 1);
-    for (size_t i = 0; i < m->routines.len; i++) name_routine(f, m->routines.data[i], &f->routine[i]);
+    for (size_t i = 0; i < m->routines.len; i++)
+        name_routine(f, m->routines.data[i], &f->routine[i]);
     place_tensors(f);
     place_steps(f);
     NameTable *fields = names_new(a, NULL);
     f->hyper = ARENA_ARRAY(a, const char *, m->hypers.len + 1);
-    for (size_t i = 0; i < m->hypers.len; i++) f->hyper[i] = names_add(fields, m->hypers.data[i]->name);
+    for (size_t i = 0; i < m->hypers.len; i++)
+        f->hyper[i] = names_add(fields, m->hypers.data[i]->name);
     return f;
 }

@@ -9,14 +9,18 @@ typedef long long ll;
 
 static const char *dtype_text(const ModelFace *f, DType t)
 {
-    static const char *const text[] = { [DT_F32] = "NN_F32", [DT_I32] = "NN_I32", [DT_U8] = "NN_U8", [DT_BOOL] = "NN_BOOL" };
+    static const char *const text[] = {
+        [DT_F32] = "NN_F32", [DT_I32] = "NN_I32", [DT_U8] = "NN_U8", [DT_BOOL] = "NN_BOOL"
+    };
     return t == DT_F32 && f->m->real_is_f64 ? "NN_F64" : text[t];
 }
 
-static void put_ports(const ModelFace *f, const Routine *r, const Port *ports, size_t n, const char *what, StrBuf *out)
+static void put_ports(const ModelFace *f, const Routine *r, const Port *ports, size_t n,
+                      const char *what, StrBuf *out)
 {
     if (!n) return;
-    sb_printf(out, "static const nn_harness_port %s_%s[%zu] = {\n", f->routine[r->index].base, what, n);
+    sb_printf(out, "static const nn_harness_port %s_%s[%zu] = {\n", f->routine[r->index].base, what,
+              n);
     for (size_t i = 0; i < n; i++) {
         const Port *p = &ports[i];
         int dim = -1;
@@ -26,7 +30,8 @@ static void put_ports(const ModelFace *f, const Routine *r, const Port *ports, s
                   dtype_text(f, p->type.dtype), p->type.rank);
         if (p->type.rank) {
             sb_puts(out, ".shape = { ");
-            for (int k = 0; k < p->type.rank; k++) sb_printf(out, "%s%lld", k ? ", " : "", (ll)p->type.dim[k]);
+            for (int k = 0; k < p->type.rank; k++)
+                sb_printf(out, "%s%lld", k ? ", " : "", (ll)p->type.dim[k]);
             sb_puts(out, " }, ");
         }
         sb_printf(out, ".dim = %d, .limit = %lld },\n", dim, (ll)p->index_limit);
@@ -34,12 +39,17 @@ static void put_ports(const ModelFace *f, const Routine *r, const Port *ports, s
     sb_puts(out, "};\n");
 }
 
-static void put_trampoline(const ModelFace *f, const Routine *r, const char *name, const char *func, StrBuf *out)
+static void put_trampoline(const ModelFace *f, const Routine *r, const char *name, const char *func,
+                           StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
     sb_putc(out, '\n');
-    put_text(out, 0, arena_printf(f->arena, "static nn_status %s_%s(nn_model *m, const int *dims, const void *const *in, void *const *out)",
-                             rn->base, name));
+    put_text(
+        out, 0,
+        arena_printf(
+            f->arena,
+            "static nn_status %s_%s(nn_model *m, const int *dims, const void *const *in, void *const *out)",
+            rn->base, name));
     sb_puts(out, "{\n");
     if (!r->dims.len) sb_printf(out, "    (void)dims;\n");
     if (!r->inputs.len) sb_printf(out, "    (void)in;\n");
@@ -55,8 +65,10 @@ static void put_trampoline(const ModelFace *f, const Routine *r, const char *nam
     } else {
         sb_printf(out, "    %s scalars = { 0 };\n", rn->out);
         sb_printf(out, "    double *const values = out[0];\n");
-        put_text(out, 1, arena_printf(f->arena, "const nn_status status = %s, &scalars);", call.text));
-        for (size_t i = 0; i < r->outputs.len; i++) sb_printf(out, "    values[%zu] = scalars.%s;\n", i, rn->output[i]);
+        put_text(out, 1,
+                 arena_printf(f->arena, "const nn_status status = %s, &scalars);", call.text));
+        for (size_t i = 0; i < r->outputs.len; i++)
+            sb_printf(out, "    values[%zu] = scalars.%s;\n", i, rn->output[i]);
         sb_printf(out, "    return status;\n");
     }
     sb_puts(out, "}\n");
@@ -74,8 +86,9 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
         if (r->dims.len) {
             sb_printf(out, "static const nn_harness_dim %s_dims[%zu] = {\n", rn->base, r->dims.len);
             for (size_t d = 0; d < r->dims.len; d++)
-                sb_printf(out, "    { %s, %lld, %lld },\n", c_string(f->arena, r->dims.data[d]->name),
-                          (ll)r->dims.data[d]->lo, (ll)r->dims.data[d]->hi);
+                sb_printf(out, "    { %s, %lld, %lld },\n",
+                          c_string(f->arena, r->dims.data[d]->name), (ll)r->dims.data[d]->lo,
+                          (ll)r->dims.data[d]->hi);
             sb_puts(out, "};\n");
         }
         put_trampoline(f, r, "call", rn->func, out);
@@ -86,18 +99,22 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
                   "    return %s((%s *)(void *)m, grad_scale);\n}\n",
                   rn->base, rn->apply, f->type);
     }
-    sb_printf(out, "\nstatic const nn_harness_routine harness_routines[%zu] = {\n", m->routines.len);
+    sb_printf(out, "\nstatic const nn_harness_routine harness_routines[%zu] = {\n",
+              m->routines.len);
     for (size_t i = 0; i < m->routines.len; i++) {
         const Routine *r = m->routines.data[i];
         const char *base = f->routine[i].base;
-        sb_printf(out, "    { .name = %s, .is_step = %d, .loss = %d,\n", c_string(f->arena, r->name),
-                  r->kind == ROUTINE_STEP, r->kind == ROUTINE_STEP ? face_loss_port(r) : -1);
-        sb_printf(out, "      .n_dims = %zu, .n_inputs = %zu, .n_outputs = %zu,", r->dims.len, r->inputs.len, r->outputs.len);
+        sb_printf(out, "    { .name = %s, .is_step = %d, .loss = %d,\n",
+                  c_string(f->arena, r->name), r->kind == ROUTINE_STEP,
+                  r->kind == ROUTINE_STEP ? face_loss_port(r) : -1);
+        sb_printf(out, "      .n_dims = %zu, .n_inputs = %zu, .n_outputs = %zu,", r->dims.len,
+                  r->inputs.len, r->outputs.len);
         if (r->dims.len) sb_printf(out, " .dims = %s_dims,", base);
         if (r->inputs.len) sb_printf(out, " .inputs = %s_inputs,", base);
         if (r->outputs.len) sb_printf(out, " .outputs = %s_outputs,", base);
         sb_printf(out, "\n      .run = %s_call", base);
-        if (r->kind == ROUTINE_STEP) sb_printf(out, ", .grad = %s_grad_call, .apply = %s_apply_call", base, base);
+        if (r->kind == ROUTINE_STEP)
+            sb_printf(out, ", .grad = %s_grad_call, .apply = %s_apply_call", base, base);
         sb_puts(out, " },\n");
     }
     sb_puts(out, "};\n\nint main(int argc, char **argv)\n{\n"

@@ -10,8 +10,10 @@
 
 static void put_real(StrBuf *out, double v)
 {
-    if (isinf(v)) sb_puts(out, v > 0 ? "inf" : "-inf");
-    else sb_real(out, v);
+    if (isinf(v))
+        sb_puts(out, v > 0 ? "inf" : "-inf");
+    else
+        sb_real(out, v);
 }
 
 static void put_default(StrBuf *out, const AttrDef *d)
@@ -20,17 +22,23 @@ static void put_default(StrBuf *out, const AttrDef *d)
         sb_puts(out, "required");
         return;
     }
-    if (d->kind == ATTR_BOOL) sb_puts(out, d->def != 0 ? "true" : "false");
-    else if (d->kind == ATTR_CHOICE) sb_puts(out, d->choices[(int)d->def]);
-    else if (d->kind == ATTR_INTS || d->kind == ATTR_SHAPE) sb_puts(out, "[]");
-    else put_real(out, d->def);
+    if (d->kind == ATTR_BOOL)
+        sb_puts(out, d->def != 0 ? "true" : "false");
+    else if (d->kind == ATTR_CHOICE)
+        sb_puts(out, d->choices[(int)d->def]);
+    else if (d->kind == ATTR_INTS || d->kind == ATTR_SHAPE)
+        sb_puts(out, "[]");
+    else
+        put_real(out, d->def);
 }
 
 static const char *kind_name(AttrKind k)
 {
     static const char *const name[] = {
-        [ATTR_INT] = "int",       [ATTR_INT2] = "int or [int, int]", [ATTR_FLOAT] = "float", [ATTR_BOOL] = "bool",
-        [ATTR_CHOICE] = "word",   [ATTR_INTS] = "list of int",       [ATTR_SHAPE] = "shape", [ATTR_TYPE] = "type",
+        [ATTR_INT] = "int",      [ATTR_INT2] = "int or [int, int]",
+        [ATTR_FLOAT] = "float",  [ATTR_BOOL] = "bool",
+        [ATTR_CHOICE] = "word",  [ATTR_INTS] = "list of int",
+        [ATTR_SHAPE] = "shape",  [ATTR_TYPE] = "type",
         [ATTR_PTR] = "internal",
     };
     return name[k];
@@ -45,8 +53,10 @@ static bool is_writable(const AttrDef *d)
 static void put_cell(StrBuf *out, const char *s)
 {
     for (; s && *s; s++) {
-        if (*s == '|') sb_puts(out, "\\|");
-        else sb_putc(out, *s == '\n' ? ' ' : *s);
+        if (*s == '|')
+            sb_puts(out, "\\|");
+        else
+            sb_putc(out, *s == '\n' ? ' ' : *s);
     }
 }
 
@@ -54,7 +64,8 @@ void manual_op(const OpDesc *op, StrBuf *out)
 {
     sb_printf(out, "### %s\n\n`%s(", op->name, op->name);
     int put = 0;
-    for (int i = 0; i < OP_MAX_IN && op->in[i]; i++) sb_printf(out, "%s%s", put++ ? ", " : "", op->in[i]);
+    for (int i = 0; i < OP_MAX_IN && op->in[i]; i++)
+        sb_printf(out, "%s%s", put++ ? ", " : "", op->in[i]);
     for (const AttrDef *d = op->attrs; d && d->name; d++) {
         if (!is_writable(d)) continue;
         sb_printf(out, "%s%s", put++ ? ", " : "", d->name);
@@ -73,7 +84,8 @@ void manual_op(const OpDesc *op, StrBuf *out)
         sb_printf(out, "| `%s` | %s", d->name, kind_name(d->kind));
         if (d->kind == ATTR_CHOICE) {
             sb_puts(out, ": ");
-            for (int i = 0; d->choices[i]; i++) sb_printf(out, "%s%s", i ? ", " : "", d->choices[i]);
+            for (int i = 0; d->choices[i]; i++)
+                sb_printf(out, "%s%s", i ? ", " : "", d->choices[i]);
         } else if (d->min != 0 || d->max != 0) {
             sb_puts(out, " in [");
             put_real(out, d->min);
@@ -92,7 +104,8 @@ void manual_op(const OpDesc *op, StrBuf *out)
     if (op->torch) sb_printf(out, "PyTorch, ONNX: `%s`.\n\n", op->torch);
     if (op->samples && op->samples[0].expr) {
         sb_puts(out, "```\n");
-        for (const OpSample *s = op->samples; s->expr; s++) sb_printf(out, "%s -> %s\n", s->expr, s->type);
+        for (const OpSample *s = op->samples; s->expr; s++)
+            sb_printf(out, "%s -> %s\n", s->expr, s->type);
         sb_puts(out, "```\n\n");
     }
 }
@@ -114,11 +127,15 @@ static void put_args(StrBuf *out, const OptimArg *args)
     sb_puts(out, "| argument | default | range | meaning |\n|---|---|---|---|\n");
     for (; args->name; args++) {
         sb_printf(out, "| `%s` | ", args->name);
-        if (isnan(args->def)) sb_puts(out, "required");
-        else if (args->is_flag) sb_puts(out, args->def != 0 ? "true" : "false");
-        else put_real(out, args->def);
+        if (isnan(args->def))
+            sb_puts(out, "required");
+        else if (args->is_flag)
+            sb_puts(out, args->def != 0 ? "true" : "false");
+        else
+            put_real(out, args->def);
         sb_puts(out, " | ");
-        if (args->is_flag) sb_puts(out, "true, false");
+        if (args->is_flag)
+            sb_puts(out, "true, false");
         else if (args->min != 0 || args->max != 0) {
             sb_putc(out, '[');
             put_real(out, args->min);
@@ -140,8 +157,10 @@ static void put_signature(StrBuf *out, const char *name, const OptimArg *args)
         sb_printf(out, "%s%s", i ? ", " : "", args[i].name);
         if (isnan(args[i].def)) continue;
         sb_puts(out, " = ");
-        if (args[i].is_flag) sb_puts(out, args[i].def != 0 ? "true" : "false");
-        else put_real(out, args[i].def);
+        if (args[i].is_flag)
+            sb_puts(out, args[i].def != 0 ? "true" : "false");
+        else
+            put_real(out, args[i].def);
     }
     sb_puts(out, ")` : ");
 }
@@ -186,7 +205,8 @@ void manual_init(const InitDesc *d, StrBuf *out)
     put_doc(out, d->summary, d->doc);
 }
 
-static void put_blocks(const StdBlock *blocks, size_t n, const char *list, const char *heading, StrBuf *out)
+static void put_blocks(const StdBlock *blocks, size_t n, const char *list, const char *heading,
+                       StrBuf *out)
 {
     sb_printf(out, "## %s\n\n", heading);
     for (size_t i = 0; i < n; i++)
@@ -195,10 +215,12 @@ static void put_blocks(const StdBlock *blocks, size_t n, const char *list, const
 
 void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out)
 {
-    sb_puts(out, "# Operators, layers, losses and optimizers\n\n"
-                 "Generated by `nnc --manual` from the tables of the compiler and its standard library.\n\n"
-                 "A bare `NAME(...)` in a program means the first of: a block of the program, a block of the\n"
-                 "standard library, an operator. `ops.NAME(...)` is always the operator.\n\n");
+    sb_puts(
+        out,
+        "# Operators, layers, losses and optimizers\n\n"
+        "Generated by `nnc --manual` from the tables of the compiler and its standard library.\n\n"
+        "A bare `NAME(...)` in a program means the first of: a block of the program, a block of the\n"
+        "standard library, an operator. `ops.NAME(...)` is always the operator.\n\n");
     put_blocks(blocks, n_blocks, "layers", "Layers", out);
     put_blocks(blocks, n_blocks, "losses", "Losses", out);
     put_blocks(blocks, n_blocks, "metrics", "Metrics", out);

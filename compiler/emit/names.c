@@ -17,6 +17,7 @@ struct NameTable {
 
 /* Words that cannot be used as they are: keywords of C and C++, macros and functions of the headers that
  * generated code includes or that its users commonly include before it. */
+/* clang-format off */
 static const char *const owned[] = {
     /* C11 and C23 */
     "alignas", "alignof", "auto", "bool", "break", "case", "char", "const", "constexpr", "continue",
@@ -68,6 +69,7 @@ static const char *const owned_prefixes[] = { "_",      "nn_",  "NN_",   "pthrea
                                               "posix_", "shm_", "sched_", "M_",       "aio_", "FP_",
                                               "clock_", "timer_", "cblas_", "DBL_", "FLT_", "INT_",
                                           "EXIT_" };
+/* clang-format on */
 
 /* ENOENT, SIGINT: reserved for errno.h and signal.h as a whole. */
 static bool is_code_name(const char *name)
@@ -118,9 +120,12 @@ char *names_mangle(Arena *a, const char *path)
     sb_init(&sb, a);
     for (const char *p = path; *p; p++) {
         const unsigned char c = (unsigned char)*p;
-        if (isalnum(c) && c < 128) sb_putc(&sb, (char)c);
-        else if (c != ']' && sb.len && (c == '_' || sb.text[sb.len - 1] != '_')) sb_putc(&sb, '_');
-        else if (c == '_' && !sb.len) sb_putc(&sb, '_');
+        if (isalnum(c) && c < 128)
+            sb_putc(&sb, (char)c);
+        else if (c != ']' && sb.len && (c == '_' || sb.text[sb.len - 1] != '_'))
+            sb_putc(&sb, '_');
+        else if (c == '_' && !sb.len)
+            sb_putc(&sb, '_');
     }
     if (!sb.len) sb_putc(&sb, 'v');
     if (isdigit((unsigned char)sb.text[0])) return arena_printf(a, "v%s", sb.text);
@@ -144,7 +149,8 @@ const char *names_add(NameTable *t, const char *wanted)
     if (is_owned(base)) base = arena_printf(t->arena, "%s_", base);
     const char *name = base;
     const char *joint = base[strlen(base) - 1] == '_' ? "" : "_";
-    for (int i = 2; names_taken(t, name); i++) name = arena_printf(t->arena, "%s%s%d", base, joint, i);
+    for (int i = 2; names_taken(t, name); i++)
+        name = arena_printf(t->arena, "%s%s%d", base, joint, i);
     map_set(t->taken, name, t);
     return name;
 }
@@ -173,9 +179,12 @@ char *c_string(Arena *a, const char *s)
     sb_putc(&sb, '"');
     for (; *s; s++) {
         const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') sb_printf(&sb, "\\%c", c);
-        else if (c < 32 || c > 126 || c == '?') sb_printf(&sb, "\\%03o", c);
-        else sb_putc(&sb, (char)c);
+        if (c == '"' || c == '\\')
+            sb_printf(&sb, "\\%c", c);
+        else if (c < 32 || c > 126 || c == '?')
+            sb_printf(&sb, "\\%03o", c);
+        else
+            sb_putc(&sb, (char)c);
     }
     sb_putc(&sb, '"');
     return sb.text;

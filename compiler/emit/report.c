@@ -11,7 +11,8 @@ typedef long long ll;
 
 static void put_buffer(StrBuf *out, const char *name, const char *type, const Buffer *b)
 {
-    sb_printf(out, "  %10lld %10lld  %5d..%-5d  %-24s %s\n", (ll)b->offset, (ll)b->bytes, b->first, b->last, name, type);
+    sb_printf(out, "  %10lld %10lld  %5d..%-5d  %-24s %s\n", (ll)b->offset, (ll)b->bytes, b->first,
+              b->last, name, type);
 }
 
 typedef struct Piece {
@@ -66,16 +67,20 @@ static void put_peak(StrBuf *out, const Routine *r, Arena *a)
     }
     if (!r->nodes.len) return;
     const Node *n = r->nodes.data[peak];
-    sb_printf(out, "  most is live at node %zu: %s = %s, %lld bytes\n", peak, n->name, n->op->name, (ll)most);
+    sb_printf(out, "  most is live at node %zu: %s = %s, %lld bytes\n", peak, n->name, n->op->name,
+              (ll)most);
 }
 
 static void put_routine(StrBuf *out, const Module *m, const Routine *r)
 {
     const Plan *p = r->plan;
-    sb_printf(out, "%s %s: arena %lld bytes, lower bound %lld, ratio ", r->kind == ROUTINE_STEP ? "step" : "infer",
-              r->name, (ll)p->arena_bytes, (ll)p->bound_bytes);
-    if (p->bound_bytes) sb_printf(out, "%.3f", (double)p->arena_bytes / (double)p->bound_bytes);
-    else sb_puts(out, "1.000");
+    sb_printf(out, "%s %s: arena %lld bytes, lower bound %lld, ratio ",
+              r->kind == ROUTINE_STEP ? "step" : "infer", r->name, (ll)p->arena_bytes,
+              (ll)p->bound_bytes);
+    if (p->bound_bytes)
+        sb_printf(out, "%.3f", (double)p->arena_bytes / (double)p->bound_bytes);
+    else
+        sb_puts(out, "1.000");
     sb_printf(out, "; %zu nodes, %d barriers\n", r->nodes.len, p->n_barriers);
     put_peak(out, r, m->arena);
     sb_puts(out, "      offset      bytes  live at nodes  value                    type\n");
@@ -89,7 +94,8 @@ static void put_routine(StrBuf *out, const Module *m, const Routine *r)
             put_buffer(out, name, type_text(m->arena, k ? &n->more[k - 1] : &n->type), b);
         }
         if (p->scratch[i].bytes)
-            put_buffer(out, arena_printf(m->arena, "(workspace of %s)", n->name), "", &p->scratch[i]);
+            put_buffer(out, arena_printf(m->arena, "(workspace of %s)", n->name), "",
+                       &p->scratch[i]);
     }
     sb_putc(out, '\n');
 }
@@ -103,7 +109,7 @@ void emit_report(const Module *m, StrBuf *out)
         *(t->kind == TENSOR_STATE ? &state : &params) += bytes;
         if (t->trained) trained += bytes;
     }
-    sb_printf(out, "model %s: parameters %lld bytes (%lld trained), state %lld bytes\n\n", m->name, (ll)params,
-              (ll)trained, (ll)state);
+    sb_printf(out, "model %s: parameters %lld bytes (%lld trained), state %lld bytes\n\n", m->name,
+              (ll)params, (ll)trained, (ll)state);
     for (size_t i = 0; i < m->routines.len; i++) put_routine(out, m, m->routines.data[i]);
 }

@@ -41,12 +41,14 @@ static bool same_span(Span a, Span b)
 static const char *layer_of(Arena *a, const Node *n, const char **kind)
 {
     const Inst *layer = NULL;
-    for (const Inst *i = n->inst; i && (same_span(i->call, n->span) || (n->span.source && n->span.source->is_std));
+    for (const Inst *i = n->inst;
+         i && (same_span(i->call, n->span) || (n->span.source && n->span.source->is_std));
          i = i->parent)
         layer = i;
     if (layer) {
         *kind = layer->block;
-        return *layer->path ? layer->path : layer->block; /* calls of functions have no path of their own */
+        return *layer->path ? layer->path
+                            : layer->block; /* calls of functions have no path of their own */
     }
     *kind = n->op->name;
     return n->inst && *n->inst->path ? arena_printf(a, "%s.%s", n->inst->path, n->name) : n->name;
@@ -73,7 +75,8 @@ static Field field_of(const Node *n, const Field *fields)
             f.r[axis] += (extent[axis] - 1) * f.jump[axis];
             f.jump[axis] *= stride[axis];
         }
-    } else if (f.known && n->n_in && n->in[0] && n->in[0]->type.rank == 4 && !n->op->expr && n->op->work) {
+    } else if (f.known && n->n_in && n->in[0] && n->in[0]->type.rank == 4 && !n->op->expr &&
+               n->op->work) {
         /* An operator that computes over space but is no window: its field is not tracked. */
         for (int i = 2; i < 4; i++)
             if (n->in[0]->type.dim[i] != n->type.dim[i]) f.known = false;
@@ -122,7 +125,8 @@ static void collect_routine(Summary *s, const Module *m, const Routine *r)
             for (size_t t = 0; t < m->tensors.len; t++) {
                 const Tensor *tensor = m->tensors.data[t];
                 const size_t len = strlen(path);
-                if (tensor->kind == TENSOR_PARAM && !strncmp(tensor->path, path, len) && tensor->path[len] == '.')
+                if (tensor->kind == TENSOR_PARAM && !strncmp(tensor->path, path, len) &&
+                    tensor->path[len] == '.')
                     row->params += type_numel_max(&tensor->type);
             }
         }
@@ -186,21 +190,25 @@ void emit_summary(const Summary *s, const Module *m, StrBuf *out)
     int wide[3] = { 5, 4, 6 };
     for (size_t i = 0; i < s->rows.len; i++) {
         const Row *r = &s->rows.data[i];
-        const int len[3] = { (int)strlen(r->path), (int)strlen(r->kind), (int)strlen(type_text(a, &r->type)) };
+        const int len[3] = { (int)strlen(r->path), (int)strlen(r->kind),
+                             (int)strlen(type_text(a, &r->type)) };
         for (int k = 0; k < 3; k++)
             if (len[k] > wide[k]) wide[k] = len[k];
     }
-    sb_printf(out, "model %s\n\n%-*s  %-*s  %-*s  %12s  %14s  %9s  %14s\n", m->name, wide[0], "layer", wide[1], "kind",
-              wide[2], "output", "parameters", "MACs/sample", "field", "bytes");
+    sb_printf(out, "model %s\n\n%-*s  %-*s  %-*s  %12s  %14s  %9s  %14s\n", m->name, wide[0],
+              "layer", wide[1], "kind", wide[2], "output", "parameters", "MACs/sample", "field",
+              "bytes");
     const Routine *last = NULL;
     for (size_t i = 0; i < s->rows.len; i++) {
         const Row *r = &s->rows.data[i];
         if (r->routine != last)
-            sb_printf(out, "-- %s %s\n", r->routine->kind == ROUTINE_STEP ? "step" : "infer", r->routine->name);
+            sb_printf(out, "-- %s %s\n", r->routine->kind == ROUTINE_STEP ? "step" : "infer",
+                      r->routine->name);
         last = r->routine;
-        sb_printf(out, "%-*s  %-*s  %-*s  %12s  %14s  %9s  %14s\n", wide[0], r->path, wide[1], r->kind, wide[2],
-                  type_text(a, &r->type), r->params ? grouped(a, r->params) : "-", r->macs ? grouped(a, r->macs) : "-",
-                  field_text(a, &r->field), grouped(a, r->bytes));
+        sb_printf(out, "%-*s  %-*s  %-*s  %12s  %14s  %9s  %14s\n", wide[0], r->path, wide[1],
+                  r->kind, wide[2], type_text(a, &r->type), r->params ? grouped(a, r->params) : "-",
+                  r->macs ? grouped(a, r->macs) : "-", field_text(a, &r->field),
+                  grouped(a, r->bytes));
     }
     sb_putc(out, '\n');
     put_totals(m, s, out);
@@ -208,18 +216,19 @@ void emit_summary(const Summary *s, const Module *m, StrBuf *out)
         const Routine *r = m->routines.data[i];
         int64_t per_batch, fixed;
         face_work(r, &per_batch, &fixed);
-        sb_printf(out, "%s %s: %s MACs per sample", r->kind == ROUTINE_STEP ? "step" : "infer", r->name,
-                  grouped(a, per_batch));
+        sb_printf(out, "%s %s: %s MACs per sample", r->kind == ROUTINE_STEP ? "step" : "infer",
+                  r->name, grouped(a, per_batch));
         if (fixed) sb_printf(out, " and %s per call", grouped(a, fixed));
         if (r->plan)
-            sb_printf(out, "; working memory %s bytes, lower bound %s", grouped(a, r->plan->arena_bytes),
-                      grouped(a, r->plan->bound_bytes));
+            sb_printf(out, "; working memory %s bytes, lower bound %s",
+                      grouped(a, r->plan->arena_bytes), grouped(a, r->plan->bound_bytes));
         sb_putc(out, '\n');
     }
     if (m->dims.len) {
         sb_puts(out, "\nBytes are those of the output for");
         for (size_t i = 0; i < m->dims.len; i++)
-            sb_printf(out, "%s %s = %lld", i ? "," : "", m->dims.data[i]->name, (ll)m->dims.data[i]->hi);
+            sb_printf(out, "%s %s = %lld", i ? "," : "", m->dims.data[i]->name,
+                      (ll)m->dims.data[i]->hi);
         sb_puts(out, ".\n");
     }
 }
