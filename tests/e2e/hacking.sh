@@ -30,8 +30,9 @@ while [ -e "$WORK/block.$((i + 1))" ]; do
 done
 if [ $i -ge 9 ]; then pass "all blocks found"; else fail "only $i blocks of code found in HACKING.md"; fi
 
+root=$(pwd)
 cd "$tree" || exit 2
-WORK=../../../../$WORK RESULTS=../../../../$RESULTS
+WORK=$root/$WORK RESULTS=$root/$RESULTS
 unset NNC NNLIB
 B=build
 export B
