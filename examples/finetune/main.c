@@ -86,6 +86,7 @@ int main(int argc, char **argv)
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     nn_load_report report;
     s = mlp_load(m, NN_WEIGHTS | NN_PARTIAL, weights, &report);
+    if (s == NN_OK && report.loaded == 0) s = NN_EMISMATCH;
     if (s != NN_OK) return nn_fail(s, report.message);
     printf("%s: %d tensors loaded, %d missing, %d of another shape\n", weights, report.loaded, report.missing,
            report.mismatched);

@@ -37,6 +37,7 @@ int main(int argc, char **argv)
     nn_args args = { .epochs = 20, .batch = 50, .seed = 1, .threads = 1 };
     int code = nn_args_parse(&args, argc, argv, "Fits a line through made-up points.");
     if (code >= 0) return code;
+    if (args.data) return nn_fail(NN_EINVAL, "--data: this example makes its own points");
     if (args.batch > LINEAR_B_MAX) return nn_fail(NN_ESIZE, "--batch may be at most 64");
 
     /* The library's initialisers fill arrays with random numbers just as well as weights. */
