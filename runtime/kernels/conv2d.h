@@ -166,9 +166,10 @@ NN_INLINE void nn_walk_columns(int nv, int tail, int relu, nn_walk g, const nn_r
     const nn_dim from = first_inner ? 0 : mr, to = last_inner ? n_full * mr : last;
     const int tiles = g.w.taps <= NN_WALK_EDGE_TAPS || (first_inner && last_inner && (!rest || rest_inner));
     if (!tiles || (from < to && !NN_INNER(from, to - from))) {
+        const nn_walk copy = g; /* g itself must stay a set of literals, so its address is not taken */
         for (int j = 0; j < nv; j++)
             for (nn_dim oh = 0; oh < g.h.out; oh++)
-                nn_walk_pixels(tail && j == nv - 1 ? tail : NN_VL, relu, &g, oh, 0, g.w.out, x, w + j * NN_VL,
+                nn_walk_pixels(tail && j == nv - 1 ? tail : NN_VL, relu, &copy, oh, 0, g.w.out, x, w + j * NN_VL,
                                bias ? bias + j * NN_VL : NULL, y + j * NN_VL);
         return;
     }
@@ -202,8 +203,9 @@ NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_
         const nn_dim rows = taps * g.depth;
         const int tail = (int)(g.cols % NN_VL);
         if (!nn_walk_packs(g, rows)) {
+            const nn_walk copy = g;
             for (nn_dim n = 0; n < samples; n++)
-                nn_walk_pixels_all(relu, &g, x + n * x_next, w + g.first * g.tap, bias, y + n * y_next);
+                nn_walk_pixels_all(relu, &copy, x + n * x_next, w + g.first * g.tap, bias, y + n * y_next);
             return;
         }
         /* Taps are w_w apart in w, rows of a tap w_c. */

@@ -8,21 +8,28 @@
 
 #include "kernels/tile.h"
 
+/* Rows are worked off in blocks that stay in cache while all columns are computed. */
+enum { NN_DENSE_ROWS = 96 };
+
 /* y = x w + bias, then relu if asked. bias may be NULL. */
 NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x, const nn_real *w,
                         const nn_real *bias, nn_real *y)
 {
-    nn_product(rows, out, in, NN_FROM_BIAS, relu, x, in, 1, w, out, w + in * out, bias, y, out);
+    for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
+        nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
+                   w + in * out, bias, y + m * out, out);
 }
 
 /* dx[m][i] = sum over o of dy[m][o] * w[i][o]. Long rows of w are multiplied as they lie; short ones are
  * transposed block by block, because summing over the lanes would cost more than the product. */
-#define NN_DENSE_SHORT 32
+#define NN_DENSE_SHORT 160
 NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, const nn_real *w,
                            nn_real *dx)
 {
     if (out >= NN_DENSE_SHORT) {
-        nn_product_dot(rows, in, out, 0, dy, out, w, out, dx, in);
+        for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
+            nn_product_dot(nn_min_dim(NN_DENSE_ROWS, rows - m), in, out, 0, dy + m * out, out, w, out, dx + m * in,
+                           in);
         return;
     }
     nn_real panel[NN_DENSE_SHORT * 2 * NN_VL];

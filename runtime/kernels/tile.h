@@ -125,17 +125,20 @@ NN_INLINE void nn_tile_start(int mr, int nv, int tail, int from, const nn_real *
     }
 }
 
-/* Stores a tile; relu keeps NaN. */
+/* Stores a tile; relu keeps NaN. Where a tile spans whole rows of y, a row's last vector is stored whole and the
+ * rows below overwrite what it puts there; only the last rows are cut. */
 NN_INLINE void nn_tile_end(int mr, int nv, int tail, int relu, nn_real *y, nn_dim y_m,
                            nn_vec (*restrict acc)[NN_TILE_VECS])
 {
+    const nn_dim width = tail ? (nn_dim)(nv - 1) * NN_VL + tail : 0; /* of the rows, if they have a tail */
     NN_UNROLL_FULL
     for (int i = 0; i < mr; i++) {
+        const int cut = tail && !(y_m == width && i * width + nv * NN_VL <= mr * width);
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) {
             nn_vec v = acc[i][j];
             if (relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
-            nn_store_tail(y + i * y_m + j * NN_VL, v, j == nv - 1, tail);
+            nn_store_tail(y + i * y_m + j * NN_VL, v, cut && j == nv - 1, tail);
         }
     }
 }

@@ -531,9 +531,8 @@ END_TEST
     C(stride3, 2, STRIDED, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)        \
     C(tiny, 5, PLAIN, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 
-#define DEFINE(name, rows, forms, ...) DEFINE_FORMS(conv_##name, forms, __VA_ARGS__)
-#define DEFINE_FORMS(name, forms, ...) CONV_CASE_(name, forms, NN_CONV(__VA_ARGS__))
-#define CONV_CASE_(name, forms, geometry) CONV_CASE(name, forms, geometry)
+#define DEFINE(name, rows, forms, ...) CONV_CASE_(conv_##name, forms, NN_CONV(__VA_ARGS__))
+#define CONV_CASE_(...) CONV_CASE(__VA_ARGS__)
 CONVS(DEFINE)
 
 START_TEST(convolution_matches_plain_loops)
