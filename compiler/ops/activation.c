@@ -173,14 +173,64 @@ const OpDesc op_gelu = {
 
 /* ---- softplus ---- */
 
+typedef struct SoftplusAttrs {
+    double beta, threshold;
+} SoftplusAttrs;
+static const AttrDef softplus_attrs[] = {
+    { "beta", ATTR_FLOAT, offsetof(SoftplusAttrs, beta), .def = 1, .min = 1e-6, .max = 1e6, .doc = "Sharpness." },
+    { "threshold", ATTR_FLOAT, offsetof(SoftplusAttrs, threshold), .def = 20, .min = 0, .max = 1e30,
+      .doc = "y = x where beta x is greater." },
+    { 0 },
+};
+
 static void softplus_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
-    dx[0] = mk_mul(b, dy[0], mk1(b, &op_sigmoid, NULL, n->in[0]));
+    const SoftplusAttrs *a = n->attrs;
+    Node *bx = mk_scale(b, n->in[0], a->beta);
+    Node *straight = mk2(b, &op_greater, NULL, bx, mk_const(b, DT_F32, a->threshold));
+    dx[0] = mk3(b, &op_where, NULL, straight, dy[0], mk_mul(b, dy[0], mk1(b, &op_sigmoid, NULL, bx)));
 }
 
 const OpDesc op_softplus = {
     .name = "softplus", .summary = "smooth relu", .torch = "torch.nn.functional.softplus",
-    .doc = "`y = log(1 + e^x)`, computed as `max(x, 0) + log(1 + e^-|x|)`; exact for large `x` too.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = softplus_grad, .expr = "nn_softplus($0)",
-    .samples = SAMPLES({ "softplus(x: f32[3,7])", "f32[3,7]" }),
+    .doc = "`y = log(1 + e^(beta x)) / beta`, computed as `max(x, 0) + log(1 + e^-|beta x|) / beta`; `x` itself where "
+           "`beta x > threshold`.",
+    .in = { "x" }, .attrs = softplus_attrs, .attr_size = sizeof(SoftplusAttrs), .flags = OPF_ELEMENTWISE,
+    .shape = shape_same, .grad = softplus_grad,
+    .expr = "$beta * $0 > $threshold ? $0 : nn_softplus($beta * $0) / $beta",
+    .samples = SAMPLES({ "softplus(x: f32[3,7])", "f32[3,7]" },
+                       { "softplus(x: f32[3,5], beta = 2, threshold = 10)", "f32[3,5]" }),
+};
+
+/* ---- silu, mish ---- */
+
+/* dy (s + y (1 - s)) with s = sigmoid(x) */
+static void silu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    Node *s = mk1(b, &op_sigmoid, NULL, n->in[0]);
+    Node *rest = mk_sub(b, mk_const(b, DT_F32, 1), s);
+    dx[0] = mk_mul(b, dy[0], mk_add(b, s, mk_mul(b, (Node *)n, rest)));
+}
+
+const OpDesc op_silu = {
+    .name = "silu", .summary = "x times sigmoid(x)", .torch = "torch.nn.functional.silu",
+    .doc = "`y = x / (1 + e^-x)`: swish with `beta = 1`.",
+    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = silu_grad, .expr = "$0 * nn_sigmoid($0)",
+    .samples = SAMPLES({ "silu(x: f32[3,7])", "f32[3,7]" }),
+};
+
+/* dy (t + x (1 - t^2) sigmoid(x)) with t = tanh(softplus(x)) */
+static void mish_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    Node *x = n->in[0];
+    Node *t = mk1(b, &op_tanh, NULL, mk1(b, &op_softplus, &(SoftplusAttrs){ 1, 20 }, x));
+    Node *slope = mk_sub(b, mk_const(b, DT_F32, 1), mk_mul(b, t, t));
+    dx[0] = mk_mul(b, dy[0], mk_add(b, t, mk_mul(b, mk_mul(b, x, slope), mk1(b, &op_sigmoid, NULL, x))));
+}
+
+const OpDesc op_mish = {
+    .name = "mish", .summary = "x times tanh(softplus(x))", .torch = "torch.nn.functional.mish",
+    .doc = "`y = x tanh(log(1 + e^x))`, computed with one exponential.",
+    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = mish_grad, .expr = "nn_mish($0)",
+    .samples = SAMPLES({ "mish(x: f32[3,7])", "f32[3,7]" }),
 };

@@ -211,6 +211,20 @@ NN_INLINE nn_real nn_softplus(nn_real x)
     return (x < 0 ? NN_R(0.0) : x) + nn_log1p_unit(nn_exp(-nn_abs(x)));
 }
 
+/* e^x - 1 for x <= 0, without the cancellation near 0: 2 t / (1 - t) with t = tanh(x / 2). */
+NN_INLINE nn_real nn_expm1_neg(nn_real x)
+{
+    const nn_real t = nn_tanh(NN_R(0.5) * x);
+    return (t + t) / (NN_R(1.0) - t);
+}
+
+/* x tanh(log(1 + e^x)): with n = e^x (e^x + 2) the tanh is n / (n + 2), which is 1 from 20 on. */
+NN_INLINE nn_real nn_mish(nn_real x)
+{
+    const nn_real e = nn_exp(x > 20 ? NN_R(20.0) : x), n = e * (e + NN_R(2.0));
+    return x * (n / (n + NN_R(2.0)));
+}
+
 /* -y log sigmoid(z) - (1 - y) log(1 - sigmoid(z)) = max(z, 0) - z y + log(1 + e^-|z|) */
 NN_INLINE nn_real nn_bce_with_logits(nn_real z, nn_real y)
 {
