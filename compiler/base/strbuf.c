@@ -119,7 +119,8 @@ const char *str_nearest(const char *word, const char *const *names, size_t n)
     const char *nearest = NULL;
     for (size_t i = 0; i < n; i++) {
         const size_t d = edit_distance(word, names[i]);
-        if (d < best) {
+        /* Of two equally near names, the one with the same first letter is more likely meant. */
+        if (d < best || (d == best && nearest && nearest[0] != word[0] && names[i][0] == word[0])) {
             best = d;
             nearest = names[i];
         }
