@@ -18,6 +18,7 @@
 #include "kernels/norm.h"
 #include "kernels/optim.h"
 #include "kernels/pool.h"
+#include "kernels/position.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
 #include "kernels/schedule.h"
