@@ -24,6 +24,7 @@
 #include "kernels/schedule.h"
 #include "kernels/softmax.h"
 #include "kernels/tile.h"
+#include "kernels/upsample.h"
 #include "kernels/vec.h"
 
 #endif
