@@ -12,6 +12,7 @@
 #include "kernels/dense.h"
 #include "kernels/embedding.h"
 #include "kernels/grad.h"
+#include "kernels/local.h"
 #include "kernels/loss.h"
 #include "kernels/math.h"
 #include "kernels/matmul.h"
