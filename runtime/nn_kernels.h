@@ -11,6 +11,7 @@
 #include "kernels/copy.h"
 #include "kernels/dense.h"
 #include "kernels/embedding.h"
+#include "kernels/fractional.h"
 #include "kernels/grad.h"
 #include "kernels/local.h"
 #include "kernels/loss.h"
