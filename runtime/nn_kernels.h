@@ -6,6 +6,7 @@
 #ifndef NN_KERNELS_H
 #define NN_KERNELS_H
 
+#include "kernels/augment.h"
 #include "kernels/conv2d.h"
 #include "kernels/conv2d_transpose.h"
 #include "kernels/copy.h"
