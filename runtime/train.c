@@ -423,7 +423,8 @@ static nn_status run_epochs(Run *r)
         if (s == NN_OK && finished && r->t->after_epoch)
             r->t->after_epoch(r->t->user, r->t->model, (int)r->epoch);
     }
-    return s;
+    /* A resumed run may have nothing left to do: --out is there all the same. */
+    return s == NN_OK && !r->saved ? save(r) : s;
 }
 
 static void fill_result(const Run *r, nn_train_result *out)
