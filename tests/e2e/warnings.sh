@@ -6,7 +6,6 @@
 # sources with both compilers.
 
 . tests/lib.sh
-suite warnings
 
 # Most warnings come from the compilers' front ends. Those that need optimisation come from gcc -O1, for one
 # precision of each model but the benchmark's, which are variations of others.
@@ -39,10 +38,10 @@ one() { # MODEL
 }
 
 if [ "${1:-}" = --one ]; then
-    WORK=$B/test/warnings
     one "$2"
     exit 0
 fi
+suite warnings
 
 # The largest first, so that the last process does not run alone.
 ls -S examples/*/model.nn tests/e2e/models/*.nn tests/bench/models/*.nn | xargs -P "$JOBS" -n 1 "$0" --one
