@@ -89,3 +89,50 @@ const OpDesc op_cos = {
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = cos_grad, .simplify = cos_simplify,
     .expr = "nn_cos($0)", .samples = SAMPLES({ "cos(x: f32[3,7])", "f32[3,7]" }),
 };
+
+/* ---- kernel_mask ---- */
+
+typedef struct KernelMaskAttrs {
+    TensorType shape;
+    int mask;
+} KernelMaskAttrs;
+
+static const AttrDef kernel_mask_attrs[] = {
+    { "shape", ATTR_SHAPE, offsetof(KernelMaskAttrs, shape), .def = NAN, .doc = "The shape; its last two axes are [R, S]." },
+    { "mask", ATTR_CHOICE, offsetof(KernelMaskAttrs, mask), .choices = CHOICES("A", "B"),
+      .doc = "A: zero from the middle on; B: zero behind the middle." },
+    { 0 },
+};
+
+static bool kernel_mask_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    *out = ((const KernelMaskAttrs *)n->attrs)->shape;
+    out->dtype = DT_F32;
+    out->layout = LAYOUT_CANONICAL;
+    if (!want(c, out->rank >= 2 && !out->batch, ATTR(shape), "expected constant sizes that end in [R, S]")) return false;
+    for (int i = 0; i < out->rank; i++)
+        if (!want(c, out->dim[i] >= 1, ATTR(shape), "size %lld of axis %d is not positive", (ll)out->dim[i], i))
+            return false;
+    return true;
+}
+
+static void kernel_mask_emit(CWriter *w, const Node *n)
+{
+    const KernelMaskAttrs *a = n->attrs;
+    const TensorType *t = &n->type;
+    const ll r = (ll)t->dim[t->rank - 2], s = (ll)t->dim[t->rank - 1];
+    cw_stmt(w, n, "if ($team->rank == 0) nn_kernel_mask(%lld, %lld, %lld, $out);", (ll)type_numel(t, 0, t->rank - 2),
+            r * s, r / 2 * s + s / 2 + a->mask);
+}
+
+const OpDesc op_kernel_mask = {
+    .name = "kernel_mask", .summary = "masks of convolutions that see only earlier pixels",
+    .doc = "1 for the taps of an R x S kernel that come before its middle [R / 2, S / 2] in reading order, and with "
+           "`mask = B` for the middle too; 0 for the others. Times a kernel it makes every output depend on pixels above "
+           "and to the left only, as pixel-by-pixel models need: A in the first layer, B in the others (van den Oord and "
+           "others, 2016). All channels of the middle pixel are treated alike.",
+    .in = { NULL }, .attrs = kernel_mask_attrs, .attr_size = sizeof(KernelMaskAttrs), .shape = kernel_mask_shape,
+    .no_grad = "it has no operand", .emit = kernel_mask_emit,
+    .samples = SAMPLES({ "kernel_mask(shape = [1, 1, 5, 3], mask = A)", "f32[1,1,5,3]" },
+                       { "kernel_mask(shape = [2, 3, 3], mask = B)", "f32[2,3,3]" }),
+};

@@ -28,4 +28,11 @@ NN_INLINE void nn_arange(nn_dim outer, nn_dim first, nn_dim n, nn_dim inner, dou
         }
 }
 
+/* y[outer][n]: 1 for the first `ones` of each n, 0 for the others. */
+NN_INLINE void nn_kernel_mask(nn_dim outer, nn_dim n, nn_dim ones, nn_real *y)
+{
+    for (nn_dim o = 0; o < outer; o++)
+        for (nn_dim i = 0; i < n; i++) *y++ = i < ones ? NN_R(1.0) : NN_R(0.0);
+}
+
 #endif
