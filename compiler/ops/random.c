@@ -175,14 +175,32 @@ static bool dropout_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return shape_same(c, n, out) && want(c, out->rank > 0, IN(0), "expected a tensor with axes, got a scalar");
 }
 
+/* Weights in the order of their kernels: rank 2 to 4, no batch. */
+static void dropout_emit_strided(CWriter *w, const Node *n)
+{
+    const TensorType *t = &n->type;
+    ll size[4] = { 1, 1, 1, 1 }, step[4] = { 0 };
+    int64_t stride[MAX_RANK];
+    type_strides(t, stride);
+    for (int i = 0; i < t->rank; i++) {
+        size[4 - t->rank + i] = (ll)t->dim[i];
+        step[4 - t->rank + i] = (ll)stride[i];
+    }
+    cw_stmt(w, n, "if ($team->rank == 0) nn_dropout_strided($key, NN_BOX4(%lld, %lld, %lld, %lld), "
+            "NN_BOX4(%lld, %lld, %lld, %lld), $p.double, $0, $out);",
+            size[0], size[1], size[2], size[3], step[0], step[1], step[2], step[3]);
+}
+
 static void dropout_emit(CWriter *w, const Node *n)
 {
     const TensorType *t = &n->type;
     if (t->layout == LAYOUT_CHANNELS_LAST && !type_layouts_coincide(t, LAYOUT_CANONICAL, LAYOUT_CHANNELS_LAST))
         cw_stmt(w, n, "nn_dropout_channels_last($key, $row0, $rows, %lld, %lld, $p.double, $0, $out);", (ll)t->dim[1],
                 (ll)(t->dim[2] * t->dim[3]));
-    else
+    else if (dropout_is_lead(n) || type_layouts_coincide(t, LAYOUT_CANONICAL, t->layout))
         draw_emit(w, n, "nn_dropout", "$p.double, $0, ");
+    else
+        dropout_emit_strided(w, n);
 }
 
 const OpDesc op_dropout = {

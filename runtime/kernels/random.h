@@ -182,6 +182,29 @@ NN_INLINE void nn_dropout_channels_last(nn_key key, nn_dim row0, nn_dim rows, nn
         }
 }
 
+/* The same for up to four axes in any order of memory: element (i0, i1, i2, i3) lies at the sum of i * step but draws by
+ * its place in canonical order. */
+typedef struct nn_box4 {
+    nn_dim v[4];
+} nn_box4;
+#define NN_BOX4(a, b, c, d) ((nn_box4){ { a, b, c, d } })
+
+NN_INLINE void nn_dropout_strided(nn_key key, nn_box4 size, nn_box4 step, double p, const nn_real *x, nn_real *y)
+{
+    const uint64_t limit = nn_threshold(p);
+    const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
+    uint32_t w[4] = { 0 };
+    nn_dim draw = 0;
+    for (nn_dim a = 0; a < size.v[0]; a++)
+        for (nn_dim b = 0; b < size.v[1]; b++)
+            for (nn_dim c = 0; c < size.v[2]; c++)
+                for (nn_dim d = 0; d < size.v[3]; d++, draw++) {
+                    const nn_dim at = a * step.v[0] + b * step.v[1] + c * step.v[2] + d * step.v[3];
+                    if (draw % 4 == 0) nn_words4(key, draw / 4, w);
+                    y[at] = w[draw % 4] < limit ? NN_R(0.0) : x[at] * scale;
+                }
+}
+
 /* Sample row0 + b of [outer][n][inner] is mirrored along n when its draw says so. Its own inverse. */
 NN_INLINE void nn_random_flip(nn_key key, nn_dim row0, nn_dim rows, nn_dim outer, nn_dim n, nn_dim inner,
                               const nn_real *x, nn_real *y)
