@@ -321,7 +321,7 @@ int main(void)
     tcase_add_test(t, wrong_parts_are_noticed);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
+    srunner_run_all(r, CK_ENV);
     const int failed = srunner_ntests_failed(r);
     srunner_free(r);
     return failed != 0;
