@@ -110,15 +110,14 @@ static Stmt *named(Parse *p, StmtKind kind, const char *name, Span at, Span span
 %token TRUE "true" FALSE "false"
 
 %type <item> item
-%type <stmt> stmt member if_chain const_stmt param_stmt state_stmt
+%type <stmt> stmt member if_chain const_stmt param_stmt state_stmt over trained
 %type <stmts> body stmts members
 %type <expr> value expr or and equality relation sum product unary power postfix pipe stage primary
-%type <expr> call init
+%type <expr> call init scale
 %type <exprs> values exprs
 %type <args> args arg_list
 %type <arg> arg
 %type <path> path
-%type <paths> paths over
 %type <type> type ftype
 %type <target> target
 %type <targets> targets
@@ -275,9 +274,9 @@ stmt:
   | REPORT reports ';'  { $$ = stmt_new(p->arena, ST_REPORT, @$); $$->reports = *$2; }
   | MINIMIZE value over USING call ';'
                         {
-                            $$ = stmt_new(p->arena, ST_MINIMIZE, @$);
+                            $$ = $3;
+                            $$->span = @$;
                             $$->a = $2;
-                            $$->over = *$3;
                             $$->optimizer = $5;
                         }
   | const_stmt
@@ -320,13 +319,28 @@ report:
   ;
 
 over:
-    %empty              { $$ = LIST(PathVec); }
-  | OVER paths          { $$ = $2; }
+    %empty              { $$ = stmt_new(p->arena, ST_MINIMIZE, @$); }
+  | OVER trained        { $$ = $2; }
   ;
 
-paths:
-    path                { $$ = LIST(PathVec); PUSH($$, $1); }
-  | paths ',' path      { $$ = $1; PUSH($$, $3); bounded(p, $$->len, @3, "paths"); }
+trained:
+    path scale          {
+                            $$ = stmt_new(p->arena, ST_MINIMIZE, @$);
+                            PUSH(&$$->over, $1);
+                            PUSH(&$$->over_scale, $2);
+                        }
+  | trained ',' path scale
+                        {
+                            $$ = $1;
+                            PUSH(&$$->over, $3);
+                            PUSH(&$$->over_scale, $4);
+                            bounded(p, $$->over.len, @3, "paths");
+                        }
+  ;
+
+scale:
+    %empty              { $$ = NULL; }
+  | '*' unary           { $$ = $2; }
   ;
 
 targets:

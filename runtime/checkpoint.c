@@ -127,6 +127,7 @@ nn_status nn_model_to_st(const nn_model *m, unsigned what, nn_st_file **out)
     char hash[24];
     *out = NULL;
     if (!m || (what & ~(unsigned)NN_ALL) || !(what & NN_ALL)) return NN_EINVAL;
+    if (what & NN_TRAINING && m->averaged) return NN_ESTATE; /* the slots of the averages hold weights */
     nn_st_file *f = nn_st_new();
     if (!f) return NN_ENOMEM;
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)m->info->hash);
@@ -292,6 +293,7 @@ nn_status nn_model_from_st(nn_model *m, unsigned what, const nn_st_file *f, nn_l
     if (!report) report = &own;
     memset(report, 0, sizeof *report);
     if (!load_arguments_ok(m, what) || !f) return NN_EINVAL;
+    if (m->averaged) return NN_ESTATE; /* the slots of the averages hold weights */
     Load l = { .file = f, .report = report, .info = m->info };
     unsigned parts = what & NN_ALL;
     l.wanted = calloc((size_t)nn_st_count(f) + 1, 1);

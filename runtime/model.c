@@ -129,6 +129,45 @@ void nn_model_reset(nn_model *m, uint64_t seed)
     memset(m->calls, 0, sizeof m->calls);
     memset(m->steps, 0, sizeof m->steps);
     memset(m->grads_ready, 0, sizeof m->grads_ready);
+    m->averaged = 0;
+}
+
+/* ---- averaged weights ---- */
+
+static int ranges_meet(const nn_routine_info *a, const nn_routine_info *b)
+{
+    for (int i = 0; i < a->n_ranges; i++)
+        for (int k = 0; k < b->n_ranges; k++)
+            if (a->ranges[i].offset < b->ranges[k].offset + b->ranges[k].count &&
+                b->ranges[k].offset < a->ranges[i].offset + a->ranges[i].count)
+                return 1;
+    return 0;
+}
+
+nn_status nn_model_swap_ema(nn_model *m, unsigned step)
+{
+    if (!m || !m->slots || (step & m->routines) != step) return NN_EINVAL;
+    int r = 0, slot = 0;
+    while (r < m->info->n_routines && step != 1U << r) r++;
+    if (r == m->info->n_routines) return NN_EINVAL;
+    const nn_routine_info *info = &m->info->routines[r];
+    while (slot < info->n_slots && strcmp(info->slots[slot], "ema") != 0) slot++;
+    if (slot == info->n_slots) return NN_EINVAL;
+    if (m->steps[r] == 0) return NN_ESTATE;
+    for (int i = 0; i < m->info->n_routines; i++)
+        if (i != r && m->averaged >> i & 1 && ranges_meet(info, &m->info->routines[i])) return NN_ESTATE;
+    for (int i = 0; i < info->n_ranges; i++) {
+        const nn_range *range = &info->ranges[i];
+        unsigned char *w = (unsigned char *)m->params + block_bytes(m, range->offset);
+        unsigned char *e = (unsigned char *)m->slots + block_bytes(m, info->slots_offset + slot * info->slot_count + range->slot_offset);
+        for (size_t k = 0; k < block_bytes(m, range->count); k++) {
+            const unsigned char hand = w[k];
+            w[k] = e[k];
+            e[k] = hand;
+        }
+    }
+    m->averaged ^= step;
+    return NN_OK;
 }
 
 /* ---- making and freeing ---- */

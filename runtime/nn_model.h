@@ -69,6 +69,7 @@ typedef struct nn_model {
     uint64_t calls[NN_MAX_ROUTINES]; /* calls so far: counter of the random streams */
     uint64_t steps[NN_MAX_ROUTINES]; /* updates applied so far: t of the optimizer and the schedules */
     int grads_ready[NN_MAX_ROUTINES]; /* _grad calls since the last _apply */
+    unsigned averaged; /* bit i: the weights that step i trains are exchanged with their averages */
 } nn_model;
 
 size_t nn_model_bytes(const nn_model_info *info, unsigned routines);
@@ -79,6 +80,10 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
                         unsigned routines, const nn_options *options);
 nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options);
 void nn_model_free(nn_model *m);
+
+/* Exchanges the weights of one step (a bit of NAME_STEP) with the averages it keeps (`ema`), or back. NN_ESTATE before
+ * the first update, and while other averages of the same weights are in place. */
+nn_status nn_model_swap_ema(nn_model *m, unsigned step);
 
 /* Draws every parameter anew and clears slots, state and counters. */
 void nn_model_reset(nn_model *m, uint64_t seed);

@@ -71,6 +71,21 @@ int nn_fail(nn_status s, const char *why);
 
 enum { NN_MAX_VALUES = 8 };
 
+/* Lowers a live scalar when a value stops improving, as PyTorch's ReduceLROnPlateau does: after more than `patience`
+ * values in a row that do not improve the best by a share of `threshold`, the scalar is multiplied by `factor`, down to
+ * `min`, and the next `cooldown` values do not count as bad. Start it as
+ *     nn_plateau p = { .factor = 0.1, .patience = 10, .threshold = 1e-4 }; */
+typedef struct nn_plateau {
+    double factor, threshold, min;
+    int patience, cooldown;
+    int larger_is_better; /* 0: the value is a loss */
+    double best;          /* the rest is its memory, 0 at first */
+    int known, bad, cooling;
+} nn_plateau;
+
+/* Takes the next value. Returns 1 when it has lowered *scalar, for instance lenet_hypers(m)->train_lr. */
+int nn_plateau_step(nn_plateau *p, double value, double *scalar);
+
 /* One step or one evaluation on a batch; sets the values that are named in nn_trainer, each a mean over the
  * batch. A status other than NN_OK ends the run. */
 typedef nn_status (*nn_batch_fn)(void *model, const nn_batch *batch, double *value);
@@ -89,6 +104,9 @@ typedef struct nn_trainer {
     /* May be NULL. Called after each epoch and its checkpoint, for samples and pictures. */
     void (*after_epoch)(void *user, void *model, int epoch);
     void *user;
+    /* May be NULL. Gets the first value of each evaluation, without one the loss, and lowers *plateau_scalar. */
+    nn_plateau *plateau;
+    double *plateau_scalar;
 } nn_trainer;
 
 typedef struct nn_train_result {

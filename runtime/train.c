@@ -228,6 +228,11 @@ static nn_status load_best(Run *r, const nn_st_file *f)
     return NN_OK;
 }
 
+static double plateau_value(const Run *r, const double *row)
+{
+    return r->n_eval > 0 ? row[r->n_step] : row[0];
+}
+
 static nn_status load_loop(Run *r, const nn_st_file *f)
 {
     const int64_t *position = loop_data(r, f, "loop/position", NN_I64, 5);
@@ -263,6 +268,11 @@ static nn_status load_loop(Run *r, const nn_st_file *f)
     r->history = calloc(room, sizeof *r->history);
     if (!r->history) return NN_ENOMEM;
     memcpy(r->history, history, kept * sizeof *history);
+    /* The scalar is in the checkpoint; what the plateau remembers follows from the values so far. */
+    for (int64_t i = 0; r->t->plateau && i < r->epoch; i++) {
+        double any = 1;
+        nn_plateau_step(r->t->plateau, plateau_value(r, r->history + i * n_values(r)), &any);
+    }
     return load_best(r, f);
 }
 
@@ -358,6 +368,26 @@ static nn_status run_steps(Run *r, nn_progress *p)
     return NN_OK;
 }
 
+int nn_plateau_step(nn_plateau *p, double value, double *scalar)
+{
+    const double margin = p->larger_is_better ? 1 + p->threshold : 1 - p->threshold;
+    const int better = !isnan(value) && (!p->known || (p->larger_is_better ? value > p->best * margin
+                                                                           : value < p->best * margin));
+    if (better) {
+        p->best = value;
+        p->known = 1;
+    }
+    p->bad = better || p->cooling > 0 ? 0 : p->bad + 1;
+    if (p->cooling > 0) p->cooling--;
+    if (p->bad <= p->patience) return 0;
+    p->bad = 0;
+    p->cooling = p->cooldown;
+    const double lower = *scalar * p->factor > p->min ? *scalar * p->factor : p->min;
+    if (!(lower < *scalar)) return 0;
+    *scalar = lower;
+    return 1;
+}
+
 static int is_better(const Run *r, double value)
 {
     if (r->best_epoch == 0) return !isnan(value);
@@ -374,6 +404,8 @@ static nn_status finish_epoch(Run *r)
         s = nn_evaluate(r->t->model, r->t->eval, r->n_eval, r->t->valid, r->args->batch,
                         row + r->n_step);
     if (s != NN_OK) return s;
+    if (r->t->plateau && r->t->plateau_scalar)
+        nn_plateau_step(r->t->plateau, plateau_value(r, row), r->t->plateau_scalar);
     r->epoch++;
     r->batch = r->seen = 0;
     memset(r->sum, 0, sizeof r->sum);

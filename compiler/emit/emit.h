@@ -59,11 +59,15 @@ typedef struct TensorPlace {
 typedef struct ParamRange {
     int64_t offset, count, slot_offset;
     int first, last; /* tensors */
+    double scale;    /* of the learning rate */
 } ParamRange;
 
 typedef struct StepPlace {
     VEC(ParamRange) ranges;
     int n_slots;
+    const char *slot[OPTIM_MAX_SLOTS + 1]; /* names; the optimizer's, then the average's */
+    int slot_at[OPTIM_MAX_SLOTS];          /* position of each of OptimDesc.slots, -1: it is not kept */
+    int ema_at;                            /* position of the average, -1: none */
     int64_t slot_count, slots_offset;
 } StepPlace;
 
@@ -80,7 +84,7 @@ typedef struct ModelFace {
     TensorPlace *tensor;
     StepPlace *step; /* by routine; empty for infer */
     int64_t param_count, state_count, slot_count;
-    bool has_steps;
+    bool has_steps, has_ema;
     const char *real; /* float or double */
     int align;        /* reals per 64 bytes */
     StrMap *kernel;   /* outlined kernel calls: parameters and body -> function name */
@@ -150,6 +154,9 @@ void cw_node(CWriter *w, const Node *n); /* comment, barrier, declarations and c
 void cw_flush_one(CWriter *w);           /* writes what thread 0 does so far */
 const char *cw_pointer(CWriter *w, const Node *n, int k); /* local that points at result k */
 const char *cw_hyper(CWriter *w, const Node *n);          /* local that holds a hyper's value */
+/* A live scalar at `step`, the number of updates so far: its base, the schedule, the warm-up in front. */
+const char *scheduled_text(Arena *a, const char *base, const char *step, const ScheduleDesc *d,
+                           const double *args, double warmup);
 const char *cw_dim(CWriter *w, const DimVar *d);
 void cw_share(CWriter *w, const TensorType *t, const char **from, const char **to, int64_t *scale);
 const char *cw_real(const CWriter *w, double v); /* literal of the real type */

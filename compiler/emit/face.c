@@ -14,7 +14,8 @@
 static const char *const api_words[] = { "bytes",   "init",      "new",      "free", "reset",
                                          "hyper",   "hypers",    "tensors",  "data", "grad",
                                          "get",     "set",       "find",     "save", "load",
-                                         "save_to", "load_from", "get_grad", "info", NULL };
+                                         "save_to", "load_from", "get_grad", "info", "swap_ema",
+                                         NULL };
 
 /* Static names of model.c and macros of its headers that user names must leave alone. */
 static const char *const file_words[] = {
@@ -46,12 +47,18 @@ int face_loss_port(const Routine *r)
     return -1;
 }
 
+/* The factor of the learning rate for t, 0 when the step does not train it. */
+static double train_scale(const Routine *r, const Tensor *t)
+{
+    if (!r->minimize) return 0;
+    for (size_t i = 0; i < r->minimize->over.len; i++)
+        if (r->minimize->over.data[i] == t) return r->minimize->over_scale.data[i];
+    return 0;
+}
+
 static bool trains(const Routine *r, const Tensor *t)
 {
-    if (!r->minimize) return false;
-    for (size_t i = 0; i < r->minimize->over.len; i++)
-        if (r->minimize->over.data[i] == t) return true;
-    return false;
+    return train_scale(r, t) != 0;
 }
 
 bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b)
@@ -89,6 +96,28 @@ static void place_tensors(ModelFace *f)
     }
 }
 
+static bool flag_is_on(const Minimize *min, const char *flag)
+{
+    for (int i = 0; min->optim->scalars[i].name; i++)
+        if (!strcmp(min->optim->scalars[i].name, flag)) return min->scalars[i].hyper && min->scalars[i].hyper->value != 0;
+    return false;
+}
+
+static void place_slots(ModelFace *f, const Minimize *min, StepPlace *s)
+{
+    s->ema_at = -1;
+    if (!min || !min->optim) return;
+    for (int k = 0; min->optim->slots[k]; k++) {
+        const char *name = min->optim->slots[k], *mark = strchr(name, '?');
+        s->slot_at[k] = mark && !flag_is_on(min, mark + 1) ? -1 : s->n_slots;
+        if (s->slot_at[k] >= 0) s->slot[s->n_slots++] = arena_strndup(f->arena, name, mark ? (size_t)(mark - name) : strlen(name));
+    }
+    if (min->ema == 0) return;
+    s->ema_at = s->n_slots;
+    s->slot[s->n_slots++] = "ema";
+    f->has_ema = true;
+}
+
 static void place_steps(ModelFace *f)
 {
     const Module *m = f->m;
@@ -108,9 +137,10 @@ static void place_steps(ModelFace *f)
                 open = false;
                 continue;
             }
-            if (!open)
+            const double scale = train_scale(routine, t);
+            if (!open || s->ranges.data[s->ranges.len - 1].scale != scale)
                 vec_push(f->arena, &s->ranges,
-                         (ParamRange){ .offset = p->offset, .first = (int)i });
+                         (ParamRange){ .offset = p->offset, .first = (int)i, .scale = scale });
             ParamRange *range = &s->ranges.data[s->ranges.len - 1];
             range->count =
                 (p->offset + p->count + f->align - 1) / f->align * f->align - range->offset;
@@ -121,9 +151,7 @@ static void place_steps(ModelFace *f)
             s->ranges.data[i].slot_offset = s->slot_count;
             s->slot_count += s->ranges.data[i].count;
         }
-        while (routine->minimize && routine->minimize->optim &&
-               routine->minimize->optim->slots[s->n_slots])
-            s->n_slots++;
+        place_slots(f, routine->minimize, s);
         s->slots_offset = f->slot_count;
         f->slot_count += s->slot_count * s->n_slots;
     }

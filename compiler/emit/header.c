@@ -84,6 +84,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
                 sb_printf(out, ", gradient norm clipped to %g", mini->clip_norm);
             if (mini->clip_value > 0)
                 sb_printf(out, ", gradients clipped to +-%g", mini->clip_value);
+            if (mini->ema > 0) sb_printf(out, ", weights averaged with decay %g", mini->ema);
             sb_puts(out, ".\n");
         }
         sb_printf(
@@ -223,6 +224,11 @@ void emit_header(const ModelFace *f, StrBuf *out)
         }
         sb_printf(out, "} %s;\n%s *%s(%s *m);\n", f->hyper_type, f->hyper_type,
                   face_api(f, "hypers"), f->type);
+    }
+    if (f->has_ema) {
+        sb_puts(out, "/* Exchanges the weights that `step` (one of the bits above) trains with their averages; again, and they are\n"
+                     " * back. Until then no step runs. */\n");
+        sb_printf(out, "nn_status %s(%s *m, unsigned step);\n", face_api(f, "swap_ema"), f->type);
     }
     put_tensor_ids(f, out);
     sb_printf(out, "extern const nn_tensor %s[%zu];\n", face_api(f, "tensors"),

@@ -178,7 +178,11 @@ void manual_optim(const OptimDesc *o, StrBuf *out)
     put_args(out, o->scalars);
     if (o->slots[0]) {
         sb_puts(out, "State per parameter: ");
-        for (int i = 0; o->slots[i]; i++) sb_printf(out, "%s`%s`", i ? ", " : "", o->slots[i]);
+        for (int i = 0; o->slots[i]; i++) {
+            const char *mark = strchr(o->slots[i], '?');
+            sb_printf(out, "%s`%.*s`", i ? ", " : "", (int)strcspn(o->slots[i], "?"), o->slots[i]);
+            if (mark) sb_printf(out, " (with `%s`)", mark + 1);
+        }
         sb_puts(out, ".\n\n");
     }
     if (o->torch) sb_printf(out, "PyTorch: `%s`.\n\n", o->torch);

@@ -42,16 +42,15 @@ static const char *span_string(const ModelFace *f, Span s)
                     arena_printf(f->arena, "%s:%d", base_name(s.source->name), span_place(s).line));
 }
 
-static void put_double(const ModelFace *f, StrBuf *out, double v)
+static void put_double(StrBuf *out, double v)
 {
-    (void)f;
     if (isnan(v))
         sb_puts(out, "NAN");
     else if (isinf(v))
         sb_puts(out, v > 0 ? "INFINITY" : "-INFINITY");
     else {
         StrBuf text;
-        sb_init(&text, f->arena);
+        sb_init(&text, out->arena);
         sb_real(&text, v);
         if (!strpbrk(text.text, ".e")) sb_puts(&text, ".0");
         sb_puts(out, text.text);
@@ -87,7 +86,7 @@ static void put_tensors(const ModelFace *f, StrBuf *out)
                   t->init ? t->init->c_function : "nn_init_zeros");
         for (int k = 0; k < 4; k++) {
             if (k) sb_puts(out, ", ");
-            put_double(f, out,
+            put_double(out,
                        t->init && t->init->args[0] && !isnan(t->init_args[k]) ? t->init_args[k]
                                                                               : 0.0);
         }
@@ -105,7 +104,7 @@ static void put_hyper_table(const ModelFace *f, StrBuf *out)
     sb_printf(out, "\nstatic const nn_hyper_info hyper_info[%zu] = {\n", m->hypers.len);
     for (size_t i = 0; i < m->hypers.len; i++) {
         sb_printf(out, "    { %s, ", c_string(f->arena, m->hypers.data[i]->path));
-        put_double(f, out, m->hypers.data[i]->value);
+        put_double(out, m->hypers.data[i]->value);
         sb_puts(out, " },\n");
     }
     sb_puts(out, "};\n");
@@ -116,7 +115,6 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
     const Module *m = f->m;
     for (size_t i = 0; i < m->routines.len; i++) {
         const StepPlace *s = &f->step[i];
-        const Routine *r = m->routines.data[i];
         if (s->ranges.len) {
             sb_printf(out, "\nstatic const nn_range %s_ranges[%zu] = {\n", f->routine[i].base,
                       s->ranges.len);
@@ -135,7 +133,7 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
                       s->n_slots);
             for (int k = 0; k < s->n_slots; k++)
                 sb_printf(out, "%s%s", k ? ", " : "",
-                          c_string(f->arena, r->minimize->optim->slots[k]));
+                          c_string(f->arena, s->slot[k]));
             sb_puts(out, " };\n");
         }
     }
@@ -243,38 +241,41 @@ static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_printf(out, "} %s_args;\n", rn->base);
 }
 
-/* The value of an optimizer scalar at this step: the live base, its schedule, the warm-up in front. */
-static const char *scalar_text(const ModelFace *f, const struct OptimScalar *s)
+const char *scheduled_text(Arena *a, const char *base, const char *step, const ScheduleDesc *d,
+                           const double *args, double warmup)
 {
-    StrBuf sb;
-    sb_init(&sb, f->arena);
-    sb_printf(&sb, "h[%d]", s->hyper->index);
-    const char *text = sb.text;
-    if (s->schedule) {
+    if (d) {
         StrBuf call;
-        sb_init(&call, f->arena);
-        sb_printf(&call, "%s(%s, step", s->schedule->c_function, text);
-        for (int i = 0; s->schedule->args && s->schedule->args[i].name; i++) {
+        sb_init(&call, a);
+        sb_printf(&call, "%s(%s, %s", d->c_function, base, step);
+        for (int i = 0; d->args && d->args[i].name; i++) {
             sb_puts(&call, ", ");
-            put_double(f, &call, s->schedule_args[i]);
+            put_double(&call, args[i]);
         }
         sb_putc(&call, ')');
-        text = call.text;
+        base = call.text;
     }
-    if (s->warmup > 0) {
+    if (warmup > 0) {
         StrBuf call;
-        sb_init(&call, f->arena);
-        sb_printf(&call, "nn_warmup(%s, step, ", text);
-        put_double(f, &call, s->warmup);
+        sb_init(&call, a);
+        sb_printf(&call, "nn_warmup(%s, %s, ", base, step);
+        put_double(&call, warmup);
         sb_putc(&call, ')');
-        text = call.text;
+        base = call.text;
     }
-    return text;
+    return base;
 }
 
 static bool word_is(const char *s, size_t len, const char *word)
 {
     return strlen(word) == len && !strncmp(s, word, len);
+}
+
+static const char *slot_text(const ModelFace *f, const StepPlace *place, const ParamRange *p, int slot)
+{
+    if (slot < 0) return "NULL";
+    return arena_printf(f->arena, "slots + %lld + from",
+                        (ll)(place->slots_offset + slot * place->slot_count + p->slot_offset));
 }
 
 static const char *optim_call(const ModelFace *f, const Routine *r, const ParamRange *p)
@@ -300,10 +301,11 @@ static const char *optim_call(const ModelFace *f, const Routine *r, const ParamR
         else if (word_is(word, len, "t"))
             sb_puts(&sb, "step + 1");
         else if (len == 2 && word[0] == 's' && word[1] >= '0' && word[1] <= '9')
-            sb_printf(
-                &sb, "slots + %lld + from",
-                (ll)(place->slots_offset + (word[1] - '0') * place->slot_count + p->slot_offset));
-        else
+            sb_puts(&sb, slot_text(f, place, p, place->slot_at[word[1] - '0']));
+        else if (word_is(word, len, "lr") && p->scale != 1) {
+            sb_puts(&sb, "lr_ * ");
+            put_double(&sb, p->scale);
+        } else
             for (int i = 0; o->scalars[i].name; i++)
                 if (word_is(word, len, o->scalars[i].name)) {
                     const struct OptimScalar *x = &r->minimize->scalars[i];
@@ -373,7 +375,7 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         if (mini->clip_value > 0) {
             StrBuf clip;
             sb_init(&clip, f->arena);
-            put_double(f, &clip, mini->clip_value);
+            put_double(&clip, mini->clip_value);
             put_text(&body, 1,
                      arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);",
                                   (ll)p->offset, clip.text));
@@ -381,6 +383,15 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         const char *call = optim_call(f, r, p);
         put_text(&body, 1, call);
         sb_puts(&calls, call);
+        if (s->ema_at >= 0) {
+            StrBuf decay;
+            sb_init(&decay, f->arena);
+            put_double(&decay, mini->ema);
+            call = arena_printf(f->arena, "nn_ema(to - from, params + %lld + from, %s, %s, step + 1);",
+                                (ll)p->offset, slot_text(f, s, p, s->ema_at), decay.text);
+            put_text(&body, 1, call);
+            sb_puts(&calls, call);
+        }
     }
     sb_printf(out, "    %s *const params = a->m->base.params, *const grads = a->m->base.grads;\n",
               f->real);
@@ -393,10 +404,12 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         const OptimArg *arg = &mini->optim->scalars[i];
         if (arg->is_flag || !strstr(calls.text, arena_printf(f->arena, "%s_", arg->name))) continue;
         uses_h = true;
-        if (mini->scalars[i].schedule || mini->scalars[i].warmup > 0) uses_step = true;
+        const struct OptimScalar *const x = &mini->scalars[i];
+        if (x->schedule || x->warmup > 0) uses_step = true;
         put_text(&scalars, 1,
                  arena_printf(f->arena, "const double %s_ = %s;", arg->name,
-                              scalar_text(f, &mini->scalars[i])));
+                              scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index), "step",
+                                             x->schedule, x->schedule_args, x->warmup)));
     }
     if (uses_h) sb_puts(out, "    const double *const h = a->m->base.hypers;\n");
     if (uses_step)
@@ -405,7 +418,7 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
     if (clips_norm(r)) {
         StrBuf clip;
         sb_init(&clip, f->arena);
-        put_double(f, &clip, mini->clip_norm);
+        put_double(&clip, mini->clip_norm);
         sb_printf(out,
                   "    const double shrink = %s / (a->norm + 1e-6);\n"
                   "    const double scale = shrink < 1.0 ? a->scale * shrink : a->scale;\n",
@@ -522,6 +535,7 @@ static void put_checks(const ModelFace *f, const Routine *r, StrBuf *out)
     for (size_t i = 0; i < r->dims.len; i++)
         sb_printf(out, "    if (%s < %lld || %s > %s) return NN_ESIZE;\n", rn->dim[i],
                   (ll)r->dims.data[i]->lo, rn->dim[i], f->dim_max[r->dims.data[i]->index]);
+    if (r->kind == ROUTINE_STEP && f->has_ema) sb_puts(out, "    if (m->base.averaged) return NN_ESTATE;\n");
     for (size_t i = 0; i < r->inputs.len; i++) put_index_check(f, r, i, out);
 }
 
@@ -617,11 +631,12 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_printf(out,
               "\nnn_status %s(%s *m, double grad_scale)\n{\n"
               "    if (!m || !(m->base.routines & %s) || !isfinite(grad_scale)) return NN_EINVAL;\n"
-              "    if (!m->base.grads_ready[%d]) return NN_ESTATE;\n"
+              "    if (!m->base.grads_ready[%d]%s) return NN_ESTATE;\n"
               "    %s_args a = { .m = m, .scale = grad_scale };\n"
               "    nn_pool_run(m->base.pool, %s_apply_body, &a);\n"
               "    m->base.grads_ready[%d] = 0;\n",
-              rn->apply, f->type, rn->bit, r->index, rn->base, rn->base, r->index);
+              rn->apply, f->type, rn->bit, r->index, f->has_ema ? " || m->base.averaged" : "", rn->base, rn->base,
+              r->index);
     if (clips_norm(r)) sb_puts(out, "    if (!isfinite(a.norm)) return NN_ENONFINITE;\n");
     sb_printf(out, "    m->base.steps[%d]++;\n    return NN_OK;\n}\n", r->index);
 }
@@ -655,6 +670,11 @@ static void put_api(const ModelFace *f, StrBuf *out)
     sb_printf(out,
               "\nvoid %s(%s *m, uint64_t seed)\n{\n    if (m) nn_model_reset(&m->base, seed);\n}\n",
               face_api(f, "reset"), t);
+    if (f->has_ema)
+        sb_printf(out,
+                  "\nnn_status %s(%s *m, unsigned step)\n{\n"
+                  "    return m ? nn_model_swap_ema(&m->base, step) : NN_EINVAL;\n}\n",
+                  face_api(f, "swap_ema"), t);
     if (f->m->hypers.len)
         sb_printf(out,
                   "\n%s *%s(%s *m)\n{\n    return m ? (%s *)(void *)m->base.hypers : NULL;\n}\n",

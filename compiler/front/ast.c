@@ -356,6 +356,10 @@ static void dump_minimize(StrBuf *sb, const Stmt *s)
     for (size_t i = 0; i < s->over.len; i++) {
         sb_puts(sb, i ? ", " : " over ");
         path_print(sb, s->over.data[i]);
+        if (s->over_scale.data[i]) {
+            sb_puts(sb, " * ");
+            expr_print(sb, s->over_scale.data[i]);
+        }
     }
     sb_puts(sb, " using ");
     expr_print(sb, s->optimizer);

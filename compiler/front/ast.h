@@ -173,7 +173,8 @@ struct Stmt {
     VEC(IfArm) arms;   /* IF */
     ScanVec scan;      /* SCAN */
     ReportVec reports; /* METRIC, REPORT */
-    PathVec over;      /* MINIMIZE */
+    PathVec over;      /* MINIMIZE, and what the learning rate is multiplied by there; NULL: 1 */
+    ExprVec over_scale;
     Expr *optimizer;   /* MINIMIZE: an EX_CALL */
     FormalVec inputs;  /* INFER, STEP */
     TargetVec outputs; /* INFER */

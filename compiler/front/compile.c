@@ -311,14 +311,12 @@ static Binding *add_member(Compile *c, const Stmt *s, Value v)
 static void add_hyper(Compile *c, Frame *f, const Stmt *s)
 {
     Lower *lw = &c->lw;
-    Value v = eval(f, s->a);
-    double x = 0;
     Hyper *h = ARENA_NEW(lw->a, Hyper);
-    if (!to_float(f, &v, arena_printf(lw->a, "hyper %s", s->name.text), &x)) {
+    *h = (Hyper){ .name = s->name.text, .path = s->name.text, .span = s->name.span };
+    if (!set_hyper(f, h, s->a)) {
         add_member(c, s, v_error());
         return;
     }
-    *h = (Hyper){ .name = s->name.text, .path = s->name.text, .value = x, .span = s->name.span };
     h->index = (int)lw->m->hypers.len;
     vec_push(lw->a, &lw->m->hypers, h);
     add_member(c, s, (Value){ .kind = V_HYPER, .hyper = h, .span = s->name.span });

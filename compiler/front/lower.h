@@ -273,6 +273,7 @@ void exec_minimize(Frame *f, const Stmt *s);
 void finish_minimize(Frame *f); /* at the routine's end: what `over` covers */
 bool state_is_stored(Lower *lw, const StateVar *s);
 Value eval_penalty(Frame *f, const Expr *call, bool squared);
+bool set_hyper(Frame *f, Hyper *h, Expr *e); /* `hyper NAME = e`: a number or a schedule of one */
 const char *path_text(Frame *f, const Path *p); /* indices evaluated; NULL after an error */
 void warn_untrained(Lower *lw);
 

@@ -150,8 +150,21 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
 {
     Lower *lw = f->lw;
     Value v = eval(f, e);
+    if (s->hyper) { /* a hyper of the model that gets its value and schedule */
+        return to_float(f, &v, arg->name, &s->hyper->value) && check_range(f, arg, s->hyper->value, e->span);
+    }
     if (v.kind == V_HYPER) {
         map_set(lw->used_hypers, v.hyper->path, v.hyper);
+        if (v.hyper->schedule || v.hyper->warmup != 0) {
+            if (s->schedule || s->warmup != 0) {
+                Diagnostic *m = report(f, e->span, "schedule-twice", "%s has a schedule already", v.hyper->path);
+                diag_note(m, v.hyper->span, "declared here");
+                return false;
+            }
+            s->schedule = v.hyper->schedule;
+            memcpy(s->schedule_args, v.hyper->schedule_args, sizeof s->schedule_args);
+            s->warmup = v.hyper->warmup;
+        }
         s->hyper = v.hyper;
         return check_range(f, arg, v.hyper->value, e->span);
     }
@@ -295,13 +308,32 @@ static bool set_scheduled(Frame *f, const OptimArg *arg, struct OptimScalar *s, 
     return warmup ? set_warmup(f, arg, s, e) : set_schedule(f, arg, s, e, d);
 }
 
-static bool set_clip(Frame *f, const Arg *arg, double *out)
+bool set_hyper(Frame *f, Hyper *h, Expr *e)
 {
+    const OptimArg arg = { .name = h->name, .min = -1e300, .max = 1e300 };
+    struct OptimScalar s = { .hyper = h };
+    if (!set_scheduled(f, &arg, &s, e)) return false;
+    h->schedule = s.schedule;
+    memcpy(h->schedule_args, s.schedule_args, sizeof h->schedule_args);
+    h->warmup = s.warmup;
+    return true;
+}
+
+/* Options that every optimizer has. They are numbers of compile time. */
+static const char *const common_options[] = { "clip_norm", "clip_value", "ema" };
+enum { N_COMMON = sizeof common_options / sizeof *common_options };
+
+static bool set_common(Frame *f, Minimize *min, const Arg *arg, size_t option)
+{
+    double *const to[N_COMMON] = { &min->clip_norm, &min->clip_value, &min->ema };
+    const double below = option == 2 ? 1 : INFINITY;
+    double x;
     Value v = eval(f, arg->value);
-    if (!to_float(f, &v, arg->name.text, out)) return false;
-    if (isfinite(*out) && *out > 0) return true;
-    report(f, arg->value->span, "optimizer-range", "%s must be greater than 0, found %g",
-           arg->name.text, *out);
+    if (!to_float(f, &v, arg->name.text, &x)) return false;
+    *to[option] = x;
+    if (x > 0 && x < below) return true;
+    report(f, arg->value->span, "optimizer-range", "%s must be greater than 0%s, found %g", arg->name.text,
+           option == 2 ? " and below 1" : "", x);
     return false;
 }
 
@@ -313,10 +345,10 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
     if (arg->name.text)
         for (k = 0; k < n; k++)
             if (strcmp(scalars[k].name, arg->name.text) == 0) break;
-    const bool clip_norm = arg->name.text && strcmp(arg->name.text, "clip_norm") == 0;
-    const bool clip_value = arg->name.text && strcmp(arg->name.text, "clip_value") == 0;
-    const size_t slot = clip_norm ? n : clip_value ? n + 1 : k;
-    if (k >= n && !clip_norm && !clip_value) {
+    size_t common = 0;
+    while (common < N_COMMON && !(arg->name.text && strcmp(arg->name.text, common_options[common]) == 0)) common++;
+    const size_t slot = common < N_COMMON ? n + common : k;
+    if (k >= n && common == N_COMMON) {
         if (!arg->name.text) {
             report(f, arg->value->span, "argument-count", "%s: too many arguments",
                    min->optim->name);
@@ -324,8 +356,7 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         }
         VEC(const char *) known = { 0 };
         for (size_t i = 0; i < n; i++) vec_push(f->lw->a, &known, scalars[i].name);
-        vec_push(f->lw->a, &known, "clip_norm");
-        vec_push(f->lw->a, &known, "clip_value");
+        for (size_t i = 0; i < N_COMMON; i++) vec_push(f->lw->a, &known, common_options[i]);
         Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no option '%s'",
                                min->optim->name, arg->name.text);
         suggest(m, arg->name.text, known.data, known.len);
@@ -339,8 +370,7 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         return false;
     }
     given[slot] = here;
-    if (clip_norm) return set_clip(f, arg, &min->clip_norm);
-    if (clip_value) return set_clip(f, arg, &min->clip_value);
+    if (common < N_COMMON) return set_common(f, min, arg, common);
     return set_scheduled(f, &scalars[k], &min->scalars[k], arg->value);
 }
 
@@ -354,7 +384,7 @@ static bool set_optimizer(Frame *f, Minimize *min, Expr *e)
     size_t n = 0;
     while (scalars && scalars[n].name) n++;
     min->scalars = arena_alloc_array(lw->a, n + 1, sizeof *min->scalars);
-    Span *given = ARENA_ARRAY(lw->a, Span, n + 2);
+    Span *given = ARENA_ARRAY(lw->a, Span, n + N_COMMON);
     bool ok = true, named = false;
     for (size_t i = 0; i < e->args.len; i++) {
         const Arg *arg = &e->args.data[i];
@@ -443,17 +473,38 @@ static bool *loss_depends(Lower *lw, const Routine *r, const Node *loss)
     return tensor;
 }
 
-static void mark_over(Lower *lw, TensorInfo *info)
+static void mark_over(Lower *lw, TensorInfo *info, double scale)
 {
     info->in_over = true;
     vec_push(lw->a, &lw->r->minimize->over, info->tensor);
+    vec_push(lw->a, &lw->r->minimize->over_scale, scale);
 }
 
-static bool cover_path(Frame *f, const Path *p, bool *wanted)
+/* What the paths of `over` say of one tensor: the longest that covers it decides. */
+typedef struct Wanted {
+    size_t length;
+    double scale;
+} Wanted;
+
+static bool over_scale(Frame *f, Expr *e, double *scale)
+{
+    *scale = 1;
+    if (!e) return true;
+    Value v = eval(f, e);
+    if (!to_float(f, &v, "the factor of the learning rate", scale)) return false;
+    if (*scale > 0 && isfinite(*scale)) return true;
+    Diagnostic *m = report(f, e->span, "over-scale", "the factor of the learning rate must be greater than 0, found %g",
+                           *scale);
+    if (*scale == 0) diag_hint(m, "what `over` does not name stays as it is");
+    return false;
+}
+
+static bool cover_path(Frame *f, const Path *p, Expr *factor, Wanted *wanted)
 {
     Lower *lw = f->lw;
+    double scale;
     const char *text = path_text(f, p);
-    if (!text) return false;
+    if (!text || !over_scale(f, factor, &scale)) return false;
     bool any = false, known = false;
     for (size_t i = 0; i < lw->info_list.len; i++) {
         const TensorInfo *info = lw->info_list.data[i];
@@ -462,7 +513,7 @@ static bool cover_path(Frame *f, const Path *p, bool *wanted)
         known = true;
         if (!map_get(lw->touched, info->tensor->path)) continue;
         any = true;
-        wanted[i] = true;
+        if (strlen(text) >= wanted[i].length) wanted[i] = (Wanted){ strlen(text), scale };
     }
     if (any) return true;
     if (known || map_get(lw->members, text))
@@ -485,15 +536,15 @@ void finish_minimize(Frame *f)
         return;
     }
     if (!r->minimize || !r->minimize->loss) return;
-    bool *wanted = ARENA_ARRAY(lw->a, bool, lw->info_list.len);
+    Wanted *wanted = ARENA_ARRAY(lw->a, Wanted, lw->info_list.len);
     for (size_t i = 0; i < s->over.len; i++)
-        if (!cover_path(f, s->over.data[i], wanted)) return;
+        if (!cover_path(f, s->over.data[i], s->over_scale.data[i], wanted)) return;
     const bool *depends = loss_depends(lw, r, r->minimize->loss);
     for (size_t i = 0; i < lw->info_list.len; i++) {
         TensorInfo *info = lw->info_list.data[i];
         const bool all =
             s->over.len == 0 && info->tensor->kind == TENSOR_PARAM && depends[info->tensor->index];
-        if (wanted[i] || all) mark_over(lw, info);
+        if (wanted[i].length || all) mark_over(lw, info, wanted[i].length ? wanted[i].scale : 1);
     }
     if (r->minimize->over.len == 0)
         report(f, s->span, "over-empty", "the loss of step %s depends on no parameter", r->name);

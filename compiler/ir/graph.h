@@ -43,6 +43,9 @@ typedef struct Hyper {
     const char *name;   /* C field name in the hyper struct: "beta", "train_lr" */
     const char *path;   /* "beta", "train.lr": name in dumps and checkpoints */
     double value;       /* initial value */
+    const ScheduleDesc *schedule; /* of a scheduled `hyper`; steps follow it by their own count. NULL: none */
+    double schedule_args[8];
+    double warmup;
     Span span;
     int index;
 } Hyper;
@@ -89,7 +92,9 @@ typedef struct Minimize {
         double warmup;            /* steps of linear warm-up in front of the schedule, 0: none */
     } *scalars;
     double clip_norm, clip_value; /* 0: off */
+    double ema;                   /* decay of the averaged weights, 0: none are kept */
     VEC(Tensor *) over;           /* trained tensors, in module order */
+    VEC(double) over_scale;       /* of each: what the learning rate is multiplied by */
     Node *loss;                   /* scalar; consumed by autodiff, NULL afterwards */
     Span span;
 } Minimize;

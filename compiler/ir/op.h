@@ -154,8 +154,10 @@ enum { OPTIM_MAX_SLOTS = 4 };
 struct OptimDesc {
     const char *name, *summary, *doc, *torch;
     const OptimArg *scalars;
-    const char *slots[OPTIM_MAX_SLOTS + 1]; /* per-parameter state, in checkpoint names: "exp_avg" */
-    /* C call template over a contiguous range: $n $w $g $s0.. $NAME of a scalar, $t step count (from 1) */
+    /* Per-parameter state, in checkpoint names: "exp_avg". "NAME?FLAG" exists only where FLAG is true. */
+    const char *slots[OPTIM_MAX_SLOTS + 1];
+    /* C call template over a contiguous range: $n $w $g $s0.. (NULL where the slot does not exist) $NAME of a scalar,
+       $t step count (from 1) */
     const char *call;
 };
 extern const OptimDesc *const optim_table[];

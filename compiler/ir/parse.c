@@ -719,6 +719,29 @@ static void read_ports(Reader *p, Port **ports, size_t *len)
     *len = v.len;
 }
 
+/* [NAME(numbers)] [warmup N] */
+static void read_schedule(Reader *p, const ScheduleDesc **d, double *args, double *warmup)
+{
+    if (!accept(p, "warmup")) {
+        skip(p);
+        const char *from = p->at, *name = read_word(p);
+        for (size_t k = 0; k < schedule_table_len; k++)
+            if (strcmp(schedule_table[k]->name, name) == 0) *d = schedule_table[k];
+        if (!*d) {
+            fail(p, from, "unknown schedule '%s'", name);
+            return;
+        }
+        expect(p, "(");
+        for (int k = 0; k < 8 && !p->failed && (*d)->args && (*d)->args[k].name; k++) {
+            if (k) expect(p, ",");
+            args[k] = read_real(p);
+        }
+        expect(p, ")");
+        if (!accept(p, "warmup")) return;
+    }
+    *warmup = read_real(p);
+}
+
 static void read_minimize(Reader *p)
 {
     Minimize *min = ARENA_NEW(p->a, Minimize);
@@ -735,8 +758,10 @@ static void read_minimize(Reader *p)
         Tensor *t = map_get(p->tensors, read_name(p));
         if (!t || t->kind != TENSOR_PARAM)
             fail(p, from, "expected a parameter");
-        else
+        else {
             vec_push(p->a, &min->over, t);
+            vec_push(p->a, &min->over_scale, accept(p, "*") ? read_real(p) : 1);
+        }
     }
     expect(p, "using");
     skip(p);
@@ -762,28 +787,12 @@ static void read_minimize(Reader *p)
             s->hyper = map_get(p->hypers, read_name(p));
             if (!s->hyper) fail(p, from, "unknown hyper");
         }
-        skip(p);
-        from = p->at;
-        if (!peek(p, ',') && !peek(p, ')') && !accept(p, "warmup")) {
-            const char *schedule = read_word(p);
-            for (size_t k = 0; k < schedule_table_len; k++)
-                if (strcmp(schedule_table[k]->name, schedule) == 0) s->schedule = schedule_table[k];
-            if (!s->schedule) fail(p, from, "unknown schedule '%s'", schedule);
-            expect(p, "(");
-            for (int k = 0; k < 8 && !p->failed && s->schedule->args && s->schedule->args[k].name;
-                 k++) {
-                if (k) expect(p, ",");
-                s->schedule_args[k] = read_real(p);
-            }
-            expect(p, ")");
-            if (accept(p, "warmup")) s->warmup = read_real(p);
-        } else if (p->at > from) {
-            s->warmup = read_real(p);
-        }
+        if (!peek(p, ',') && !peek(p, ')')) read_schedule(p, &s->schedule, s->schedule_args, &s->warmup);
     }
     expect(p, ")");
     if (accept(p, "clip_norm")) min->clip_norm = read_real(p);
     if (accept(p, "clip_value")) min->clip_value = read_real(p);
+    if (accept(p, "ema")) min->ema = read_real(p);
     read_place(p, &min->span);
     expect(p, ";");
 }
@@ -910,6 +919,7 @@ static void read_hyper(Reader *p)
     h->path = read_name(p);
     expect(p, "=");
     h->value = read_real(p);
+    if (!peek(p, ';') && !peek(p, '@')) read_schedule(p, &h->schedule, h->schedule_args, &h->warmup);
     read_place(p, &h->span);
     expect(p, ";");
     if (p->failed) return;

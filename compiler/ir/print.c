@@ -364,6 +364,22 @@ static void put_ports(StrBuf *sb, const Port *ports, size_t n)
     sb_putc(sb, ')');
 }
 
+static void put_schedule(StrBuf *sb, const ScheduleDesc *d, const double *args, double warmup)
+{
+    if (d) {
+        sb_printf(sb, " %s(", d->name);
+        for (int k = 0; k < 8 && d->args && d->args[k].name; k++) {
+            if (k) sb_puts(sb, ", ");
+            sb_real(sb, args[k]);
+        }
+        sb_putc(sb, ')');
+    }
+    if (warmup != 0) {
+        sb_puts(sb, " warmup ");
+        sb_real(sb, warmup);
+    }
+}
+
 static void put_minimize(const Printer *p, const Routine *r, const Minimize *min)
 {
     StrBuf *sb = p->sb;
@@ -373,6 +389,10 @@ static void put_minimize(const Printer *p, const Routine *r, const Minimize *min
     for (size_t i = 0; i < min->over.len; i++) {
         if (i) sb_puts(sb, ", ");
         put_name(sb, min->over.data[i]->path);
+        if (min->over_scale.data[i] != 1) {
+            sb_puts(sb, " * ");
+            sb_real(sb, min->over_scale.data[i]);
+        }
     }
     sb_printf(sb, ") using %s(", min->optim->name);
     for (int i = 0; min->optim->scalars && min->optim->scalars[i].name; i++) {
@@ -382,18 +402,7 @@ static void put_minimize(const Printer *p, const Routine *r, const Minimize *min
             put_name(sb, s->hyper->path);
         else
             sb_putc(sb, '-');
-        if (s->schedule) {
-            sb_printf(sb, " %s(", s->schedule->name);
-            for (int k = 0; k < 8 && s->schedule->args && s->schedule->args[k].name; k++) {
-                if (k) sb_puts(sb, ", ");
-                sb_real(sb, s->schedule_args[k]);
-            }
-            sb_putc(sb, ')');
-        }
-        if (s->warmup != 0) {
-            sb_puts(sb, " warmup ");
-            sb_real(sb, s->warmup);
-        }
+        put_schedule(sb, s->schedule, s->schedule_args, s->warmup);
     }
     sb_putc(sb, ')');
     if (min->clip_norm != 0) {
@@ -403,6 +412,10 @@ static void put_minimize(const Printer *p, const Routine *r, const Minimize *min
     if (min->clip_value != 0) {
         sb_puts(sb, " clip_value ");
         sb_real(sb, min->clip_value);
+    }
+    if (min->ema != 0) {
+        sb_puts(sb, " ema ");
+        sb_real(sb, min->ema);
     }
     put_place(sb, min->span);
     sb_puts(sb, ";\n");
@@ -487,6 +500,7 @@ void module_print(StrBuf *sb, const Module *m)
         put_name(sb, h->path);
         sb_puts(sb, " = ");
         sb_real(sb, h->value);
+        put_schedule(sb, h->schedule, h->schedule_args, h->warmup);
         put_place(sb, h->span);
         sb_puts(sb, ";\n");
     }

@@ -57,13 +57,15 @@ static const OptimArg rmsprop_scalars[] = {
     EPS(1e-8),
     { "momentum", .def = 0, .min = 0, .max = BELOW_ONE, .doc = "Part of the last update that is kept." },
     WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
+    { "centered", .def = 0, .min = 0, .max = 1, .is_flag = true, .doc = "Divide by the standard deviation." },
     { 0 },
 };
 static const OptimDesc optim_rmsprop = {
     .name = "rmsprop", .summary = "gradients scaled by their running root mean square", .torch = "torch.optim.RMSprop",
-    .doc = "`g += weight_decay w; q = alpha q + (1 - alpha) g^2; v = momentum v + g / (sqrt(q) + eps); w -= lr v`.",
-    .scalars = rmsprop_scalars, .slots = { "square_avg", "momentum_buffer" },
-    .call = "nn_rmsprop($n, $w, $g, $s0, $s1, $lr, $alpha, $eps, $momentum, $weight_decay);",
+    .doc = "`g += weight_decay w; q = alpha q + (1 - alpha) g^2; v = momentum v + g / (sqrt(q) + eps); w -= lr v`. With "
+           "`centered = true` the root is that of `q - c^2`, where `c = alpha c + (1 - alpha) g`.",
+    .scalars = rmsprop_scalars, .slots = { "square_avg", "momentum_buffer", "grad_avg?centered" },
+    .call = "nn_rmsprop($n, $w, $g, $s0, $s1, $s2, $lr, $alpha, $eps, $momentum, $weight_decay);",
 };
 
 static const OptimArg adagrad_scalars[] = { LR(0.01), EPS(1e-10), WEIGHT_DECAY(0, DECAY_IN_GRADIENT), { 0 } };
@@ -72,6 +74,78 @@ static const OptimDesc optim_adagrad = {
     .doc = "`g += weight_decay w; q += g^2; w -= lr g / (sqrt(q) + eps)`.",
     .scalars = adagrad_scalars, .slots = { "sum" },
     .call = "nn_adagrad($n, $w, $g, $s0, $lr, $eps, $weight_decay);",
+};
+
+static const OptimArg momentum_scalars[] = {
+    LR(NAN),
+    { "momentum", .def = 0.9, .min = 0, .max = BELOW_ONE, .doc = "Part of the last update that is kept." },
+    WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
+    { 0 },
+};
+static const OptimDesc optim_momentum = {
+    .name = "momentum", .summary = "gradient descent with momentum", .torch = "torch.optim.SGD(momentum=0.9)",
+    .doc = "`g += weight_decay w; v = momentum v + g; w -= lr v`: `sgd` with a momentum of 0.9.",
+    .scalars = momentum_scalars, .slots = { "momentum_buffer" },
+    .call = "nn_sgd($n, $w, $g, $s0, $lr, $momentum, 0, $weight_decay);",
+};
+static const OptimDesc optim_nesterov = {
+    .name = "nesterov", .summary = "gradient descent with Nesterov's momentum",
+    .torch = "torch.optim.SGD(momentum=0.9, nesterov=True)",
+    .doc = "`g += weight_decay w; v = momentum v + g; w -= lr (g + momentum v)`: `sgd` that looks ahead.",
+    .scalars = momentum_scalars, .slots = { "momentum_buffer" },
+    .call = "nn_sgd($n, $w, $g, $s0, $lr, $momentum, 1, $weight_decay);",
+};
+
+static const OptimArg adadelta_scalars[] = {
+    LR(1),
+    { "rho", .def = 0.9, .min = 0, .max = BELOW_ONE, .doc = "Decay of both running means." },
+    EPS(1e-6), WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
+    { 0 },
+};
+static const OptimDesc optim_adadelta = {
+    .name = "adadelta", .summary = "steps scaled by those before them", .torch = "torch.optim.Adadelta",
+    .doc = "`g += weight_decay w; q = rho q + (1 - rho) g^2; d = g sqrt(u + eps) / sqrt(q + eps);` then "
+           "`u = rho u + (1 - rho) d^2; w -= lr d`.",
+    .scalars = adadelta_scalars, .slots = { "square_avg", "acc_delta" },
+    .call = "nn_adadelta($n, $w, $g, $s0, $s1, $lr, $rho, $eps, $weight_decay);",
+};
+
+static const OptimDesc optim_amsgrad = {
+    .name = "amsgrad", .summary = "adam whose steps cannot grow again", .torch = "torch.optim.Adam(amsgrad=True)",
+    .doc = "As `adam`, but divided by the root of the largest `v` so far: `u = max(u, v)`, then "
+           "`w -= lr / (1 - beta1^t) m / (sqrt(u) / sqrt(1 - beta2^t) + eps)`.",
+    .scalars = adam_scalars, .slots = { "exp_avg", "exp_avg_sq", "max_exp_avg_sq" },
+    .call = "nn_amsgrad($n, $w, $g, $s0, $s1, $s2, $lr, $beta1, $beta2, $eps, $weight_decay, $t);",
+};
+
+static const OptimArg nadam_scalars[] = {
+    LR(2e-3),
+    { "beta1", .def = 0.9, .min = 0, .max = BELOW_ONE, .doc = "Decay of the mean of gradients." },
+    { "beta2", .def = 0.999, .min = 0, .max = BELOW_ONE, .doc = "Decay of the mean of squared gradients." },
+    EPS(1e-8), WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
+    { "momentum_decay", .def = 4e-3, .min = 0, .max = BIG, .doc = "How fast the momentum reaches beta1." },
+    { 0 },
+};
+static const OptimDesc optim_nadam = {
+    .name = "nadam", .summary = "adam with Nesterov's momentum", .torch = "torch.optim.NAdam",
+    .doc = "`m` and `v` as in `adam`; with `mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)` and `p_t` the product of "
+           "`mu_1 .. mu_t`: `w -= lr ((1 - mu_t) / (1 - p_t) g + mu_(t+1) / (1 - p_(t+1)) m) / (sqrt(v / (1 - beta2^t)) + eps)`.",
+    .scalars = nadam_scalars, .slots = { "exp_avg", "exp_avg_sq" },
+    .call = "nn_nadam($n, $w, $g, $s0, $s1, $lr, $beta1, $beta2, $eps, $momentum_decay, $weight_decay, $t);",
+};
+
+static const OptimArg lion_scalars[] = {
+    LR(1e-4),
+    { "beta1", .def = 0.9, .min = 0, .max = BELOW_ONE, .doc = "Share of the memory in the step's direction." },
+    { "beta2", .def = 0.99, .min = 0, .max = BELOW_ONE, .doc = "Decay of the mean of gradients." },
+    WEIGHT_DECAY(0, "Shrinks weights by `lr weight_decay` a step."),
+    { 0 },
+};
+static const OptimDesc optim_lion = {
+    .name = "lion", .summary = "steps of one size along the sign of the momentum",
+    .doc = "`w -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay w); m = beta2 m + (1 - beta2) g` (Chen et al., 2023).",
+    .scalars = lion_scalars, .slots = { "exp_avg" },
+    .call = "nn_lion($n, $w, $g, $s0, $lr, $beta1, $beta2, $weight_decay);",
 };
 
 const OptimDesc *const optim_table[] = {

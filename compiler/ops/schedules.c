@@ -87,6 +87,31 @@ static const ScheduleDesc schedule_cosine = {
     .c_function = "nn_schedule_cosine",
 };
 
+static const OptimArg linear_args[] = {
+    { "steps", .def = NAN, .min = 1, .max = STEPS_MAX, .doc = "Updates until the base value is reached." },
+    { "start", .def = 0, .min = -1e30, .max = 1e30, .doc = "The value at first." },
+    { 0 },
+};
+static const ScheduleDesc schedule_linear = {
+    .name = "linear", .summary = "a straight line to the base value", .torch = "torch.optim.lr_scheduler.LinearLR",
+    .doc = "`start + (base - start) step / steps`, then `base`: for weights of terms that come in slowly.",
+    .args = linear_args, .c_function = "nn_schedule_linear",
+};
+
+static const OptimArg one_cycle_args[] = {
+    { "steps", .def = NAN, .min = 2, .max = STEPS_MAX, .doc = "Updates of the whole cycle." },
+    { "rise", .def = 0.3, .min = 0, .max = 1, .doc = "Part of them that rises." },
+    { "div", .def = 25, .min = 1, .max = 1e30, .doc = "The first value is base / div." },
+    { "final_div", .def = 1e4, .min = 1, .max = 1e30, .doc = "The last value is the first / final_div." },
+    { 0 },
+};
+static const ScheduleDesc schedule_one_cycle = {
+    .name = "one_cycle", .summary = "one rise to the base value and one fall", .torch = "torch.optim.lr_scheduler.OneCycleLR",
+    .doc = "Half a cosine from `base / div` up to `base`, which is reached after `rise steps` updates, and one down to "
+           "`base / (div final_div)` at the last of `steps`, then that.",
+    .args = one_cycle_args, .c_function = "nn_schedule_one_cycle",
+};
+
 const ScheduleDesc *const schedule_table[] = {
 #define SCHEDULE(name) &schedule_##name,
 #include "ops/schedules.def"

@@ -57,16 +57,23 @@ NN_INLINE void nn_adamw(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn_r
     nn_adam_update(n, w, g, m, v, lr, beta1, beta2, eps, 0, weight_decay, t);
 }
 
-/* q = alpha q + (1 - alpha) g^2;  v = momentum v + g / (sqrt(q) + eps);  w -= lr v */
-NN_INLINE void nn_rmsprop(nn_dim n, nn_real *w, const nn_real *g, nn_real *q, nn_real *v, double lr, double alpha,
-                          double eps, double momentum, double weight_decay)
+/* q = alpha q + (1 - alpha) g^2;  v = momentum v + g / (sqrt(q) + eps);  w -= lr v
+ * Centered (c is not NULL): c = alpha c + (1 - alpha) g, and q - c^2, the variance, stands in the root. */
+NN_INLINE void nn_rmsprop(nn_dim n, nn_real *w, const nn_real *g, nn_real *q, nn_real *v, nn_real *c, double lr,
+                          double alpha, double eps, double momentum, double weight_decay)
 {
     const nn_real rate = (nn_real)lr, a = (nn_real)alpha, b = (nn_real)(1 - alpha), e = (nn_real)eps;
     const nn_real mu = (nn_real)momentum, decay = (nn_real)weight_decay;
     NN_IVDEP
     for (nn_dim i = 0; i < n; i++) {
         const nn_real d = g[i] + decay * w[i], qi = a * q[i] + b * d * d;
-        const nn_real vi = mu * v[i] + d / (nn_sqrt(qi) + e);
+        nn_real r = qi;
+        if (c) {
+            const nn_real ci = c[i] + b * (d - c[i]), left = qi - ci * ci;
+            c[i] = ci;
+            r = left > 0 ? left : NN_R(0.0); /* the difference may round to less than nothing */
+        }
+        const nn_real vi = mu * v[i] + d / (nn_sqrt(r) + e);
         q[i] = qi;
         v[i] = vi;
         w[i] -= rate * vi;
@@ -84,6 +91,90 @@ NN_INLINE void nn_adagrad(nn_dim n, nn_real *w, const nn_real *g, nn_real *q, do
         q[i] = qi;
         w[i] -= rate * d / (nn_sqrt(qi) + e);
     }
+}
+
+/* q = rho q + (1 - rho) g^2;  d = g sqrt(u + eps) / sqrt(q + eps);  u = rho u + (1 - rho) d^2;  w -= lr d */
+NN_INLINE void nn_adadelta(nn_dim n, nn_real *w, const nn_real *g, nn_real *q, nn_real *u, double lr, double rho,
+                           double eps, double weight_decay)
+{
+    const nn_real rate = (nn_real)lr, a = (nn_real)rho, b = (nn_real)(1 - rho), e = (nn_real)eps;
+    const nn_real decay = (nn_real)weight_decay;
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_real x = g[i] + decay * w[i], qi = a * q[i] + b * x * x;
+        const nn_real d = nn_sqrt(u[i] + e) / nn_sqrt(qi + e) * x;
+        q[i] = qi;
+        u[i] = a * u[i] + b * d * d;
+        w[i] -= rate * d;
+    }
+}
+
+/* Adam whose root is that of the largest v so far. */
+NN_INLINE void nn_amsgrad(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn_real *v, nn_real *top, double lr,
+                          double beta1, double beta2, double eps, double weight_decay, int64_t t)
+{
+    const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
+    const nn_real step = (nn_real)(lr / (1 - pow(beta1, (double)t)));
+    const nn_real root = (nn_real)sqrt(1 - pow(beta2, (double)t)), e = (nn_real)eps, decay = (nn_real)weight_decay;
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_real d = g[i] + decay * w[i];
+        const nn_real mi = b1 * m[i] + c1 * d, vi = b2 * v[i] + c2 * d * d, ti = nn_max(top[i], vi);
+        m[i] = mi;
+        v[i] = vi;
+        top[i] = ti;
+        w[i] -= step * mi / (nn_sqrt(ti) / root + e);
+    }
+}
+
+/* Product of the first t momentum factors beta1 (1 - 0.96^(k psi) / 2): a function of t, so no state is needed. Below
+ * 1e-20 it no longer matters: 1 - p is 1. */
+NN_INLINE double nn_nadam_product(double beta1, double psi, int64_t t)
+{
+    double product = 1;
+    for (int64_t k = 1; k <= t && product > 1e-20; k++) product *= beta1 * (1 - 0.5 * pow(0.96, (double)k * psi));
+    return product;
+}
+
+/* Adam with Nesterov momentum: w -= lr ((1 - mu_t) g / (1 - p_t) + mu_(t+1) m / (1 - p_(t+1))) / (sqrt(v^) + eps). */
+NN_INLINE void nn_nadam(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn_real *v, double lr, double beta1,
+                        double beta2, double eps, double momentum_decay, double weight_decay, int64_t t)
+{
+    const double mu = beta1 * (1 - 0.5 * pow(0.96, (double)t * momentum_decay));
+    const double mu_next = beta1 * (1 - 0.5 * pow(0.96, (double)(t + 1) * momentum_decay));
+    const double p = nn_nadam_product(beta1, momentum_decay, t);
+    const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
+    const nn_real of_g = (nn_real)(lr * (1 - mu) / (1 - p)), of_m = (nn_real)(lr * mu_next / (1 - p * mu_next));
+    const nn_real correct = (nn_real)(1 / (1 - pow(beta2, (double)t))), e = (nn_real)eps, decay = (nn_real)weight_decay;
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_real d = g[i] + decay * w[i];
+        const nn_real mi = b1 * m[i] + c1 * d, vi = b2 * v[i] + c2 * d * d;
+        m[i] = mi;
+        v[i] = vi;
+        w[i] -= (of_g * d + of_m * mi) / (nn_sqrt(vi * correct) + e);
+    }
+}
+
+/* w -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay w);  m = beta2 m + (1 - beta2) g */
+NN_INLINE void nn_lion(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, double lr, double beta1, double beta2,
+                       double weight_decay)
+{
+    const nn_real rate = (nn_real)lr, keep = (nn_real)(1 - lr * weight_decay);
+    const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) {
+        w[i] = w[i] * keep - rate * nn_sign(b1 * m[i] + c1 * g[i]);
+        m[i] = b2 * m[i] + c2 * g[i];
+    }
+}
+
+/* Polyak averaging: e = w at the first update, then e += (1 - decay) (w - e). */
+NN_INLINE void nn_ema(nn_dim n, const nn_real *w, nn_real *e, double decay, int64_t t)
+{
+    const nn_real part = t <= 1 ? NN_R(1.0) : (nn_real)(1 - decay);
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) e[i] += part * (w[i] - e[i]);
 }
 
 #endif

@@ -71,4 +71,22 @@ NN_INLINE double nn_schedule_cosine(double base, int64_t step, double steps, dou
     return floor_ + (base - floor_) * 0.5 * (1 + cos(3.14159265358979323846 * at / period));
 }
 
+/* A straight line from `start` to base over `steps`, held there. */
+NN_INLINE double nn_schedule_linear(double base, int64_t step, double steps, double start)
+{
+    return (double)step < steps ? start + (base - start) * ((double)step / steps) : base;
+}
+
+/* Half a cosine up from base / div to base, half a cosine down to base / div / final_div, held there. */
+NN_INLINE double nn_schedule_one_cycle(double base, int64_t step, double steps, double rise, double div,
+                                       double final_div)
+{
+    const double top = rise * steps - 1, end = steps - 1, first = base / div, last = first / final_div;
+    const double at = (double)step < end ? (double)step : end;
+    const int up = at <= top && top > 0;
+    const double from = up ? first : base, to = up ? base : last;
+    const double begin = up || top < 0 ? 0 : top, part = (at - begin) / ((up ? top : end) - begin);
+    return to + (from - to) * 0.5 * (1 + cos(3.14159265358979323846 * part));
+}
+
 #endif

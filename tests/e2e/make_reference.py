@@ -24,6 +24,7 @@ FULL = 1024
 RESNET_SEED = 207
 M64 = (1 << 64) - 1
 torch.set_num_threads(2)
+torch.set_default_dtype(torch.float64)  # NAdam keeps the product of its momenta in this type
 
 
 # ---- numbers from a formula (the same as in fill.c) ----
@@ -118,7 +119,7 @@ class Reference:
         if x.size > FULL:
             self.results[name + "#sketch"] = sketch(x)
         else:
-            self.results[name] = np.array(x)  # a copy: x may share memory with a weight that goes on changing
+            self.results[name] = np.array(x, order="C")  # a copy: x may share memory with a weight that goes on changing
 
     def train(self, prefix, loss_of, optimizer, marks=(1, 10, 100), steps=100, schedule=None,
               before_step=None, gradients=True, dtype=torch.float64):
@@ -300,6 +301,67 @@ def vae():
     return r, lambda t: encode(t)[0], loss_of, opt
 
 
+class Lion(torch.optim.Optimizer):
+    """Chen et al., Symbolic Discovery of Optimization Algorithms, 2023, algorithm 2."""
+
+    def __init__(self, params, lr, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            b1, b2 = group["betas"]
+            for w in group["params"]:
+                m = self.state.setdefault(w, {"m": torch.zeros_like(w)})["m"]
+                c = b1 * m + (1 - b1) * w.grad
+                w -= group["lr"] * (c.sign() + group["weight_decay"] * w)
+                m.mul_(b2).add_(w.grad, alpha=1 - b2)
+
+
+def optimizer_cases():
+    def cosine(step, base=0.2, steps=80, warmup=10):
+        """Half a cosine over all steps; the warm-up scales its first values."""
+        return base * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)) * min(1.0, (step + 1) / warmup)
+
+    def scaled(w):
+        """The first layer learns at a tenth of the rate, its bias at half of it."""
+        return [dict(params=[w[0]], lr=0.01), dict(params=[w[1]], lr=0.05), dict(params=w[2:])]
+
+    def some(w):
+        return [p for i, p in enumerate(w) if i != 1]
+
+    o = torch.optim
+    clip = torch.nn.utils
+    return {
+        "sgd": dict(optimizer=lambda w: o.SGD(w, lr=0.1)),
+        "sgd_decay": dict(optimizer=lambda w: o.SGD(w, lr=0.1, momentum=0.9, weight_decay=0.01)),
+        "momentum": dict(optimizer=lambda w: o.SGD(w, lr=0.05, momentum=0.9)),
+        "nesterov": dict(optimizer=lambda w: o.SGD(w, lr=0.05, momentum=0.9, nesterov=True)),
+        "clip": dict(optimizer=lambda w: o.SGD(w, lr=0.5), before_step=lambda w: clip.clip_grad_norm_(w, 0.25)),
+        "clip_value": dict(optimizer=lambda w: o.SGD(w, lr=0.5), before_step=lambda w: clip.clip_grad_value_(w, 0.01)),
+        "adam": dict(optimizer=lambda w: o.Adam(w, lr=0.01)),
+        "adam_decay": dict(optimizer=lambda w: o.Adam(w, lr=0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.05)),
+        "adamw": dict(optimizer=lambda w: o.AdamW(w, lr=0.01, weight_decay=0.1)),
+        "amsgrad": dict(optimizer=lambda w: o.Adam(w, lr=0.01, betas=(0.7, 0.8), weight_decay=0.02, amsgrad=True)),
+        "nadam": dict(optimizer=lambda w: o.NAdam(w, lr=0.01)),
+        "nadam_decay": dict(optimizer=lambda w: o.NAdam(w, lr=0.01, betas=(0.8, 0.95), eps=1e-4, momentum_decay=0.02,
+                                                        weight_decay=0.05)),
+        "adagrad": dict(optimizer=lambda w: o.Adagrad(w, lr=0.05)),
+        "adagrad_decay": dict(optimizer=lambda w: o.Adagrad(w, lr=0.05, weight_decay=0.05, eps=1e-6)),
+        "adadelta": dict(optimizer=lambda w: o.Adadelta(w)),
+        "adadelta_decay": dict(optimizer=lambda w: o.Adadelta(w, lr=0.5, rho=0.8, eps=1e-4, weight_decay=0.05)),
+        "rmsprop": dict(optimizer=lambda w: o.RMSprop(w, lr=0.01)),
+        "rmsprop_all": dict(optimizer=lambda w: o.RMSprop(w, lr=0.01, alpha=0.9, eps=1e-4, momentum=0.8,
+                                                          weight_decay=0.02, centered=True)),
+        "lion": dict(optimizer=lambda w: Lion(w, lr=0.003)),
+        "lion_decay": dict(optimizer=lambda w: Lion(w, lr=0.003, betas=(0.8, 0.95), weight_decay=0.1)),
+        "scaled": dict(optimizer=lambda w: o.SGD(scaled(w), lr=0.1)),
+        "frozen": dict(optimizer=lambda w: o.Adam(some(w), lr=0.01)),
+        "step_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2), schedule=lambda s: 0.2 * 0.5 ** (s // 7)),
+        "cosine_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2), schedule=cosine),
+    }
+
+
 def optimizers():
     r = Reference("optimizers")
     r.add("x", "F32", [16, 12], -1.0, 1.0)
@@ -314,26 +376,28 @@ def optimizers():
     def loss_of(t):
         return F.cross_entropy(forward(t), t["y"]), {}
 
-    def cosine(step, base=0.2, steps=80, warmup=10):
-        """Half a cosine over all steps; the warm-up scales its first values."""
-        return base * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)) * min(1.0, (step + 1) / warmup)
+    cases = optimizer_cases()
+    for name, how in cases.items():
+        r.train(name + ".", loss_of, marks=(10, 100), gradients=name == "sgd", **how)
+    return r, forward, loss_of, cases["sgd"]["optimizer"]
 
-    o = torch.optim
-    cases = {
-        "sgd": dict(optimizer=lambda w: o.SGD(w, lr=0.1)),
-        "sgd_decay": dict(optimizer=lambda w: o.SGD(w, lr=0.1, momentum=0.9, weight_decay=0.01)),
-        "momentum": dict(optimizer=lambda w: o.SGD(w, lr=0.05, momentum=0.9)),
-        "nesterov": dict(optimizer=lambda w: o.SGD(w, lr=0.05, momentum=0.9, nesterov=True)),
-        "clip": dict(optimizer=lambda w: o.SGD(w, lr=0.5),
-                     before_step=lambda w: torch.nn.utils.clip_grad_norm_(w, 0.25)),
-        "adam": dict(optimizer=lambda w: o.Adam(w, lr=0.01)),
-        "adam_decay": dict(optimizer=lambda w: o.Adam(w, lr=0.01, betas=(0.8, 0.99), eps=1e-6,
-                                                      weight_decay=0.05)),
-        "adamw": dict(optimizer=lambda w: o.AdamW(w, lr=0.01, weight_decay=0.1)),
-        "step_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2),
-                        schedule=lambda s: 0.2 * 0.5 ** (s // 7)),
-        "cosine_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2), schedule=cosine),
-    }
+
+def optimizers_conv():
+    """The same optimizers on weights in another storage order: a small convolution with mean squared error."""
+    r = Reference("optimizers_conv")
+    r.add("x", "F32", [4, 2, 6, 6], -1.0, 1.0)
+    r.add("y", "F32", [4, 3], -1.0, 1.0)
+    r.conv("net.a", 5, 2, 3)
+    r.dense("net.b", 3, 5)
+
+    def forward(t):
+        h = F.silu(F.conv2d(t["x"], t["net.a.weight"], t["net.a.bias"])).mean((2, 3))
+        return F.linear(h, t["net.b.weight"], t["net.b.bias"])
+
+    def loss_of(t):
+        return F.mse_loss(forward(t), t["y"]), {}
+
+    cases = optimizer_cases()
     for name, how in cases.items():
         r.train(name + ".", loss_of, marks=(10, 100), gradients=name == "sgd", **how)
     return r, forward, loss_of, cases["sgd"]["optimizer"]
@@ -365,7 +429,7 @@ def main():
         return search_resnet_seed()
     where = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "ref")
     os.makedirs(where, exist_ok=True)
-    for build in (lenet, resnet20, vae, optimizers):
+    for build in (lenet, resnet20, vae, optimizers, optimizers_conv):
         r, forward, loss_of, optimizer = build()
         r.write(where)
         single_precision_error(r, forward, loss_of, optimizer)

@@ -33,13 +33,13 @@ check() {
     fi
 }
 
-for model in lenet vae resnet20 optimizers; do
+for model in lenet vae resnet20 optimizers optimizers_conv; do
     "$B/tools/fill" "$R/$model.spec" "$WORK/$model.in" || fail "$model: inputs"
 done
 
 for variant in f32 no-blas f64; do
-    for model in lenet vae resnet20 optimizers; do
-        [ "$model$variant" != optimizersno-blas ] || continue
+    for model in lenet vae resnet20 optimizers optimizers_conv; do
+        case $model$variant in optimizers*no-blas) continue ;; esac
         try "$model $variant: builds" harness $model $variant || continue
         one=1e-6 ten=1e-5 grad=1e-6 whole=1e-6
         [ $model != resnet20 ] || { grad=1e-5 whole=2e-6; }
@@ -50,9 +50,9 @@ for variant in f32 no-blas f64; do
             check "encoder's outputs" vae encode 1 $variant $one encode.
             check "decoder's outputs" vae sample 1 $variant $one sample.
             ;;
-        optimizers)
+        optimizers*)
             # The names of the steps begin like others do: the mark ends with a dot.
-            for step in sgd sgd_decay momentum nesterov clip adam adam_decay adamw step_lr cosine_lr; do
+            for step in $(sed -n 's/^ *step \([a-z_]*\)(.*/\1/p' "tests/e2e/models/$model.nn"); do
                 if [ $variant = f64 ]; then
                     check "$step, weights after 10 steps" $model $step 10 $variant 1e-10 $step.w10.
                     check "$step, weights after 100 steps" $model $step 100 $variant 1e-9 $step.w100.
@@ -82,7 +82,7 @@ done
 # Where PyTorch is at hand, the stored numbers are made again.
 if "$B/venv/bin/python" -c 'import torch, safetensors, numpy' 2>/dev/null; then
     if "$B/venv/bin/python" tests/e2e/make_reference.py "$WORK/again" >"$WORK/again.log" 2>&1; then
-        for model in lenet vae resnet20 optimizers; do
+        for model in lenet vae resnet20 optimizers optimizers_conv; do
             try "$model: specification is what the script writes" cmp "$R/$model.spec" "$WORK/again/$model.spec"
             try "$model: stored numbers are PyTorch's" python3 tests/e2e/same_numbers.py "$R/$model.safetensors" "$WORK/again/$model.safetensors"
         done
