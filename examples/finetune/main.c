@@ -45,7 +45,9 @@ static int pretrain(const nn_args *args, const nn_dataset *train, const char *pa
     own.out = own.resume = NULL;
     mlp *m = mlp_new(MLP_TRAIN, &(nn_options){ .seed = args->seed, .threads = args->threads });
     if (!m) return nn_fail(NN_ENOMEM, NULL);
-    nn_trainer t = { .model = m, .args = &own, .train = train, .step = step_train, .step_values = { "loss" } };
+    nn_trainer t = {
+        .model = m, .args = &own, .train = train, .step = step_train, .step_values = { "loss" }
+    };
     int code = nn_train(&t, NULL);
     nn_status s = code == 0 ? mlp_save(m, NN_WEIGHTS, path) : NN_OK;
     mlp_free(m);
@@ -59,14 +61,17 @@ static void invert(nn_dataset *d) /* images are given as x * scale + shift: 0..2
 
 int main(int argc, char **argv)
 {
-    nn_args args = { .epochs = 3, .batch = 64, .seed = 1, .lr = 0.1, .out = "finetune.safetensors" };
+    nn_args args = {
+        .epochs = 3, .batch = 64, .seed = 1, .lr = 0.1, .out = "finetune.safetensors"
+    };
     const char *weights = NULL;
     if (argc > 1 && argv[1][0] != '-') {
         weights = argv[1];
         argv[1] = argv[0];
         argc--, argv++;
     }
-    int code = nn_args_parse(&args, argc, argv, "[WEIGHTS] Trains the last layer of a network on inverted digits.");
+    int code = nn_args_parse(&args, argc, argv,
+                             "[WEIGHTS] Trains the last layer of a network on inverted digits.");
     if (code >= 0) return code;
     if (args.batch > MLP_B_MAX) return nn_fail(NN_ESIZE, "--batch may be at most 256");
 
@@ -82,14 +87,15 @@ int main(int argc, char **argv)
     }
 
     /* No MLP_TRAIN: this object holds optimizer state for net.fc2 alone. */
-    mlp *m = mlp_new(MLP_FINETUNE | MLP_PREDICT, &(nn_options){ .seed = args.seed, .threads = args.threads });
+    mlp *m = mlp_new(MLP_FINETUNE | MLP_PREDICT,
+                     &(nn_options){ .seed = args.seed, .threads = args.threads });
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     nn_load_report report;
     s = mlp_load(m, NN_WEIGHTS | NN_PARTIAL, weights, &report);
     if (s == NN_OK && report.loaded == 0) s = NN_EMISMATCH;
     if (s != NN_OK) return nn_fail(s, report.message);
-    printf("%s: %d tensors loaded, %d missing, %d of another shape\n", weights, report.loaded, report.missing,
-           report.mismatched);
+    printf("%s: %d tensors loaded, %d missing, %d of another shape\n", weights, report.loaded,
+           report.missing, report.mismatched);
     mlp_hypers(m)->finetune_lr = args.lr;
 
     double ordinary, before, after; /* accuracies */
@@ -100,14 +106,21 @@ int main(int argc, char **argv)
     if (s != NN_OK) return nn_fail(s, NULL);
     printf("before: %.4f on ordinary digits, %.4f on inverted ones\n", ordinary, before);
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train, .valid = &test,
-                           .step = step_finetune, .step_values = { "loss" },
-                           .eval = eval, .eval_values = { "test_acc" } };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .valid = &test,
+                           .step = step_finetune,
+                           .step_values = { "loss" },
+                           .eval = eval,
+                           .eval_values = { "test_acc" } };
     code = nn_train(&trainer, NULL);
     if (code == 0) {
         s = nn_evaluate(m, eval, 1, &test, args.batch, &after);
-        if (s != NN_OK) code = nn_fail(s, NULL);
-        else printf("after: %.4f on inverted digits\ntest accuracy: %.4f\n", after, after);
+        if (s != NN_OK)
+            code = nn_fail(s, NULL);
+        else
+            printf("after: %.4f on inverted digits\ntest accuracy: %.4f\n", after, after);
     }
     mlp_free(m);
     nn_dataset_free(&train);

@@ -46,7 +46,8 @@ static void after_epoch(void *user, void *model, int epoch)
 int main(int argc, char **argv)
 {
     nn_args args = { .epochs = 5, .batch = 64, .seed = 1, .out = "gan.safetensors" };
-    int code = nn_args_parse(&args, argc, argv, "Trains a generative adversarial network on digits.");
+    int code =
+        nn_args_parse(&args, argc, argv, "Trains a generative adversarial network on digits.");
     if (code >= 0) return code;
     if (args.batch > GAN_B_MAX) return nn_fail(NN_ESIZE, "--batch may be at most 64");
 
@@ -57,21 +58,28 @@ int main(int argc, char **argv)
     train.scale = 2.0F / 255.0F; /* the generator ends in tanh: images are -1..1 */
     train.shift = -1.0F;
 
-    gan *m = gan_new(GAN_D | GAN_G | GAN_GENERATE, &(nn_options){ .seed = args.seed, .threads = args.threads });
+    gan *m = gan_new(GAN_D | GAN_G | GAN_GENERATE,
+                     &(nn_options){ .seed = args.seed, .threads = args.threads });
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) gan_hypers(m)->lr = args.lr;
 
     snprintf(picture, sizeof picture, "%s.png", args.out);
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train,
-                           .step = step, .step_values = { "d_loss", "g_loss" },
-                           .after_epoch = after_epoch, .user = picture };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .step = step,
+                           .step_values = { "d_loss", "g_loss" },
+                           .after_epoch = after_epoch,
+                           .user = picture };
     nn_train_result result;
     code = nn_train(&trainer, &result);
     if (code == 0) {
         s = write_samples(m, picture, why);
-        if (s != NN_OK) code = nn_fail(s, why);
-        else printf("%s: %d samples\ntrain loss: discriminator %.3f, generator %.3f\n", picture, SAMPLES,
-                    result.train[0], result.train[1]);
+        if (s != NN_OK)
+            code = nn_fail(s, why);
+        else
+            printf("%s: %d samples\ntrain loss: discriminator %.3f, generator %.3f\n", picture,
+                   SAMPLES, result.train[0], result.train[1]);
     }
     gan_free(m);
     nn_dataset_free(&train);

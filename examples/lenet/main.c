@@ -81,8 +81,10 @@ static int check_saved(lenet *m, const nn_args *args, const nn_dataset *test)
     printf("%s: %d tensors loaded into a second object\n", args->out, report.loaded);
 
     s = nn_evaluate(&pair, eval_pair, 1, test, args->batch, &accuracy);
-    if (s == NN_OK && pair.differ) return nn_fail(NN_ECORRUPT, "the reloaded network predicts differently");
-    if (s == NN_OK) printf("its predictions on %lld images are the same, bit for bit\n\n", (long long)test->n);
+    if (s == NN_OK && pair.differ)
+        return nn_fail(NN_ECORRUPT, "the reloaded network predicts differently");
+    if (s == NN_OK)
+        printf("its predictions on %lld images are the same, bit for bit\n\n", (long long)test->n);
     if (s == NN_OK) s = show_some(pair.loaded, test);
     lenet_free(pair.loaded);
     if (s != NN_OK) return nn_fail(s, NULL);
@@ -93,7 +95,8 @@ static int check_saved(lenet *m, const nn_args *args, const nn_dataset *test)
 int main(int argc, char **argv)
 {
     nn_args args = { .epochs = 5, .batch = 64, .seed = 1, .out = "lenet.safetensors" };
-    int code = nn_args_parse(&args, argc, argv, "Trains LeNet on digits, saves it and checks the file.");
+    int code =
+        nn_args_parse(&args, argc, argv, "Trains LeNet on digits, saves it and checks the file.");
     if (code >= 0) return code;
     if (args.batch > LENET_B_MAX) return nn_fail(NN_ESIZE, "--batch may be at most 256");
 
@@ -109,9 +112,14 @@ int main(int argc, char **argv)
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) lenet_hypers(m)->train_lr = args.lr;
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train, .valid = &test,
-                           .step = step, .step_values = { "loss", "acc" },
-                           .eval = eval, .eval_values = { "test_acc" } };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .valid = &test,
+                           .step = step,
+                           .step_values = { "loss", "acc" },
+                           .eval = eval,
+                           .eval_values = { "test_acc" } };
     code = nn_train(&trainer, NULL);
     if (code == 0) code = check_saved(m, &args, &test);
 

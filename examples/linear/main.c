@@ -56,9 +56,15 @@ int main(int argc, char **argv)
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) linear_hypers(m)->train_lr = args.lr;
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train, .valid = &test,
-                           .step = step, .step_values = { "loss" },
-                           .eval = eval, .eval_values = { "test_loss" }, .eval_smaller_is_better = 1 };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .valid = &test,
+                           .step = step,
+                           .step_values = { "loss" },
+                           .eval = eval,
+                           .eval_values = { "test_loss" },
+                           .eval_smaller_is_better = 1 };
     nn_train_result result;
     code = nn_train(&trainer, &result);
     if (code == 0) {
@@ -67,8 +73,8 @@ int main(int argc, char **argv)
         linear_get(m, LINEAR_NET_BIAS, found + FEATURES);
         double worst = 0;
         for (int i = 0; i <= FEATURES; i++) {
-            printf("%-6s true %7.4f  found %7.4f\n", i < FEATURES ? "weight" : "bias", (double)truth[i],
-                   (double)found[i]);
+            printf("%-6s true %7.4f  found %7.4f\n", i < FEATURES ? "weight" : "bias",
+                   (double)truth[i], (double)found[i]);
             worst = fmax(worst, fabs((double)(found[i] - truth[i])));
         }
         printf("largest error: %.4f\ntest loss: %.6f\n", worst, result.eval[0]);

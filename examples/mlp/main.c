@@ -39,13 +39,19 @@ int main(int argc, char **argv)
     nn_status s = nn_digits_or_mnist(&train, &test, args.data, args.seed, why);
     if (s != NN_OK) return nn_fail(s, why);
 
-    mlp *m = mlp_new(MLP_TRAIN | MLP_PREDICT, &(nn_options){ .seed = args.seed, .threads = args.threads });
+    mlp *m = mlp_new(MLP_TRAIN | MLP_PREDICT,
+                     &(nn_options){ .seed = args.seed, .threads = args.threads });
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) mlp_hypers(m)->train_lr = args.lr;
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train, .valid = &test,
-                           .step = step, .step_values = { "loss", "acc" },
-                           .eval = eval, .eval_values = { "test_acc" } };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .valid = &test,
+                           .step = step,
+                           .step_values = { "loss", "acc" },
+                           .eval = eval,
+                           .eval_values = { "test_acc" } };
     nn_train_result result;
     code = nn_train(&trainer, &result);
     if (code == 0) printf("test accuracy: %.4f\n", result.eval[0]);

@@ -11,7 +11,15 @@
 #include "nn_data.h"
 #include "nn_train.h"
 
-enum { CLASSES = 10, SIDE = 32, CHANNELS = 3, PLANE = SIDE * SIDE, MNIST_SIDE = 28, TRAIN = 5000, TEST = 1000 };
+enum {
+    CLASSES = 10,
+    SIDE = 32,
+    CHANNELS = 3,
+    PLANE = SIDE * SIDE,
+    MNIST_SIDE = 28,
+    TRAIN = 5000,
+    TEST = 1000
+};
 
 /* Grey images as N,C,H,W colour images: a black frame of two pixels, three equal channels. */
 static nn_status frame(nn_dataset *d)
@@ -21,7 +29,8 @@ static nn_status frame(nn_dataset *d)
     for (nn_dim i = 0; i < d->n; i++) {
         const unsigned char *from = (const unsigned char *)d->x + i * d->x_size;
         unsigned char *to = x + i * CHANNELS * PLANE;
-        for (int r = 0; r < MNIST_SIDE; r++) memcpy(to + (r + 2) * SIDE + 2, from + r * MNIST_SIDE, MNIST_SIDE);
+        for (int r = 0; r < MNIST_SIDE; r++)
+            memcpy(to + (r + 2) * SIDE + 2, from + r * MNIST_SIDE, MNIST_SIDE);
         for (int c = 1; c < CHANNELS; c++) memcpy(to + c * PLANE, to, PLANE);
     }
     free(d->owned[0]);
@@ -85,9 +94,14 @@ int main(int argc, char **argv)
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) resnet20_hypers(m)->train_lr = args.lr;
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train, .valid = &test,
-                           .step = step, .step_values = { "loss", "top1" },
-                           .eval = eval, .eval_values = { "test_acc" } };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .valid = &test,
+                           .step = step,
+                           .step_values = { "loss", "top1" },
+                           .eval = eval,
+                           .eval_values = { "test_acc" } };
     nn_train_result result;
     code = nn_train(&trainer, &result);
     if (code == 0) printf("test accuracy: %.4f\n", result.eval[0]);

@@ -43,19 +43,25 @@ int main(int argc, char **argv)
     nn_status s = nn_digits_or_mnist(&train, &test, args.data, args.seed, why);
     if (s != NN_OK) return nn_fail(s, why);
 
-    vae *m = vae_new(VAE_TRAIN | VAE_SAMPLE, &(nn_options){ .seed = args.seed, .threads = args.threads });
+    vae *m = vae_new(VAE_TRAIN | VAE_SAMPLE,
+                     &(nn_options){ .seed = args.seed, .threads = args.threads });
     if (!m) return nn_fail(NN_ENOMEM, NULL);
     if (args.lr > 0) vae_hypers(m)->train_lr = args.lr;
 
-    nn_trainer trainer = { .model = m, .args = &args, .train = &train,
-                           .step = step, .step_values = { "loss", "rec", "kl" } };
+    nn_trainer trainer = { .model = m,
+                           .args = &args,
+                           .train = &train,
+                           .step = step,
+                           .step_values = { "loss", "rec", "kl" } };
     nn_train_result result;
     code = nn_train(&trainer, &result);
     if (code == 0) {
         snprintf(picture, sizeof picture, "%s.png", args.out);
         s = write_samples(m, picture, why);
-        if (s != NN_OK) code = nn_fail(s, why);
-        else printf("%s: %d samples\ntrain loss: %.2f\n", picture, SAMPLES, result.train[0]);
+        if (s != NN_OK)
+            code = nn_fail(s, why);
+        else
+            printf("%s: %d samples\ntrain loss: %.2f\n", picture, SAMPLES, result.train[0]);
     }
     vae_free(m);
     nn_dataset_free(&train);
