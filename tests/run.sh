@@ -6,6 +6,7 @@
 # A test is a file whose first lines say how to run it:
 #     # RUN: nnc --emit=nnir %s        a shell command; %s is the test file, %t a path to write to
 #     # EXIT: 1                        the expected exit code, 0 when the line is missing
+#     # NOT: asan                      only for the plain build: what it tests and a sanitizer exclude each other
 # Where the file itself cannot hold such lines (it is empty, not text, ...), STEM.cmd does, and %s is
 # STEM.nn. Goldens stand beside the test under the same stem:
 #     .err   stderr (missing: nothing may be printed there)
@@ -121,7 +122,8 @@ for arg; do
         case $arg in *.nn | *.nnir | *.cmd) echo "$arg" ;; esac
     fi
 done | sort -u | while read -r f; do
-    [ -e "$f" ] && head -n 8 "$f" | tr -d '\000' | grep -q '^# RUN: ' && echo "$f"
+    [ -e "$f" ] && head -n 8 "$f" | tr -d '\000' | grep -q '^# RUN: ' || continue
+    head -n 8 "$f" | tr -d '\000' | grep -qx "# NOT: $(basename "$(dirname "$NNC")")" || echo "$f"
 done >"$WORK.list"
 xargs -P "$JOBS" -n 8 tests/run.sh --one <"$WORK.list"
 if [ -n "$BLESS" ] && command -v git >/dev/null; then git --no-pager diff --stat -- tests; fi
