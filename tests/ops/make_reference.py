@@ -13,7 +13,7 @@ A group is a file tests/ops/reference/GROUP.py that calls `case` for each thing 
          x=("F32", [2, 3, 8, 8], -1, 1),         # operands: dtype, shape, range of the numbers drawn
          params={"op.weight": ([4, 3, 3, 3], -0.3, 0.3), "op.bias": ([4], -0.1, 0.1)},
          state={},                               # likewise: states of the layer, compared after the step
-         no_grad=(),                             # operands through which no gradient flows
+         no_grad=(),                             # operands and weights whose gradient is nothing or rounding
          f32=2e-6, f64=1e-10)                    # relative L2 distance allowed
 
 The expression sees the operands under their names; F32 operands get gradients unless they are in no_grad, I32
@@ -85,7 +85,8 @@ class Group:
                         over.append(f"{n}_{k}")
             for k, (shape, lo, hi) in c["params"].items():
                 r.add(f"{n}.{k}", "F32", shape, float(lo), float(hi))
-                grads.append((k, f"{n}.{k}"))
+                if k not in c["no_grad"]:
+                    grads.append((k, f"{n}.{k}"))
             for k, (shape, lo, hi) in c["state"].items():
                 r.add(f"{n}.{k}", "F32", shape, float(lo), float(hi))
             if c["params"]:

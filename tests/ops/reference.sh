@@ -7,7 +7,7 @@
 
 . tests/lib.sh
 . tests/e2e/tools.sh
-suite op-reference
+[ "${1:-}" = --one ] || suite op-reference
 R=tests/ops/ref
 
 # build GROUP VARIANT: $WORK/GROUP-VARIANT
