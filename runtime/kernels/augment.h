@@ -90,7 +90,7 @@ NN_INLINE double nn_symmetric_beta(nn_key key, nn_dim sample, double a)
             if (a > 0.5)
                 return 0.5 + 0.5 * sqrt(1 - pow(u, 2 / (2 * a - 1))) * cos(6.28318530717958647692 * v);
             const double p = log(u) / a, q = log(v) / a;
-            if (exp(p) + exp(q) <= 1 || (p < -700 && q < -700)) return 1 / (1 + exp(q - p));
+            if (exp(p) + exp(q) <= 1) return 1 / (1 + exp(q - p));
         }
     }
     return 0.5;
