@@ -198,3 +198,26 @@ const OpDesc op_bce_with_logits = {
     .samples = SAMPLES({ "bce_with_logits(z: f32[3,7], y: f32[3,7])", "f32[3,7]" },
                        { "bce_with_logits(z: f32[5,2], y: 1)", "f32[5,2]" }),
 };
+
+static Node *log_at_least(Builder *b, Node *x)
+{
+    return mk2(b, &op_maximum, NULL, mk1(b, &op_log, NULL, x), mk_const(b, DT_F32, -100));
+}
+
+/* dx = dl (x - y) / max(x (1 - x), 1e-12), which is finite at 0 and 1, and dy = dl (log(1 - x) - log x) */
+static void bce_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    Node *x = n->in[0], *y = n->in[1], *rest = mk_sub(b, mk_const(b, DT_F32, 1), x);
+    Node *slope = mk2(b, &op_maximum, NULL, mk_mul(b, x, rest), mk_const(b, DT_F32, 1e-12));
+    grad_put(b, n, 0, mk_div(b, mk_mul(b, dy[0], mk_sub(b, x, y)), slope), dx);
+    grad_put(b, n, 1, mk_mul(b, dy[0], mk_sub(b, log_at_least(b, rest), log_at_least(b, x))), dx);
+}
+
+const OpDesc op_bce = {
+    .name = "bce", .summary = "binary cross-entropy of probabilities, per element",
+    .torch = "torch.nn.functional.binary_cross_entropy(reduction='none')",
+    .doc = "`-y log(x) - (1 - y) log(1 - x)`, both logarithms at least -100. The derivative is "
+           "`(x - y) / max(x (1 - x), 1e-12)`. `x` and `y` are in [0, 1] and broadcast.",
+    .in = { "x", "y" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast, .grad = bce_grad, .expr = "nn_bce($0, $1)",
+    .samples = SAMPLES({ "bce(x: f32[3,7], y: f32[3,7])", "f32[3,7]" }, { "bce(x: f32[5,2], y: 1)", "f32[5,2]" }),
+};

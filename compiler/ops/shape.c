@@ -767,10 +767,12 @@ const OpDesc op_gather_dx = {
 /* ---- one_hot ---- */
 
 typedef struct OneHotAttrs {
-    int64_t n;
+    int64_t n, ignore_index;
 } OneHotAttrs;
 static const AttrDef one_hot_attrs[] = {
     { "n", ATTR_INT, offsetof(OneHotAttrs, n), .def = NAN, .min = 1, .max = 2147483647, .doc = "Number of classes." },
+    { "ignore_index", ATTR_INT, offsetof(OneHotAttrs, ignore_index), .def = -100, .min = -2147483648.0,
+      .max = 2147483647.0, .doc = "One more accepted class. Outside [0, n) it gives zeros only." },
     { 0 },
 };
 
@@ -795,6 +797,13 @@ static int64_t one_hot_limit(const Node *n, int operand)
     return ((const OneHotAttrs *)n->attrs)->n;
 }
 
+static bool one_hot_ignore(const Node *n, int operand, int64_t *value)
+{
+    (void)operand;
+    *value = ((const OneHotAttrs *)n->attrs)->ignore_index;
+    return true;
+}
+
 static void one_hot_emit(CWriter *w, const Node *n)
 {
     const TensorType *ids = &n->in[0]->type;
@@ -809,6 +818,6 @@ const OpDesc op_one_hot = {
     .doc = "A new last axis of size `n` that is 1 at the class and 0 elsewhere, as `f32`.",
     .in = { "ids" }, .attrs = one_hot_attrs, .attr_size = sizeof(OneHotAttrs), .is_lead = one_hot_is_lead,
     .shape = one_hot_shape, .no_grad = "a class has no gradient", .work = copy_work, .index_limit = one_hot_limit,
-    .emit = one_hot_emit,
+    .index_ignore = one_hot_ignore, .emit = one_hot_emit,
     .samples = SAMPLES({ "one_hot(ids: i32[5], n = 7)", "f32[5,7]" }, { "one_hot(ids: i32[2,3], n = 4)", "f32[2,3,4]" }),
 };

@@ -231,6 +231,12 @@ NN_INLINE nn_real nn_bce_with_logits(nn_real z, nn_real y)
     return ((z < 0 ? NN_R(0.0) : z) - z * y) + nn_log1p_unit(nn_exp(-nn_abs(z)));
 }
 
+/* -y log x - (1 - y) log(1 - x), the logarithms at least -100 */
+NN_INLINE nn_real nn_bce(nn_real x, nn_real y)
+{
+    return (y - NN_R(1.0)) * nn_max(nn_log(NN_R(1.0) - x), NN_R(-100.0)) - y * nn_max(nn_log(x), NN_R(-100.0));
+}
+
 /* x Phi(x), Phi the distribution function of the standard normal. */
 NN_INLINE nn_real nn_gelu_none(nn_real x)
 {

@@ -35,12 +35,14 @@ static double draw(uint64_t seed, uint64_t i)
 static double operand_value(uint64_t seed, nn_dim i, int positive)
 {
     const double u = draw(seed, (uint64_t)i);
+    if (positive == 2) return 0.1 + 0.8 * u; /* a probability */
     if (positive) return 0.3 + 1.2 * u;
     return draw(seed + 77, (uint64_t)i) < 0.5 ? -0.15 - 1.2 * u : 0.15 + 1.2 * u;
 }
 
 static int is_positive(const Case *c, const char *name)
 {
+    if (!strcmp(c->positive, "unit")) return 2;
     if (!strcmp(c->positive, "*")) return 1;
     const size_t n = strlen(name);
     for (const char *p = c->positive; (p = strstr(p, name)) != NULL; p += n)
@@ -79,7 +81,7 @@ static void inputs_fill(Bench *b, int modulus)
             const double u = draw(100 + (uint64_t)k, (uint64_t)i);
             if (in->dtype == 'i') ((int32_t *)b->in[k])[i] = (int32_t)(u * modulus);
             else if (in->dtype == 'b') ((unsigned char *)b->in[k])[i] = u < 0.5;
-            else ((double *)b->in[k])[i] = operand_value(100 + (uint64_t)k, i, !strcmp(b->c->positive, "*"));
+            else ((double *)b->in[k])[i] = operand_value(100 + (uint64_t)k, i, is_positive(b->c, "*"));
         }
     }
 }

@@ -150,9 +150,10 @@ function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
     close(file)
 }
 
-# Parameters that must be positive for the operator to be defined.
+# Parameters that must be positive, or probabilities, for the operator to be defined.
 function positive_of(op) {
     if (op ~ /^(log|sqrt|pow|rsqrt)$/) return "*"
+    if (op == "bce") return "unit"
     if (op ~ /^batch_norm/) return "var_"
     return ""
 }

@@ -54,7 +54,7 @@ class Group:
         n = c["name"]
         for k, (dtype, *_rest) in c["operands"].items():
             t = torch.tensor(r.data[f"{n}_{k}"])
-            out[k] = t.long() if dtype == "I32" else t.double().requires_grad_(True)
+            out[k] = t.long() if dtype == "I32" else t.double().requires_grad_(k not in c["no_grad"])
         for k in c["params"]:
             out[k] = torch.tensor(r.data[f"{n}.{k}"]).double().requires_grad_(True)
         for k in c["state"]:
