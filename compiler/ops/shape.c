@@ -766,13 +766,15 @@ const OpDesc op_gather_dx = {
 
 /* ---- one_hot ---- */
 
+#define NO_CLASS (-2147483649.0) /* no i32 has this value */
+
 typedef struct OneHotAttrs {
     int64_t n, ignore_index;
 } OneHotAttrs;
 static const AttrDef one_hot_attrs[] = {
     { "n", ATTR_INT, offsetof(OneHotAttrs, n), .def = NAN, .min = 1, .max = 2147483647, .doc = "Number of classes." },
-    { "ignore_index", ATTR_INT, offsetof(OneHotAttrs, ignore_index), .def = -100, .min = -2147483648.0,
-      .max = 2147483647.0, .doc = "One more accepted class. Outside [0, n) it gives zeros only." },
+    { "ignore_index", ATTR_INT, offsetof(OneHotAttrs, ignore_index), .def = NO_CLASS, .min = NO_CLASS,
+      .max = 2147483647.0, .doc = "One more accepted class; outside [0, n) it gives zeros. -2147483649: none." },
     { 0 },
 };
 
@@ -801,7 +803,7 @@ static bool one_hot_ignore(const Node *n, int operand, int64_t *value)
 {
     (void)operand;
     *value = ((const OneHotAttrs *)n->attrs)->ignore_index;
-    return true;
+    return *value >= INT32_MIN;
 }
 
 static void one_hot_emit(CWriter *w, const Node *n)

@@ -247,20 +247,23 @@ static void train_body(void *arg, const nn_team *team)
     float *const sum = (float *)(arena + 1600);
     run_sum(team, B, cross_entropy, sum);
     nn_barrier(team);
-    /* train.nn:14  cross_entropy_1: sum  f32[B] -> f32[]; kept for backward */
+    /* train.nn:14  cross_entropy_1: sum  f32[B] -> f32[] */
     float *const sum_2 = (float *)(arena + 704);
     run_sum(team, B, cast_2, sum_2);
     nn_barrier(team);
+    float *const maximum = (float *)(arena + 704);
     float *const div_ = (float *)(arena + 1600);
     float *const loss = (float *)(arena + 1600);
     float *const d_sum = (float *)(arena + 704);
     if (team->rank == 0) {
+        /* train.nn:14  cross_entropy_1: maximum  f32[] -> f32[]; kept for backward */
+        maximum[0] = nn_max(sum_2[0], 1.0f);
         /* train.nn:14  cross_entropy_1: div  f32[], f32[] -> f32[] */
-        div_[0] = sum[0] / sum_2[0];
+        div_[0] = sum[0] / maximum[0];
         /* train.nn:14  mul  f32[], f32[] -> f32[] */
         loss[0] = weight * div_[0];
         /* train.nn:14  backward cross_entropy_1: div  f32[], f32[] -> f32[] */
-        d_sum[0] = weight / sum_2[0];
+        d_sum[0] = weight / maximum[0];
     }
     nn_barrier(team);
     /* train.nn:14  backward cross_entropy_1: expand  f32[1] -> f32[B] */
