@@ -17,6 +17,10 @@ resnet20            --epochs 1                                   test_accuracy  
 vae                 --epochs 2                                   train_loss        < 190
 gan                 --epochs 1 --limit-batches 20                train_loss        > 0
 finetune            --epochs 2                                   test_accuracy     > 0.80
+autoencoder         --epochs 1                                   test_error        < 0.03
+pixelcnn            --epochs 1 --limit-batches 60                test_nll          < 110
+transformer         --epochs 2                                   test_perplexity   < 1.5
+segmentation        --epochs 3                                   test_dice         > 0.8
 END
 }
 
