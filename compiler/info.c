@@ -60,6 +60,9 @@ static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
     } else if (!strcmp(what, "passes")) {
         for (size_t i = 0; i < pass_table_len; i++) add(&names, pass_table[i].name);
     } else {
+        if (!strcmp(what, "activations"))
+            for (size_t i = 0; i < op_table_len; i++)
+                if (op_table[i]->flags & OPF_ACTIVATION) add(&names, op_table[i]->name);
         add_blocks(&names, blocks, n_blocks, what);
     }
     for (size_t i = 0; i < names.words.len; i++) fprintf(to, "%s\n", names.words.data[i]);

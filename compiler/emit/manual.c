@@ -226,6 +226,7 @@ void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out)
         "A bare `NAME(...)` in a program means the first of: a block of the program, a block of the\n"
         "standard library, an operator. `ops.NAME(...)` is always the operator.\n\n");
     put_blocks(blocks, n_blocks, "layers", "Layers", out);
+    put_blocks(blocks, n_blocks, "activations", "Activations", out);
     put_blocks(blocks, n_blocks, "losses", "Losses", out);
     put_blocks(blocks, n_blocks, "metrics", "Metrics", out);
     put_blocks(blocks, n_blocks, "functions", "Functions", out);

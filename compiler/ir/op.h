@@ -63,7 +63,8 @@ enum {
     OPF_ANY_LAYOUT  = 1 << 8,  /* works in any layout as long as all rank-4 operands and results share it */
     OPF_INTERNAL    = 1 << 9,  /* made by gradients or passes; not callable from source, not in the manual */
     OPF_ACCUMULATE  = 1 << 10, /* kernel can add into its result ($acc): a gradient may be written in place */
-    OPF_INPLACE     = 1 << 11  /* result 0 may share operand 0's memory when that dies here */
+    OPF_INPLACE     = 1 << 11, /* result 0 may share operand 0's memory when that dies here */
+    OPF_ACTIVATION  = 1 << 12  /* --list=activations names it */
 };
 
 typedef struct ShapeCtx ShapeCtx;   /* ops/op.h: want() */

@@ -35,7 +35,7 @@ static Node *relu_simplify(Builder *b, const Node *n)
 const OpDesc op_relu = {
     .name = "relu", .summary = "rectified linear unit", .torch = "torch.nn.functional.relu",
     .doc = "`y = max(x, 0)`; NaN stays NaN. The derivative is 0 for `x <= 0`, so also at 0, and 1 beyond.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = relu_grad, .simplify = relu_simplify, .expr = "$0 < 0 ? 0.0r : $0",
     .samples = SAMPLES({ "relu(x: f32[3,7])", "f32[3,7]" }, { "relu(x: f32[2,3,5,1])", "f32[2,3,5,1]" }),
 };
@@ -71,7 +71,8 @@ static void leaky_relu_grad(Builder *b, const Node *n, Node *const *dy, Node **d
 const OpDesc op_leaky_relu = {
     .name = "leaky_relu", .summary = "relu with a slope below zero", .torch = "torch.nn.functional.leaky_relu",
     .doc = "`y = x` for `x > 0`, else `slope x`. The derivative at 0 is `slope`.",
-    .in = { "x" }, .attrs = leaky_relu_attrs, .attr_size = sizeof(LeakyReluAttrs), .flags = OPF_ELEMENTWISE,
+    .in = { "x" }, .attrs = leaky_relu_attrs, .attr_size = sizeof(LeakyReluAttrs),
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
     .shape = shape_same, .grad = leaky_relu_grad, .expr = "$0 > 0 ? $0 : $slope * $0",
     .samples = SAMPLES({ "leaky_relu(x: f32[3,7])", "f32[3,7]" },
                        { "leaky_relu(x: f32[2,5], slope = 0.2)", "f32[2,5]" }),
@@ -104,7 +105,7 @@ static Node *sigmoid_simplify(Builder *b, const Node *n) { return fold1(b, n, si
 const OpDesc op_sigmoid = {
     .name = "sigmoid", .summary = "logistic function", .torch = "torch.sigmoid",
     .doc = "`y = 1 / (1 + e^-x)`, computed through `e^-|x|`, which cannot overflow.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = sigmoid_grad, .simplify = sigmoid_simplify, .expr = "nn_sigmoid($0)",
     .samples = SAMPLES({ "sigmoid(x: f32[3,7])", "f32[3,7]" }),
 };
@@ -133,7 +134,7 @@ static Node *tanh_simplify(Builder *b, const Node *n) { return fold1(b, n, tanh)
 
 const OpDesc op_tanh = {
     .name = "tanh", .summary = "hyperbolic tangent", .torch = "torch.tanh", .doc = "`y = tanh x`.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = tanh_grad, .simplify = tanh_simplify, .expr = "nn_tanh($0)",
     .samples = SAMPLES({ "tanh(x: f32[3,7])", "f32[3,7]" }),
 };
@@ -166,7 +167,8 @@ const OpDesc op_gelu = {
     .name = "gelu", .summary = "Gaussian error linear unit", .torch = "torch.nn.functional.gelu",
     .doc = "`y = x Phi(x)` with the normal distribution function `Phi`; with `approx = tanh`, "
            "`y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.",
-    .in = { "x" }, .attrs = gelu_attrs, .attr_size = sizeof(GeluAttrs), .flags = OPF_ELEMENTWISE,
+    .in = { "x" }, .attrs = gelu_attrs, .attr_size = sizeof(GeluAttrs),
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
     .shape = shape_same, .grad = gelu_grad, .expr = "nn_gelu_$approx($0)",
     .samples = SAMPLES({ "gelu(x: f32[3,7])", "f32[3,7]" }, { "gelu(x: f32[5,2], approx = tanh)", "f32[5,2]" }),
 };
@@ -195,7 +197,8 @@ const OpDesc op_softplus = {
     .name = "softplus", .summary = "smooth relu", .torch = "torch.nn.functional.softplus",
     .doc = "`y = log(1 + e^(beta x)) / beta`, computed as `max(x, 0) + log(1 + e^-|beta x|) / beta`; `x` itself where "
            "`beta x > threshold`.",
-    .in = { "x" }, .attrs = softplus_attrs, .attr_size = sizeof(SoftplusAttrs), .flags = OPF_ELEMENTWISE,
+    .in = { "x" }, .attrs = softplus_attrs, .attr_size = sizeof(SoftplusAttrs),
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
     .shape = shape_same, .grad = softplus_grad,
     .expr = "$beta * $0 > $threshold ? $0 : nn_softplus($beta * $0) / $beta",
     .samples = SAMPLES({ "softplus(x: f32[3,7])", "f32[3,7]" },
@@ -215,7 +218,8 @@ static void silu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 const OpDesc op_silu = {
     .name = "silu", .summary = "x times sigmoid(x)", .torch = "torch.nn.functional.silu",
     .doc = "`y = x / (1 + e^-x)`: swish with `beta = 1`.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = silu_grad, .expr = "$0 * nn_sigmoid($0)",
+    .in = { "x" },
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = silu_grad, .expr = "$0 * nn_sigmoid($0)",
     .samples = SAMPLES({ "silu(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -231,6 +235,7 @@ static void mish_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 const OpDesc op_mish = {
     .name = "mish", .summary = "x times tanh(softplus(x))", .torch = "torch.nn.functional.mish",
     .doc = "`y = x tanh(log(1 + e^x))`, computed with one exponential.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = mish_grad, .expr = "nn_mish($0)",
+    .in = { "x" },
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = mish_grad, .expr = "nn_mish($0)",
     .samples = SAMPLES({ "mish(x: f32[3,7])", "f32[3,7]" }),
 };

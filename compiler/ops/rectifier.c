@@ -45,7 +45,7 @@ static void relu6_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 const OpDesc op_relu6 = {
     .name = "relu6", .summary = "relu that ends at 6", .torch = "torch.nn.functional.relu6",
     .doc = "`y = min(max(x, 0), 6)`; NaN stays NaN. The derivative is 1 between 0 and 6, else 0, so also at 0 and 6.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = relu6_grad,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = relu6_grad,
     .expr = "$0 < 0 ? 0.0r : $0 > 6 ? 6.0r : $0", .samples = SAMPLES({ "relu6(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -60,7 +60,7 @@ const OpDesc op_hard_sigmoid = {
     .name = "hard_sigmoid", .summary = "sigmoid of three straight pieces", .torch = "onnx HardSigmoid(alpha=0.2, beta=0.5)",
     .doc = "`y = min(max(0.2 x + 0.5, 0), 1)`; NaN stays NaN. The derivative is 0.2 for `|x| < 2.5`, else 0. "
            "`torch.nn.functional.hardsigmoid` has the slope 1/6 instead.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = hard_sigmoid_grad,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = hard_sigmoid_grad,
     .expr = "$0 <= -2.5r ? 0.0r : $0 >= 2.5r ? 1.0r : 0.2r * $0 + 0.5r",
     .samples = SAMPLES({ "hard_sigmoid(x: f32[3,7])", "f32[3,7]" }),
 };
@@ -89,7 +89,7 @@ static void hard_swish_grad(Builder *b, const Node *n, Node *const *dy, Node **d
 const OpDesc op_hard_swish = {
     .name = "hard_swish", .summary = "x times relu6(x + 3) / 6", .torch = "torch.nn.functional.hardswish",
     .doc = "`y = x min(max(x + 3, 0), 6) / 6`. The derivative at -3 is 0 and at 3 is 1.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = hard_swish_grad,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = hard_swish_grad,
     .expr = "$0 <= -3 ? 0.0r : $0 >= 3 ? $0 : $0 * ($0 + 3.0r) / 6.0r",
     .samples = SAMPLES({ "hard_swish(x: f32[3,7])", "f32[3,7]" }),
 };
@@ -126,7 +126,8 @@ static void elu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 const OpDesc op_elu = {
     .name = "elu", .summary = "exponential linear unit", .torch = "torch.nn.functional.elu",
     .doc = "`y = x` for `x > 0`, else `alpha (e^x - 1)`. The derivative at 0 is `alpha`.",
-    .in = { "x" }, .attrs = elu_attrs, .attr_size = sizeof(EluAttrs), .flags = OPF_ELEMENTWISE, .shape = shape_same,
+    .in = { "x" }, .attrs = elu_attrs, .attr_size = sizeof(EluAttrs),
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = elu_grad, .expr = "$0 > 0 ? $0 : $alpha * nn_expm1_neg($0)",
     .samples = SAMPLES({ "elu(x: f32[3,7])", "f32[3,7]" }, { "elu(x: f32[2,5], alpha = 0.5)", "f32[2,5]" }),
 };
@@ -143,7 +144,7 @@ const OpDesc op_selu = {
     .name = "selu", .summary = "scaled elu that keeps mean 0 and variance 1", .torch = "torch.nn.functional.selu",
     .doc = "`y = 1.0507 x` for `x > 0`, else `1.0507 * 1.6733 (e^x - 1)`, with the constants of Klambauer et al. (2017). "
            "Goes with `init = lecun_normal()`. The derivative at 0 is 1.7581, that of the exponential.",
-    .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = selu_grad,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = selu_grad,
     .expr = "$0 > 0 ? 1.05070098735548049342r * $0 : 1.75809934084737685994r * nn_expm1_neg($0)",
     .samples = SAMPLES({ "selu(x: f32[3,7])", "f32[3,7]" }),
 };

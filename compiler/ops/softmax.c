@@ -90,7 +90,8 @@ static void log_softmax_grad(Builder *b, const Node *n, Node *const *dy, Node **
 const OpDesc op_softmax = {
     .name = "softmax", .summary = "positive numbers that sum to one", .torch = "torch.softmax",
     .doc = "`y_i = e^(x_i - m) / sum_j e^(x_j - m)` with the largest element `m` along `axis` (the last by default).",
-    .in = { "x" }, .attrs = softmax_attrs, .attr_size = sizeof(AxisAttrs), .flags = OPF_ANY_LAYOUT | OPF_INPLACE,
+    .in = { "x" }, .attrs = softmax_attrs, .attr_size = sizeof(AxisAttrs),
+    .flags = OPF_ACTIVATION | OPF_ANY_LAYOUT | OPF_INPLACE,
     .is_lead = softmax_is_lead, .shape = softmax_shape, .grad = softmax_grad, .work = softmax_work,
     .emit = softmax_emit,
     .samples = SAMPLES({ "softmax(x: f32[3,7])", "f32[3,7]" }, { "softmax(x: f32[2,5,3,2], axis = 1)", "f32[2,5,3,2]" },
@@ -100,7 +101,8 @@ const OpDesc op_softmax = {
 const OpDesc op_log_softmax = {
     .name = "log_softmax", .summary = "logarithm of softmax", .torch = "torch.log_softmax",
     .doc = "`y_i = (x_i - m) - log sum_j e^(x_j - m)` with the largest element `m` along `axis` (the last by default).",
-    .in = { "x" }, .attrs = softmax_attrs, .attr_size = sizeof(AxisAttrs), .flags = OPF_ANY_LAYOUT,
+    .in = { "x" }, .attrs = softmax_attrs, .attr_size = sizeof(AxisAttrs),
+    .flags = OPF_ACTIVATION | OPF_ANY_LAYOUT,
     .is_lead = softmax_is_lead, .shape = softmax_shape, .grad = log_softmax_grad, .work = softmax_work,
     .emit = log_softmax_emit,
     .samples = SAMPLES({ "log_softmax(x: f32[3,7])", "f32[3,7]" },
