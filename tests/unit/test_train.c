@@ -207,6 +207,43 @@ START_TEST(resumed_equals_uninterrupted_after_a_signal)
 }
 END_TEST
 
+/* With this threshold nothing counts as better, so that the second of each two bad epochs lowers the rate. */
+static double run_with_plateau(const nn_args *args)
+{
+    nn_options o = { .seed = args->seed, .threads = 1 };
+    nn_model *m = nn_model_new(&info, 1, &o);
+    nn_plateau p = { .factor = 0.5, .patience = 1, .threshold = 1e6, .larger_is_better = 1 };
+    nn_trainer t = { .model = m,
+                     .args = args,
+                     .train = &train_set,
+                     .valid = &test_set,
+                     .step = step,
+                     .eval = eval,
+                     .step_values = { "loss", "acc" },
+                     .eval_values = { "test_acc" },
+                     .plateau = &p,
+                     .plateau_scalar = &m->hypers[0] };
+    ck_assert_int_eq(nn_train(&t, NULL), 0);
+    const double rate = m->hypers[0];
+    nn_model_free(m);
+    return rate;
+}
+
+START_TEST(a_plateau_lowers_the_rate_and_survives_resuming)
+{
+    const char *whole = in_dir("whole"), *part = in_dir("part");
+    nn_args a = defaults(whole), b = defaults(part);
+    a.epochs = 5; /* the first is the best; epochs 3 and 5 lower */
+    ck_assert(run_with_plateau(&a) == 0.125);
+    b.epochs = 2; /* one bad epoch is remembered */
+    ck_assert(run_with_plateau(&b) == 0.5);
+    b.epochs = 5;
+    b.resume = part;
+    ck_assert(run_with_plateau(&b) == 0.125);
+    same_files(whole, part);
+}
+END_TEST
+
 START_TEST(other_batches_or_seeds_cannot_resume)
 {
     const char *part = in_dir("part");
@@ -353,6 +390,7 @@ int main(void)
     tcase_add_test(t, it_learns);
     tcase_add_test(t, resumed_equals_uninterrupted_between_epochs);
     tcase_add_test(t, resumed_equals_uninterrupted_after_a_signal);
+    tcase_add_test(t, a_plateau_lowers_the_rate_and_survives_resuming);
     tcase_add_test(t, other_batches_or_seeds_cannot_resume);
     tcase_add_test(t, numbers_that_are_not_finite_stop_and_keep_the_checkpoint);
     tcase_add_test(t, it_stops_early_with_the_best_weights);
