@@ -242,8 +242,9 @@ static void put_positional(Frame *f, OpCall *c, const CallArg *arg)
             op->in[c->next_operand < c->n_fixed ? c->next_operand : c->n_fixed - 1];
         const bool optional = operand[base_length(operand)] == '?';
         if (arg->expr) v = eval(f, arg->expr);
-        if (v.kind == V_ERROR) {
+        if (v.kind == V_ERROR) { /* it takes its place, so that the next is not taken for it */
             c->failed = true;
+            if (operand[base_length(operand)] != '*') c->next_operand++;
             return;
         }
         if (operand[base_length(operand)] == '*') {
