@@ -50,4 +50,19 @@ fi
 
 [ $# -gt 0 ] || set -- $(ls $R/*.nn | sed 's|.*/\(.*\)\.nn|\1|')
 for g; do printf '%s:f32\n%s:f64\n' "$g" "$g"; done | xargs -P "$JOBS" -n 1 tests/ops/reference.sh --one
+
+# Where PyTorch is at hand, the stored numbers are made again.
+if "$B/venv/bin/python" -c 'import torch, safetensors, numpy' 2>/dev/null; then
+    if "$B/venv/bin/python" -W ignore tests/ops/make_reference.py --out "$WORK/again" "$@" >"$WORK/again.log" 2>&1; then
+        for g; do
+            try "$g: model is what the script writes" cmp "$R/$g.nn" "$WORK/again/$g.nn"
+            try "$g: specification is what the script writes" cmp "$R/$g.spec" "$WORK/again/$g.spec"
+            try "$g: stored numbers are PyTorch's" python3 tests/e2e/same_numbers.py "$R/$g.safetensors" "$WORK/again/$g.safetensors"
+        done
+    else
+        fail "make_reference.py" "$WORK/again.log"
+    fi
+else
+    echo "  (PyTorch is not installed: its stored numbers were used and not made again)"
+fi
 finish
