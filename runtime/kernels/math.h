@@ -274,13 +274,18 @@ NN_INLINE int32_t nn_real_to_i32(double x)
     return (int32_t)c;
 }
 
+NN_INLINE int32_t nn_float_to_i32(float x)
+{
+    return nn_real_to_i32((double)x);
+}
+
 NN_INLINE int32_t nn_int_to_i32(int32_t x)
 {
     return x;
 }
 
 #define nn_cast_f32(x)  ((nn_real)(x))
-#define nn_cast_i32(x)  _Generic((x), float: nn_real_to_i32, double: nn_real_to_i32, default: nn_int_to_i32)(x)
+#define nn_cast_i32(x)  _Generic((x), float: nn_float_to_i32, double: nn_real_to_i32, default: nn_int_to_i32)(x)
 #define nn_cast_bool(x) ((x) != 0)
 
 #endif
