@@ -8,6 +8,13 @@
 . tests/e2e/tools.sh
 suite gradients
 
+try "layers f64: builds" harness layers f64 || { finish; exit 1; }
+for step in train_images train_sequences train_encoder train_augmented; do
+    for batch in 1 4; do
+        try "$step, batch $batch: central differences" "$B/harness/layers-f64" --routine $step --batch $batch --seed 3 --check-grad --threads 2
+    done
+done
+
 try "smooth f64: builds" harness smooth f64 || { finish; exit 1; }
 h=$B/harness/smooth-f64
 "$h" --list | awk '$1 == "step" { print $2 }' >"$WORK/steps"
