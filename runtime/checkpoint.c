@@ -127,7 +127,8 @@ nn_status nn_model_to_st(const nn_model *m, unsigned what, nn_st_file **out)
     char hash[24];
     *out = NULL;
     if (!m || (what & ~(unsigned)NN_ALL) || !(what & NN_ALL)) return NN_EINVAL;
-    if (what & NN_TRAINING && m->averaged) return NN_ESTATE; /* the slots of the averages hold weights */
+    if (what & NN_TRAINING && m->averaged)
+        return NN_ESTATE; /* the slots of the averages hold weights */
     nn_st_file *f = nn_st_new();
     if (!f) return NN_ENOMEM;
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)m->info->hash);

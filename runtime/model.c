@@ -155,11 +155,14 @@ nn_status nn_model_swap_ema(nn_model *m, unsigned step)
     if (slot == info->n_slots) return NN_EINVAL;
     if (m->steps[r] == 0) return NN_ESTATE;
     for (int i = 0; i < m->info->n_routines; i++)
-        if (i != r && m->averaged >> i & 1 && ranges_meet(info, &m->info->routines[i])) return NN_ESTATE;
+        if (i != r && m->averaged >> i & 1 && ranges_meet(info, &m->info->routines[i]))
+            return NN_ESTATE;
     for (int i = 0; i < info->n_ranges; i++) {
         const nn_range *range = &info->ranges[i];
         unsigned char *w = (unsigned char *)m->params + block_bytes(m, range->offset);
-        unsigned char *e = (unsigned char *)m->slots + block_bytes(m, info->slots_offset + slot * info->slot_count + range->slot_offset);
+        unsigned char *e =
+            (unsigned char *)m->slots +
+            block_bytes(m, info->slots_offset + slot * info->slot_count + range->slot_offset);
         for (size_t k = 0; k < block_bytes(m, range->count); k++) {
             const unsigned char hand = w[k];
             w[k] = e[k];

@@ -371,8 +371,9 @@ static nn_status run_steps(Run *r, nn_progress *p)
 int nn_plateau_step(nn_plateau *p, double value, double *scalar)
 {
     const double margin = p->larger_is_better ? 1 + p->threshold : 1 - p->threshold;
-    const int better = !isnan(value) && (!p->known || (p->larger_is_better ? value > p->best * margin
-                                                                           : value < p->best * margin));
+    const int better =
+        !isnan(value) &&
+        (!p->known || (p->larger_is_better ? value > p->best * margin : value < p->best * margin));
     if (better) {
         p->best = value;
         p->known = 1;

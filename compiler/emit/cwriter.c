@@ -177,9 +177,10 @@ const char *cw_hyper(CWriter *w, const Node *n)
         const Hyper *h = w->face->m->hypers.data[i];
         const char *value = arena_printf(w->arena, "a->m->base.hypers[%lld]", (ll)i);
         if (w->routine->kind == ROUTINE_STEP)
-            value = scheduled_text(w->arena, value,
-                                   arena_printf(w->arena, "(int64_t)a->m->base.steps[%d]", w->routine->index),
-                                   h->schedule, h->schedule_args, h->warmup);
+            value = scheduled_text(
+                w->arena, value,
+                arena_printf(w->arena, "(int64_t)a->m->base.steps[%d]", w->routine->index),
+                h->schedule, h->schedule_args, h->warmup);
         put_top(w, "const %s %s = (%s)%s;", real, w->hyper[i], real, value);
     }
     return w->hyper[i];

@@ -99,7 +99,8 @@ static void place_tensors(ModelFace *f)
 static bool flag_is_on(const Minimize *min, const char *flag)
 {
     for (int i = 0; min->optim->scalars[i].name; i++)
-        if (!strcmp(min->optim->scalars[i].name, flag)) return min->scalars[i].hyper && min->scalars[i].hyper->value != 0;
+        if (!strcmp(min->optim->scalars[i].name, flag))
+            return min->scalars[i].hyper && min->scalars[i].hyper->value != 0;
     return false;
 }
 
@@ -110,7 +111,9 @@ static void place_slots(ModelFace *f, const Minimize *min, StepPlace *s)
     for (int k = 0; min->optim->slots[k]; k++) {
         const char *name = min->optim->slots[k], *mark = strchr(name, '?');
         s->slot_at[k] = mark && !flag_is_on(min, mark + 1) ? -1 : s->n_slots;
-        if (s->slot_at[k] >= 0) s->slot[s->n_slots++] = arena_strndup(f->arena, name, mark ? (size_t)(mark - name) : strlen(name));
+        if (s->slot_at[k] >= 0)
+            s->slot[s->n_slots++] =
+                arena_strndup(f->arena, name, mark ? (size_t)(mark - name) : strlen(name));
     }
     if (min->ema == 0) return;
     s->ema_at = s->n_slots;

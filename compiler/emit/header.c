@@ -226,8 +226,10 @@ void emit_header(const ModelFace *f, StrBuf *out)
                   face_api(f, "hypers"), f->type);
     }
     if (f->has_ema) {
-        sb_puts(out, "/* Exchanges the weights that `step` (one of the bits above) trains with their averages; again, and they are\n"
-                     " * back. Until then no step runs. */\n");
+        sb_puts(
+            out,
+            "/* Exchanges the weights that `step` (one of the bits above) trains with their averages; again, and they are\n"
+            " * back. Until then no step runs. */\n");
         sb_printf(out, "nn_status %s(%s *m, unsigned step);\n", face_api(f, "swap_ema"), f->type);
     }
     put_tensor_ids(f, out);

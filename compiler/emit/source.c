@@ -86,9 +86,8 @@ static void put_tensors(const ModelFace *f, StrBuf *out)
                   t->init ? t->init->c_function : "nn_init_zeros");
         for (int k = 0; k < 4; k++) {
             if (k) sb_puts(out, ", ");
-            put_double(out,
-                       t->init && t->init->args[0] && !isnan(t->init_args[k]) ? t->init_args[k]
-                                                                              : 0.0);
+            put_double(out, t->init && t->init->args[0] && !isnan(t->init_args[k]) ? t->init_args[k]
+                                                                                   : 0.0);
         }
         sb_printf(out, " }, .fan_in = %lld, .fan_out = %lld },\n", (ll)t->fan_in, (ll)t->fan_out);
     }
@@ -132,8 +131,7 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
             sb_printf(out, "static const char *const %s_slots[%d] = { ", f->routine[i].base,
                       s->n_slots);
             for (int k = 0; k < s->n_slots; k++)
-                sb_printf(out, "%s%s", k ? ", " : "",
-                          c_string(f->arena, s->slot[k]));
+                sb_printf(out, "%s%s", k ? ", " : "", c_string(f->arena, s->slot[k]));
             sb_puts(out, " };\n");
         }
     }
@@ -271,7 +269,8 @@ static bool word_is(const char *s, size_t len, const char *word)
     return strlen(word) == len && !strncmp(s, word, len);
 }
 
-static const char *slot_text(const ModelFace *f, const StepPlace *place, const ParamRange *p, int slot)
+static const char *slot_text(const ModelFace *f, const StepPlace *place, const ParamRange *p,
+                             int slot)
 {
     if (slot < 0) return "NULL";
     return arena_printf(f->arena, "slots + %lld + from",
@@ -387,8 +386,9 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
             StrBuf decay;
             sb_init(&decay, f->arena);
             put_double(&decay, mini->ema);
-            call = arena_printf(f->arena, "nn_ema(to - from, params + %lld + from, %s, %s, step + 1);",
-                                (ll)p->offset, slot_text(f, s, p, s->ema_at), decay.text);
+            call =
+                arena_printf(f->arena, "nn_ema(to - from, params + %lld + from, %s, %s, step + 1);",
+                             (ll)p->offset, slot_text(f, s, p, s->ema_at), decay.text);
             put_text(&body, 1, call);
             sb_puts(&calls, call);
         }
@@ -406,10 +406,11 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         uses_h = true;
         const struct OptimScalar *const x = &mini->scalars[i];
         if (x->schedule || x->warmup > 0) uses_step = true;
-        put_text(&scalars, 1,
-                 arena_printf(f->arena, "const double %s_ = %s;", arg->name,
-                              scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index), "step",
-                                             x->schedule, x->schedule_args, x->warmup)));
+        put_text(
+            &scalars, 1,
+            arena_printf(f->arena, "const double %s_ = %s;", arg->name,
+                         scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index),
+                                        "step", x->schedule, x->schedule_args, x->warmup)));
     }
     if (uses_h) sb_puts(out, "    const double *const h = a->m->base.hypers;\n");
     if (uses_step)
@@ -535,7 +536,8 @@ static void put_checks(const ModelFace *f, const Routine *r, StrBuf *out)
     for (size_t i = 0; i < r->dims.len; i++)
         sb_printf(out, "    if (%s < %lld || %s > %s) return NN_ESIZE;\n", rn->dim[i],
                   (ll)r->dims.data[i]->lo, rn->dim[i], f->dim_max[r->dims.data[i]->index]);
-    if (r->kind == ROUTINE_STEP && f->has_ema) sb_puts(out, "    if (m->base.averaged) return NN_ESTATE;\n");
+    if (r->kind == ROUTINE_STEP && f->has_ema)
+        sb_puts(out, "    if (m->base.averaged) return NN_ESTATE;\n");
     for (size_t i = 0; i < r->inputs.len; i++) put_index_check(f, r, i, out);
 }
 
@@ -635,8 +637,8 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
               "    %s_args a = { .m = m, .scale = grad_scale };\n"
               "    nn_pool_run(m->base.pool, %s_apply_body, &a);\n"
               "    m->base.grads_ready[%d] = 0;\n",
-              rn->apply, f->type, rn->bit, r->index, f->has_ema ? " || m->base.averaged" : "", rn->base, rn->base,
-              r->index);
+              rn->apply, f->type, rn->bit, r->index, f->has_ema ? " || m->base.averaged" : "",
+              rn->base, rn->base, r->index);
     if (clips_norm(r)) sb_puts(out, "    if (!isfinite(a.norm)) return NN_ENONFINITE;\n");
     sb_printf(out, "    m->base.steps[%d]++;\n    return NN_OK;\n}\n", r->index);
 }

@@ -151,13 +151,15 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
     Lower *lw = f->lw;
     Value v = eval(f, e);
     if (s->hyper) { /* a hyper of the model that gets its value and schedule */
-        return to_float(f, &v, arg->name, &s->hyper->value) && check_range(f, arg, s->hyper->value, e->span);
+        return to_float(f, &v, arg->name, &s->hyper->value) &&
+               check_range(f, arg, s->hyper->value, e->span);
     }
     if (v.kind == V_HYPER) {
         map_set(lw->used_hypers, v.hyper->path, v.hyper);
         if (v.hyper->schedule || v.hyper->warmup != 0) {
             if (s->schedule || s->warmup != 0) {
-                Diagnostic *m = report(f, e->span, "schedule-twice", "%s has a schedule already", v.hyper->path);
+                Diagnostic *m = report(f, e->span, "schedule-twice", "%s has a schedule already",
+                                       v.hyper->path);
                 diag_note(m, v.hyper->span, "declared here");
                 return false;
             }
@@ -332,8 +334,8 @@ static bool set_common(Frame *f, Minimize *min, const Arg *arg, size_t option)
     if (!to_float(f, &v, arg->name.text, &x)) return false;
     *to[option] = x;
     if (x > 0 && x < below) return true;
-    report(f, arg->value->span, "optimizer-range", "%s must be greater than 0%s, found %g", arg->name.text,
-           option == 2 ? " and below 1" : "", x);
+    report(f, arg->value->span, "optimizer-range", "%s must be greater than 0%s, found %g",
+           arg->name.text, option == 2 ? " and below 1" : "", x);
     return false;
 }
 
@@ -346,7 +348,9 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         for (k = 0; k < n; k++)
             if (strcmp(scalars[k].name, arg->name.text) == 0) break;
     size_t common = 0;
-    while (common < N_COMMON && !(arg->name.text && strcmp(arg->name.text, common_options[common]) == 0)) common++;
+    while (common < N_COMMON &&
+           !(arg->name.text && strcmp(arg->name.text, common_options[common]) == 0))
+        common++;
     const size_t slot = common < N_COMMON ? n + common : k;
     if (k >= n && common == N_COMMON) {
         if (!arg->name.text) {
@@ -493,8 +497,9 @@ static bool over_scale(Frame *f, Expr *e, double *scale)
     Value v = eval(f, e);
     if (!to_float(f, &v, "the factor of the learning rate", scale)) return false;
     if (*scale > 0 && isfinite(*scale)) return true;
-    Diagnostic *m = report(f, e->span, "over-scale", "the factor of the learning rate must be greater than 0, found %g",
-                           *scale);
+    Diagnostic *m =
+        report(f, e->span, "over-scale",
+               "the factor of the learning rate must be greater than 0, found %g", *scale);
     if (*scale == 0) diag_hint(m, "what `over` does not name stays as it is");
     return false;
 }

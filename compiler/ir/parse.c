@@ -787,7 +787,8 @@ static void read_minimize(Reader *p)
             s->hyper = map_get(p->hypers, read_name(p));
             if (!s->hyper) fail(p, from, "unknown hyper");
         }
-        if (!peek(p, ',') && !peek(p, ')')) read_schedule(p, &s->schedule, s->schedule_args, &s->warmup);
+        if (!peek(p, ',') && !peek(p, ')'))
+            read_schedule(p, &s->schedule, s->schedule_args, &s->warmup);
     }
     expect(p, ")");
     if (accept(p, "clip_norm")) min->clip_norm = read_real(p);
@@ -919,7 +920,8 @@ static void read_hyper(Reader *p)
     h->path = read_name(p);
     expect(p, "=");
     h->value = read_real(p);
-    if (!peek(p, ';') && !peek(p, '@')) read_schedule(p, &h->schedule, h->schedule_args, &h->warmup);
+    if (!peek(p, ';') && !peek(p, '@'))
+        read_schedule(p, &h->schedule, h->schedule_args, &h->warmup);
     read_place(p, &h->span);
     expect(p, ";");
     if (p->failed) return;
