@@ -32,6 +32,7 @@ if [ $i -ge 9 ]; then pass "all blocks found"; else fail "only $i blocks of code
 
 root=$(pwd)
 cd "$tree" || exit 2
+results=$RESULTS work=$WORK given=$B
 WORK=$root/$WORK RESULTS=$root/$RESULTS
 unset NNC NNLIB
 B=build
@@ -47,6 +48,6 @@ try "the pass can be stopped after" build/nnc examples/linear/model.nn --stop-af
 try "the pass can be left out" build/nnc examples/linear/model.nn --no-pass=inputs -o build/x.c
 try "lint" make lint
 cd - >/dev/null || exit 2
-WORK=$B/test/hacking RESULTS=$B/test/hacking.results
+WORK=$work RESULTS=$results B=$given
 rm -rf "$WORK/tree"
 finish
