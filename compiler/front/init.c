@@ -131,17 +131,28 @@ static bool is_looked_through(const OpDesc *op)
     return (op->flags & OPF_VIEW) || in_list(op->name, names);
 }
 
-/* reach[id]: the value is the weight's product, seen through what the walk passes. */
+/* What a layer may do to its weight before it multiplies with it: mask it, drop some of it, see it in another shape. */
+static bool is_of_weights(const OpDesc *op)
+{
+    static const char *const names[] = { "mul", "dropout", NULL };
+    return (op->flags & OPF_VIEW) || in_list(op->name, names);
+}
+
+/* weight[id]: the value is still a weight; reach[id]: it is the weight's product, seen through what the walk passes. */
 static bool feeds_relu(Lower *lw, const Routine *r, const Node *param)
 {
-    bool *reach = ARENA_ARRAY(lw->a, bool, r->nodes.len);
+    bool *reach = ARENA_ARRAY(lw->a, bool, r->nodes.len), *weight = ARENA_ARRAY(lw->a, bool, r->nodes.len);
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
         for (int k = 0; k < n->n_in; k++) {
             const Node *x = n->in[k];
             if (!x) continue;
-            if (x == param && !op_has(n, OPF_ROOT)) reach[i] = true;
-            if (x->id < (int)i && r->nodes.data[x->id] == x && reach[x->id]) {
+            const bool known = x->id < (int)i && r->nodes.data[x->id] == x;
+            if ((x == param || (known && weight[x->id])) && !op_has(n, OPF_ROOT)) {
+                reach[i] = true;
+                if (k == 0 && is_of_weights(n->op)) weight[i] = true;
+            }
+            if (known && reach[x->id]) {
                 if (is_relu_family(n->op)) return true;
                 if (is_looked_through(n->op) && k == 0) reach[i] = true;
             }
