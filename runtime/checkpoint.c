@@ -7,6 +7,7 @@
  * Contents, in canonical order and shape:
  *   PATH                              parameters and state, by their path in the .nn file
  *   training/ROUTINE.SLOT.PATH        optimizer slots, of the shape of their parameter
+ *   training/ROUTINE.BLOCK            state of a second-order step, a matrix
  *   training/hyper.NAME               live scalars, F64
  *   training/ROUTINE.steps, .calls    counters, I64
  *   training/seed                     I64
@@ -74,6 +75,29 @@ static nn_status visit_slots(const nn_model *m, const nn_routine_info *r, visit_
     return s;
 }
 
+static nn_status visit_blocks(const nn_model *m, const nn_routine_info *r, visit_fn visit,
+                              void *ctx)
+{
+    nn_status s = NN_OK;
+    for (int k = 0; k < r->n_blocks && s == NN_OK; k++) {
+        const nn_block *b = &r->blocks[k];
+        const nn_dtype dtype = m->info->real_bytes == 8 ? NN_F64 : NN_F32;
+        const nn_tensor matrix = { .name = b->name,
+                                   .dtype = dtype,
+                                   .rank = 2,
+                                   .shape = { b->rows, b->cols },
+                                   .stride = { b->cols, 1 },
+                                   .count = b->rows * b->cols };
+        Item it = { .tensor = &matrix,
+                    .dtype = dtype,
+                    .data = real_at(m, m->slots, b->offset),
+                    .training = 1 };
+        s = item_named(&it, r->name, b->name, "");
+        if (s == NN_OK) s = visit(ctx, &it);
+    }
+    return s;
+}
+
 static nn_status visit_number(const char *a, const char *b, nn_dtype dtype, void *data,
                               visit_fn visit, void *ctx)
 {
@@ -99,6 +123,7 @@ static nn_status visit_items(nn_model *m, unsigned what, visit_fn visit, void *c
     for (int i = 0; i < info->n_routines && s == NN_OK; i++) {
         const nn_routine_info *r = &info->routines[i];
         if (m->slots) s = visit_slots(m, r, visit, ctx);
+        if (m->slots && s == NN_OK) s = visit_blocks(m, r, visit, ctx);
         if (s == NN_OK) s = visit_number(r->name, "calls", NN_I64, &m->calls[i], visit, ctx);
         if (s == NN_OK && r->n_ranges > 0)
             s = visit_number(r->name, "steps", NN_I64, &m->steps[i], visit, ctx);

@@ -49,7 +49,8 @@ static int code_of(nn_status s)
     case NN_EMISMATCH:
     case NN_ESIZE:
     case NN_EINDEX: return CODE_DATA;
-    case NN_ENONFINITE: return CODE_NUMERIC;
+    case NN_ENONFINITE:
+    case NN_ESEARCH: return CODE_NUMERIC;
     case NN_EINVAL:
     case NN_ESTATE: break;
     }

@@ -31,7 +31,8 @@ typedef enum nn_status {
     NN_EIO,        /* the file could not be opened, read or written; errno says why */
     NN_EFORMAT,    /* not a file of the expected format */
     NN_ECORRUPT,   /* right format, but truncated, inconsistent or with a wrong checksum */
-    NN_EMISMATCH   /* a sound checkpoint, but of another model */
+    NN_EMISMATCH,  /* a sound checkpoint, but of another model */
+    NN_ESEARCH     /* a second-order step found no lower loss: the weights are at a minimum, as far as numbers tell */
 } nn_status;
 
 const char *nn_strerror(nn_status s); /* one sentence, never NULL */

@@ -23,6 +23,13 @@ typedef struct nn_range {
     nn_dim offset, count, slot_offset;
 } nn_range;
 
+/* State of a second-order step that belongs to all its parameters together: rows x cols reals from `offset` of
+ * the slot block. */
+typedef struct nn_block {
+    const char *name; /* in checkpoints: "inverse_hessian" */
+    nn_dim rows, cols, offset;
+} nn_block;
+
 typedef struct nn_hyper_info {
     const char *name; /* "beta", "train.lr": name in checkpoints */
     double value;     /* initial */
@@ -38,6 +45,8 @@ typedef struct nn_routine_info {
     const char *const *slots; /* names: "exp_avg" */
     nn_dim slot_count;
     nn_dim slots_offset;     /* reals from the start of the slot block to this routine's first slot */
+    int n_blocks;
+    const nn_block *blocks;
 } nn_routine_info;
 
 typedef struct nn_model_info {

@@ -19,6 +19,7 @@ const char *nn_strerror(nn_status s)
     case NN_EFORMAT: return "not a file of the expected format";
     case NN_ECORRUPT: return "the file is damaged or truncated";
     case NN_EMISMATCH: return "the checkpoint belongs to another model";
+    case NN_ESEARCH: return "no step along the search direction lowers the loss";
     }
     return "unknown status";
 }

@@ -39,7 +39,8 @@ static int exit_code(nn_status s)
     case NN_EFORMAT:
     case NN_ECORRUPT:
     case NN_EMISMATCH: return NN_EXIT_CORRUPT;
-    case NN_ENONFINITE: return NN_EXIT_NUMERIC;
+    case NN_ENONFINITE:
+    case NN_ESEARCH: return NN_EXIT_NUMERIC;
     case NN_ESIZE: return NN_EXIT_USAGE;
     case NN_EINVAL:
     case NN_ESTATE: break;
