@@ -62,8 +62,14 @@ typedef struct ParamRange {
     double scale;    /* of the learning rate */
 } ParamRange;
 
+/* State of a driver: rows x cols reals. */
+typedef struct BlockPlace {
+    int64_t rows, cols, offset;
+} BlockPlace;
+
 typedef struct StepPlace {
     VEC(ParamRange) ranges;
+    VEC(BlockPlace) blocks; /* as OptimDesc.blocks */
     int n_slots;
     const char *slot[OPTIM_MAX_SLOTS + 1]; /* names; the optimizer's, then the average's */
     int slot_at[OPTIM_MAX_SLOTS];          /* position of each of OptimDesc.slots, -1: it is not kept */
@@ -99,7 +105,10 @@ const char *face_c_type(const ModelFace *f, DType t); /* of an element at the AP
 const char *face_api(const ModelFace *f, const char *what);
 /* Multiply-accumulates of one routine per unit of batch (per_batch) and per call (fixed). */
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed);
+/* The plan's arena and, behind it, what a driver works with. */
+int64_t face_arena_bytes(const Routine *r);
 int face_loss_port(const Routine *r); /* position of the loss among a step's outputs, -1 if none */
+bool face_trains(const Routine *r, const Tensor *t); /* is t under `over` of the step? */
 bool face_same_storage(const ModelFace *f, const Routine *a,
                        const Routine *b); /* do their trained sets meet? */
 

@@ -56,7 +56,7 @@ static double train_scale(const Routine *r, const Tensor *t)
     return 0;
 }
 
-static bool trains(const Routine *r, const Tensor *t)
+bool face_trains(const Routine *r, const Tensor *t)
 {
     return train_scale(r, t) != 0;
 }
@@ -64,8 +64,13 @@ static bool trains(const Routine *r, const Tensor *t)
 bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b)
 {
     for (size_t i = 0; i < f->m->tensors.len; i++)
-        if (trains(a, f->m->tensors.data[i]) && trains(b, f->m->tensors.data[i])) return true;
+        if (face_trains(a, f->m->tensors.data[i]) && face_trains(b, f->m->tensors.data[i])) return true;
     return false;
+}
+
+int64_t face_arena_bytes(const Routine *r)
+{
+    return r->plan->arena_bytes + optim_work_bytes(r->minimize);
 }
 
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed)
@@ -136,7 +141,7 @@ static void place_steps(ModelFace *f)
             const Tensor *t = m->tensors.data[i];
             if (t->kind == TENSOR_STATE) continue;
             const TensorPlace *p = &f->tensor[i];
-            if (!trains(routine, t)) {
+            if (!face_trains(routine, t)) {
                 open = false;
                 continue;
             }
@@ -157,6 +162,14 @@ static void place_steps(ModelFace *f)
         place_slots(f, routine->minimize, s);
         s->slots_offset = f->slot_count;
         f->slot_count += s->slot_count * s->n_slots;
+        if (!routine->minimize || !routine->minimize->optim->blocks) continue;
+        for (const OptimBlock *b = routine->minimize->optim->blocks; b->name; b++) {
+            const BlockPlace place = { .rows = optim_rows(routine->minimize, b),
+                                       .cols = optim_columns(routine->minimize),
+                                       .offset = f->slot_count };
+            vec_push(f->arena, &s->blocks, place);
+            f->slot_count += (place.rows * place.cols + f->align - 1) / f->align * f->align;
+        }
     }
 }
 
@@ -174,7 +187,8 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
     const char *stem = names_mangle(a, r->name);
     static const char *const suffix[] = { "body",       "args",   "run",     "update", "norm",
                                           "apply_body", "ranges", "slots",   "call",   "grad_call",
-                                          "apply_call", "inputs", "outputs", "dims" };
+                                          "apply_call", "inputs", "outputs", "dims",
+                                          "blocks",     "trained", "evaluate", "second" };
     enum { N_STATIC = sizeof suffix / sizeof *suffix };
     for (int i = 2;; i++) {
         rn->func = arena_printf(a, "%s_%s", f->stem, stem);

@@ -87,8 +87,17 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
             if (mini->ema > 0) sb_printf(out, ", weights averaged with decay %g", mini->ema);
             sb_puts(out, ".\n");
         }
-        sb_printf(
-            out,
+        if (r->minimize && r->minimize->optim->driver)
+            sb_printf(
+                out,
+                " * %s makes one update with a line search: a full batch, whose loss and gradient it\n"
+                " * computes several times; out is from before the update. NN_ESEARCH: no step lowers the loss. %s\n"
+                " * adds gradients to those of its earlier calls; %s returns NN_EINVAL, for a gradient\n"
+                " * alone does not make this update. A call that fails changes no weight and no state. */\n",
+                rn->func, rn->grad, rn->apply);
+        else
+            sb_printf(
+                out,
             " * %s does a whole step. Its halves: %s adds gradients to those since the last update,\n"
             " * %s multiplies them by grad_scale and updates the weights. A loss that is not finite gives\n"
             " * NN_ENONFINITE, changes no weight and no state, and discards gradients accumulated so far. */\n",
@@ -185,7 +194,7 @@ void emit_header(const ModelFace *f, StrBuf *out)
         "\n/* Bytes of working memory per routine; an object holds the largest of its routines'. */\n");
     for (size_t i = 0; i < m->routines.len; i++)
         sb_printf(out, "#define %s %lld\n", f->routine[i].bytes,
-                  (ll)m->routines.data[i]->plan->arena_bytes);
+                  (ll)face_arena_bytes(m->routines.data[i]));
     sb_printf(out, "\ntypedef struct %s %s;\n", f->type, f->type);
     for (size_t i = 0; i < m->routines.len; i++) put_routine(f, m->routines.data[i], out);
 

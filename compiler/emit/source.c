@@ -127,6 +127,16 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
             }
             sb_puts(out, "};\n");
         }
+        for (size_t k = 0; k < s->blocks.len; k++) {
+            const BlockPlace *b = &s->blocks.data[k];
+            if (k == 0)
+                sb_printf(out, "static const nn_block %s_blocks[%zu] = {\n", f->routine[i].base,
+                          s->blocks.len);
+            sb_printf(out, "    { %s, %lld, %lld, %lld },\n",
+                      c_string(f->arena, m->routines.data[i]->minimize->optim->blocks[k].name), (ll)b->rows,
+                      (ll)b->cols, (ll)b->offset);
+            if (k + 1 == s->blocks.len) sb_puts(out, "};\n");
+        }
         if (s->n_slots) {
             sb_printf(out, "static const char *const %s_slots[%d] = { ", f->routine[i].base,
                       s->n_slots);
@@ -149,6 +159,9 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
                 out,
                 ",\n      .n_slots = %d, .slots = %s_slots, .slot_count = %lld, .slots_offset = %lld",
                 s->n_slots, f->routine[i].base, (ll)s->slot_count, (ll)s->slots_offset);
+        if (s->blocks.len)
+            sb_printf(out, ",\n      .n_blocks = %zu, .blocks = %s_blocks", s->blocks.len,
+                      f->routine[i].base);
         sb_puts(out, " },\n");
     }
     sb_puts(out, "};\n");
@@ -213,6 +226,19 @@ static bool clips_norm(const Routine *r)
     return r->minimize && r->minimize->clip_norm > 0;
 }
 
+/* The library makes the whole step and calls the routine's body for loss and gradients. */
+static bool is_driven(const Routine *r)
+{
+    return r->minimize && r->minimize->optim->driver;
+}
+
+static bool assigns_state(const Routine *r)
+{
+    for (size_t i = 0; i < r->nodes.len; i++)
+        if (op_is(r->nodes.data[i], &op_assign)) return true;
+    return false;
+}
+
 static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
@@ -226,10 +252,13 @@ static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
             sb_printf(out, "    %s *%s;\n", face_c_type(f, r->outputs.data[i].type.dtype),
                       rn->output[i]);
     } else {
-        sb_puts(out,
-                "    int acc;      /* 1: gradients are added to those of earlier calls */\n"
-                "    int apply;    /* 1: the weights are updated */\n"
-                "    double scale; /* what gradients are multiplied by before the update */\n");
+        sb_puts(out, "    int acc;      /* 1: gradients are added to those of earlier calls */\n");
+        if (!is_driven(r))
+            sb_puts(out,
+                    "    int apply;    /* 1: the weights are updated */\n"
+                    "    double scale; /* what gradients are multiplied by before the update */\n");
+        else if (assigns_state(r))
+            sb_puts(out, "    int store;    /* 1: state is assigned */\n");
         sb_printf(out, "    %s metric[%zu]; /*", f->real, r->outputs.len ? r->outputs.len : 1);
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(out, " %s", comment_text(f->arena, r->outputs.data[i].name));
@@ -343,6 +372,69 @@ static void put_norm(const ModelFace *f, const Routine *r, StrBuf *out)
         "        double sum = 0.0;\n"
         "        for (int i = 0; i < NN_NORM_CHUNKS; i++) sum += a->partial[i];\n"
         "        a->norm = sqrt(sum) * fabs(a->scale);\n    }\n    nn_barrier(team);\n}\n");
+}
+
+/* What the library's method asks of a step, and the call of that method. */
+static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const RoutineNames *rn = &f->routine[r->index];
+    const Minimize *mini = r->minimize;
+    const StepPlace *s = &f->step[r->index];
+    sb_printf(out, "\nstatic const int %s_trained[%zu] = {", rn->base, mini->over.len);
+    for (size_t i = 0, k = 0; i < f->m->tensors.len; i++)
+        if (face_trains(r, f->m->tensors.data[i])) sb_printf(out, "%s%zu", k++ ? ", " : " ", i);
+    sb_printf(out,
+              " };\n\n/* Loss and gradients at the current weights. */\n"
+              "static double %s_evaluate(void *arg)\n{\n"
+              "    %s_args *const a = arg;\n"
+              "    nn_pool_run(a->m->base.pool, %s_body, a);\n"
+              "    return (double)a->metric[%d];\n}\n",
+              rn->base, rn->base, rn->base, face_loss_port(r));
+    sb_printf(out,
+              "\n/* %s:%d  using %s: one update, from the loss and gradients that were just computed. */\n"
+              "static nn_status %s_second(%s_args *a)\n{\n",
+              mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
+              mini->span.source ? span_place(mini->span).line : 0, mini->optim->name, rn->base,
+              rn->base);
+    StrBuf fields;
+    sb_init(&fields, f->arena);
+    bool uses_step = false;
+    for (int i = 0; mini->optim->scalars[i].name; i++) {
+        if (mini->optim->scalars[i].is_flag || mini->optim->scalars[i].is_count) continue;
+        const struct OptimScalar *const x = &mini->scalars[i];
+        uses_step |= x->schedule || x->warmup > 0;
+        sb_printf(&fields, "        .%s = %s,\n", mini->optim->scalars[i].name,
+                  scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index),
+                                 "step", x->schedule, x->schedule_args, x->warmup));
+    }
+    sb_puts(out, "    nn_model *const model = &a->m->base;\n    const double *const h = model->hypers;\n");
+    if (uses_step)
+        sb_printf(out, "    const int64_t step = (int64_t)model->steps[%d];\n", r->index);
+    sb_printf(out,
+              "    const nn_second second = {\n"
+              "        .model = model,\n"
+              "        .n_tensors = %zu,\n"
+              "        .tensors = %s_trained,\n"
+              "        .n = %lld,\n",
+              mini->over.len, rn->base, (ll)optim_columns(mini));
+    if (s->blocks.len) sb_printf(out, "        .state = %s_blocks,\n", rn->base);
+    sb_printf(out,
+              "        .evaluate = %s_evaluate,\n"
+              "        .ctx = a,\n"
+              "        .work = (double *)(void *)(model->arena + %lld),\n"
+              "        .loss = (double)a->metric[%d],\n%s    };\n",
+              rn->base, (ll)r->plan->arena_bytes, face_loss_port(r), fields.text);
+    if (!assigns_state(r)) {
+        sb_printf(out, "    return %s(&second);\n}\n", mini->optim->driver);
+        return;
+    }
+    sb_printf(out,
+              "    const nn_status status = %s(&second);\n"
+              "    if (status != NN_OK) return status;\n"
+              "    a->store = 1; /* state follows from the new weights */\n"
+              "    %s_evaluate(a);\n"
+              "    return NN_OK;\n}\n",
+              mini->optim->driver, rn->base);
 }
 
 static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
@@ -475,8 +567,9 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
         w.uses_team = true;
         sb_puts(&w.body, "    nn_barrier(team);\n");
     }
+    if (has_assign && is_driven(r)) sb_puts(&w.body, "    if (!a->store) return;\n");
     if (has_assign) put_assigns(&w, r);
-    if (r->kind == ROUTINE_STEP)
+    if (r->kind == ROUTINE_STEP && !is_driven(r))
         sb_printf(&w.body, "    if (a->apply) %s_update(a, team);\n", rn->base);
     if (w.fault && !f->fault) f->fault = w.fault;
     sb_puts(out, f->kernels.text);
@@ -554,8 +647,10 @@ static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(&sb, ", .%s = %s", rn->output[i], rn->output[i]);
     else
-        sb_printf(&sb, ", .acc = half && m->base.grads_ready[%d], .apply = !half, .scale = 1.0",
-                  r->index);
+        sb_printf(&sb, ", .acc = half && m->base.grads_ready[%d]%s", r->index,
+                  !is_driven(r)      ? ", .apply = !half, .scale = 1.0"
+                  : assigns_state(r) ? ", .store = half"
+                                     : "");
     sb_puts(&sb, " };");
     put_text(out, 1, sb.text);
 }
@@ -615,6 +710,13 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
     put_stale(f, r, out);
     sb_printf(out, "    if (!isfinite(a.metric[%d])%s) return NN_ENONFINITE;\n", face_loss_port(r),
               clips_norm(r) ? " || !isfinite(a.norm)" : "");
+    if (is_driven(r))
+        sb_printf(out,
+                  "    if (!half) {\n"
+                  "        const nn_status status = %s_second(&a);\n"
+                  "        if (status != NN_OK) return status;\n"
+                  "    }\n",
+                  rn->base);
     sb_printf(out,
               "    m->base.calls[%d]++;\n"
               "    if (half) m->base.grads_ready[%d] = ready + 1;\n"
@@ -629,6 +731,14 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
         sb_puts(out, "{\n");
         put_text(out, 1, arena_printf(f->arena, "return %s_run(%d, %s);", rn->base, half, args));
         sb_puts(out, "}\n");
+    }
+    if (is_driven(r)) {
+        sb_printf(out,
+                  "\n/* The line search needs the loss: there is nothing to do with a gradient alone. */\n"
+                  "nn_status %s(%s *m, double grad_scale)\n{\n"
+                  "    (void)m;\n    (void)grad_scale;\n    return NN_EINVAL;\n}\n",
+                  rn->apply, f->type);
+        return;
     }
     sb_printf(out,
               "\nnn_status %s(%s *m, double grad_scale)\n{\n"
@@ -735,6 +845,11 @@ void emit_source(ModelFace *f, StrBuf *out)
     if (m->real_is_f64) sb_puts(out, "#define NN_REAL_F64 1\n");
     /* The library comes first: locals of its kernels must not meet the model's names. */
     sb_puts(out, "#include \"nn_init.h\"\n#include \"nn_kernels.h\"\n");
+    for (size_t i = 0; i < m->routines.len; i++)
+        if (is_driven(m->routines.data[i])) {
+            sb_puts(out, "#include \"nn_second.h\"\n");
+            break;
+        }
     if (f->opt->harness) sb_puts(out, "#include \"nn_harness.h\"\n");
     sb_printf(out, "\n#include %s\n", c_string(f->arena, f->opt->header));
     sb_printf(out, "\nstruct %s {\n    nn_model base;\n};\n", f->type);
@@ -746,8 +861,9 @@ void emit_source(ModelFace *f, StrBuf *out)
         const Routine *r = m->routines.data[i];
         sb_printf(out, "\n/* ---- %s ---- */\n", comment_text(f->arena, r->name));
         put_args_struct(f, r, out);
-        if (r->kind == ROUTINE_STEP) put_update(f, r, out);
+        if (r->kind == ROUTINE_STEP && !is_driven(r)) put_update(f, r, out);
         put_body(f, r, out);
+        if (is_driven(r)) put_second(f, r, out);
         if (r->kind == ROUTINE_STEP)
             put_step(f, r, out);
         else

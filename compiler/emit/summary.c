@@ -221,7 +221,8 @@ void emit_summary(const Summary *s, const Module *m, StrBuf *out)
         if (fixed) sb_printf(out, " and %s per call", grouped(a, fixed));
         if (r->plan)
             sb_printf(out, "; working memory %s bytes, lower bound %s",
-                      grouped(a, r->plan->arena_bytes), grouped(a, r->plan->bound_bytes));
+                      grouped(a, face_arena_bytes(r)),
+                      grouped(a, r->plan->bound_bytes + optim_work_bytes(r->minimize)));
         sb_putc(out, '\n');
     }
     if (m->dims.len) {

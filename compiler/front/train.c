@@ -154,6 +154,11 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
         return to_float(f, &v, arg->name, &s->hyper->value) &&
                check_range(f, arg, s->hyper->value, e->span);
     }
+    if (v.kind == V_HYPER && arg->is_count) {
+        Diagnostic *m = report(f, e->span, "type", "%s: expected a number, not a hyper", arg->name);
+        diag_hint(m, "it decides how much memory an object takes");
+        return false;
+    }
     if (v.kind == V_HYPER) {
         map_set(lw->used_hypers, v.hyper->path, v.hyper);
         if (v.hyper->schedule || v.hyper->warmup != 0) {
@@ -181,6 +186,10 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
         bool on = false;
         if (!to_bool(f, &v, arg->name, &on)) return false;
         x = on;
+    } else if (arg->is_count) {
+        int64_t n = 0;
+        if (!to_int(f, &v, arg->name, &n) || !check_range(f, arg, (double)n, e->span)) return false;
+        x = (double)n;
     } else if (!to_float(f, &v, arg->name, &x) || !check_range(f, arg, x, e->span)) {
         return false;
     }
@@ -307,6 +316,10 @@ static bool set_scheduled(Frame *f, const OptimArg *arg, struct OptimScalar *s, 
         report(f, e->span, "schedule-flag", "%s is true or false and takes no schedule", arg->name);
         return false;
     }
+    if (arg->is_count) {
+        report(f, e->span, "schedule-flag", "%s is a fixed number and takes no schedule", arg->name);
+        return false;
+    }
     return warmup ? set_warmup(f, arg, s, e) : set_schedule(f, arg, s, e, d);
 }
 
@@ -367,6 +380,12 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         return false;
     }
     const Span here = arg->name.text ? arg->name.span : arg->value->span;
+    if (min->optim->driver && slot >= n) {
+        Diagnostic *m = report(f, here, "optimizer-option", "%s does not go with %s",
+                               arg->name.text, min->optim->name);
+        diag_hint(m, "its line search needs the loss and its gradient as they are");
+        return false;
+    }
     if (given[slot].source) {
         Diagnostic *m = report(f, here, "argument-twice", "%s is given twice",
                                arg->name.text ? arg->name.text : scalars[k].name);
@@ -544,6 +563,10 @@ void finish_minimize(Frame *f)
     Wanted *wanted = ARENA_ARRAY(lw->a, Wanted, lw->info_list.len);
     for (size_t i = 0; i < s->over.len; i++)
         if (!cover_path(f, s->over.data[i], s->over_scale.data[i], wanted)) return;
+    for (size_t i = 0; i < s->over.len; i++)
+        if (r->minimize->optim->driver && s->over_scale.data[i])
+            report(f, s->over_scale.data[i]->span, "over-scale",
+                   "%s has one learning rate for all parameters", r->minimize->optim->name);
     const bool *depends = loss_depends(lw, r, r->minimize->loss);
     for (size_t i = 0; i < lw->info_list.len; i++) {
         TensorInfo *info = lw->info_list.data[i];
@@ -553,6 +576,14 @@ void finish_minimize(Frame *f)
     }
     if (r->minimize->over.len == 0)
         report(f, s->span, "over-empty", "the loss of step %s depends on no parameter", r->name);
+    const OptimDesc *optim = r->minimize->optim;
+    const int64_t n = optim_columns(r->minimize);
+    if (optim->max_params && n > optim->max_params) {
+        Diagnostic *m = report(f, s->span, "optimizer-size",
+                               "%s is for at most %" PRId64 " parameters, step %s trains %" PRId64,
+                               optim->name, optim->max_params, r->name, n);
+        diag_hint(m, "its matrix would have as many rows and columns; lbfgs takes any number");
+    }
 }
 
 bool state_is_stored(Lower *lw, const StateVar *s)

@@ -147,10 +147,17 @@ typedef struct OptimArg {
     const char *name;       /* "lr", "momentum"; NULL ends */
     double def, min, max;   /* NAN default: required; inclusive range */
     bool is_flag;           /* compile-time true/false (nesterov), not a live scalar */
+    bool is_count;          /* compile-time whole number (history), not a live scalar */
     const char *doc;
 } OptimArg;
 
 enum { OPTIM_MAX_SLOTS = 4 };
+
+/* State of a driver: a matrix with a column for each trained element. */
+typedef struct OptimBlock {
+    const char *name;       /* in checkpoints: "inverse_hessian"; NULL ends */
+    const char *rows;       /* name of an is_count scalar; NULL: as many as columns */
+} OptimBlock;
 
 struct OptimDesc {
     const char *name, *summary, *doc, *torch;
@@ -160,7 +167,17 @@ struct OptimDesc {
     /* C call template over a contiguous range: $n $w $g $s0.. (NULL where the slot does not exist) $NAME of a scalar,
        $t step count (from 1) */
     const char *call;
+    /* Or, instead of `call`, for methods that see all parameters at once: a function of the library that makes
+       a whole step (runtime/nn_second.h), the state it keeps and the doubles it works with. */
+    const char *driver;
+    const OptimBlock *blocks;
+    int work_vectors, work_matrices; /* of n and n x n doubles, n trained elements */
+    int64_t max_params;              /* largest n, 0: any */
 };
+/* Of a step that uses a driver, all 0 otherwise: trained elements, rows of its blocks, working memory. */
+int64_t optim_columns(const Minimize *m);
+int64_t optim_rows(const Minimize *m, const OptimBlock *b);
+int64_t optim_work_bytes(const Minimize *m);
 extern const OptimDesc *const optim_table[];
 extern const size_t optim_table_len;
 

@@ -6,6 +6,8 @@
  */
 #include "ops/op.h"
 
+#include <string.h>
+
 #define BIG 1e30
 #define BELOW_ONE 0x1.fffffffffffffp-1
 #define ABOVE_ZERO 1e-300
@@ -148,9 +150,91 @@ static const OptimDesc optim_lion = {
     .call = "nn_lion($n, $w, $g, $s0, $lr, $beta1, $beta2, $weight_decay);",
 };
 
+/* ---- second order: the whole step is a function of runtime/second.c ---- */
+
+#define SEARCH_SCALARS(curvature)                                                                                  \
+    { "lr", .def = 1, .min = ABOVE_ZERO, .max = BIG, .doc = "First step the line search tries, times the direction." },     \
+    { "tolerance_grad", .def = 1e-7, .min = 0, .max = BIG,                                                          \
+      .doc = "A gradient with no larger element counts as zero: the step returns `NN_ESEARCH`." },                  \
+    { "c1", .def = 1e-4, .min = ABOVE_ZERO, .max = 0.5, .doc = "Of sufficient decrease." },                         \
+    { "c2", .def = (curvature), .min = ABOVE_ZERO, .max = BELOW_ONE, .doc = "Of curvature; larger than `c1`." },    \
+    { "max_evals", .def = 25, .min = 1, .max = 1e6, .doc = "Most evaluations of one line search." },                \
+    WEIGHT_DECAY(0, "Half of it times the sum of squared weights is added to the loss.")
+
+#define FULL_BATCH                                                                                                 \
+    " For full batches: the line search evaluates the step's inputs several times. The step length satisfies the "  \
+    "strong Wolfe conditions. Where no step lowers the loss, weights stay and the step returns `NN_ESEARCH`."
+
+enum { WORK_VECTORS = 6 };
+
+static const OptimArg newton_scalars[] = { SEARCH_SCALARS(0.9), { 0 } };
+static const OptimDesc optim_newton = {
+    .name = "newton", .summary = "Newton's method, for at most 1,024 parameters",
+    .doc = "`w -= lr (H + damping)^-1 g`. The Hessian H is computed by central differences of the gradient, two "
+           "evaluations a parameter; as much of the identity is added as makes it positive definite." FULL_BATCH,
+    .scalars = newton_scalars, .driver = "nn_newton",
+    .work_vectors = WORK_VECTORS, .work_matrices = 2, .max_params = 1024,
+};
+
+static const OptimBlock inverse_hessian[] = { { "inverse_hessian", NULL }, { 0 } };
+
+static const OptimArg bfgs_scalars[] = { SEARCH_SCALARS(0.9), { 0 } };
+static const OptimDesc optim_bfgs = {
+    .name = "bfgs", .summary = "quasi-Newton method of Broyden, Fletcher, Goldfarb and Shanno, for at most 4,096 parameters",
+    .doc = "`w -= lr H g`, then with s and y, the changes of weights and gradient, and r = 1/(y's), "
+           "`H = (I - r s y') H (I - r y s') + r s s'`. The first step goes along the gradient and sets H to s'y/(y'y)." FULL_BATCH,
+    .scalars = bfgs_scalars, .driver = "nn_bfgs", .blocks = inverse_hessian,
+    .work_vectors = WORK_VECTORS, .max_params = 4096,
+};
+
+static const OptimArg dfp_scalars[] = { SEARCH_SCALARS(0.1), { 0 } };
+static const OptimDesc optim_dfp = {
+    .name = "dfp", .summary = "quasi-Newton method of Davidon, Fletcher and Powell, for at most 4,096 parameters",
+    .doc = "As bfgs, with `H = H - H y y' H / (y' H y) + s s' / (y's)`. It needs more accurate line searches than bfgs, "
+           "hence its smaller `c2`." FULL_BATCH,
+    .scalars = dfp_scalars, .driver = "nn_dfp", .blocks = inverse_hessian,
+    .work_vectors = WORK_VECTORS, .max_params = 4096,
+};
+
+static const OptimArg lbfgs_scalars[] = {
+    SEARCH_SCALARS(0.9),
+    { "history", .def = 10, .min = 1, .max = 100, .is_count = true, .doc = "Pairs of changes that are kept." },
+    { 0 },
+};
+static const OptimBlock lbfgs_blocks[] = { { "step_history", "history" }, { "gradient_history", "history" }, { 0 } };
+static const OptimDesc optim_lbfgs = {
+    .name = "lbfgs", .summary = "bfgs with limited memory, for any number of parameters",
+    .torch = "torch.optim.LBFGS(line_search_fn=\"strong_wolfe\")",
+    .doc = "The direction of bfgs from the last `history` changes of weights and gradient instead of a matrix "
+           "(two-loop recursion). The first step goes along the gradient, by min(1, 1/|g|_1) lr at first." FULL_BATCH,
+    .scalars = lbfgs_scalars, .driver = "nn_lbfgs", .blocks = lbfgs_blocks, .work_vectors = WORK_VECTORS,
+};
+
 const OptimDesc *const optim_table[] = {
 #define OPTIM(name) &optim_##name,
 #include "ops/optims.def"
 #undef OPTIM
 };
 const size_t optim_table_len = sizeof optim_table / sizeof *optim_table;
+
+int64_t optim_columns(const Minimize *m)
+{
+    int64_t n = 0;
+    if (!m || !m->optim->driver) return 0;
+    for (size_t i = 0; i < m->over.len; i++) n += type_numel_max(&m->over.data[i]->type);
+    return n;
+}
+
+int64_t optim_rows(const Minimize *m, const OptimBlock *b)
+{
+    for (int i = 0; b->rows && m->optim->scalars[i].name; i++)
+        if (!strcmp(m->optim->scalars[i].name, b->rows)) return (int64_t)m->scalars[i].hyper->value;
+    return optim_columns(m);
+}
+
+int64_t optim_work_bytes(const Minimize *m)
+{
+    const int64_t n = optim_columns(m);
+    if (!n) return 0;
+    return (n * (m->optim->work_vectors + n * m->optim->work_matrices) * 8 + 63) / 64 * 64;
+}
