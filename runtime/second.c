@@ -32,7 +32,6 @@ typedef struct Search {
     nn_line_fn fn;
     void *ctx;
     Point start;
-    double slack; /* what rounding can add to a value */
     int evals;
 } Search;
 
@@ -46,11 +45,18 @@ static int evaluate(Search *s, double step, Point *p)
     return 1;
 }
 
+/* What rounding can add to the difference of two values. */
+static double slack(const Search *s, const Point *a, const Point *b)
+{
+    return s->line->rounding * fmax(fabs(a->value), fabs(b->value));
+}
+
 static int decreases(const Search *s, const Point *p)
 {
     const double c1 = s->line->c1, slope = s->start.slope;
+    if (!isfinite(p->value)) return 0;
     if (p->value <= s->start.value + c1 * p->step * slope) return 1;
-    return p->value <= s->start.value + s->slack && p->slope <= (2 * c1 - 1) * slope;
+    return fabs(p->value - s->start.value) <= slack(s, &s->start, p) && p->slope <= (2 * c1 - 1) * slope;
 }
 
 static int is_flat(const Search *s, const Point *p)
@@ -75,7 +81,7 @@ static int zoom(Search *s, Point lo, Point hi, double *step)
         before = fabs(width);
         Point p;
         if (at == lo.step || at == hi.step || !evaluate(s, at, &p)) return 0;
-        if (!decreases(s, &p) || p.value >= lo.value + s->slack) {
+        if (!decreases(s, &p) || p.value >= lo.value + slack(s, &lo, &p)) {
             hi = p;
             continue;
         }
@@ -95,11 +101,10 @@ nn_status nn_line_search(const nn_line *line, nn_line_fn fn, void *ctx, double v
         !(line->c2 > line->c1) || !(line->c2 < 1))
         return NN_EINVAL;
     Search s = { .line = line, .fn = fn, .ctx = ctx, .start = { 0, value0, slope0 } };
-    s.slack = line->rounding * fabs(value0);
     Point last = s.start, p;
     /* Algorithm 3.5: longer and longer steps until an interval holds an acceptable one. */
     for (double at = first; evaluate(&s, at, &p); last = p) {
-        if (!decreases(&s, &p) || (s.evals > 1 && p.value >= last.value + s.slack))
+        if (!decreases(&s, &p) || (s.evals > 1 && p.value >= last.value + slack(&s, &last, &p)))
             return zoom(&s, last, p, step) ? NN_OK : NN_ESEARCH;
         if (is_flat(&s, &p)) {
             *step = p.step;
@@ -131,11 +136,14 @@ static double dot(nn_dim n, const double *a, const double *b)
     return add_lanes(sum);
 }
 
+/* Largest absolute value; NaN when one is NaN. */
 static double largest(nn_dim n, const double *a)
 {
     double most = 0;
-    for (nn_dim i = 0; i < n; i++)
-        if (!(fabs(a[i]) <= most)) most = fabs(a[i]); /* NaN stays */
+    for (nn_dim i = 0; i < n; i++) {
+        if (isnan(a[i])) return NAN;
+        most = fmax(most, fabs(a[i]));
+    }
     return most;
 }
 
@@ -227,6 +235,10 @@ static double along(void *ctx, double step, double *slope)
 static nn_status begin(Work *w, double *value)
 {
     const nn_second *s = w->s;
+    if (!(s->lr > 0) || !isfinite(s->lr) || !(s->c1 > 0) || !(s->c2 > s->c1) || !(s->c2 < 1) ||
+        !(s->max_evals >= 1) || !(s->tolerance_grad >= 0) || !(s->weight_decay >= 0) ||
+        !isfinite(s->weight_decay))
+        return NN_EINVAL;
     move(s, READ_WEIGHTS, w->x0);
     *value = with_decay(s, s->loss, w->x0, w->g0);
     const double most = largest(s->n, w->g0);
