@@ -123,6 +123,27 @@ def lbfgs(p, r, name, history):
             put(r, f"{name}.w{step}", w.detach())
 
 
+def minimum(path):
+    """Where the regression of tests/e2e/second.c ends: its data by the same formula, Newton's method to the end."""
+    z, u = 1, []
+    for _ in range(64 * 7):
+        z = (z * 6364136223846793005 + 1442695040888963407) % 2**64
+        u.append((z >> 40) * 2.0**-23 - 1)
+    u = np.array(u).reshape(64, 7)
+    p = Problem.__new__(Problem)
+    x = np.concatenate([u[:, :4], 3 * u[:, 4:]], 1)
+    p.x = torch.tensor(x)
+    p.y = torch.tensor((u[:, 0] + u[:, 4] > 0).astype(int) + (u[:, 1] - u[:, 5] > 0.3))
+    w = np.zeros(24)
+    for _ in range(20):
+        w = w - np.linalg.solve(p.hessian(w), p.at(w)[1])
+    if np.abs(p.at(w)[1]).max() > 1e-14:
+        sys.exit("the minimum was not found")
+    with open(path, "w") as f:
+        f.write("/* SPDX-License-Identifier: MIT\n * Written by make_second.py. */\n")
+        f.write("".join(f"{float(v)!r},\n" for v in w))
+
+
 def main():
     where = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "ref")
     os.makedirs(where, exist_ok=True)
@@ -139,6 +160,7 @@ def main():
     lbfgs(p, r, "lbfgs", 10)
     lbfgs(p, r, "lbfgs_short", 3)
     r.write(where)
+    minimum(os.path.join(where, "second_minimum.h"))
 
 
 if __name__ == "__main__":
