@@ -24,7 +24,7 @@ static const char *const file_words[] = {
     "l",          "i4",           "i5",         "i6",     "i7",      "out",     "half",
     "run",        "scale",        "from",       "to",     "base",    "status",  "norm",
     "step",       "slots",        "apply",      "metric", "partial", "harness", "tensor_info",
-    "hyper_info", "routine_info", "model_info", "main",   NULL
+    "hyper_info", "ready",        "store",      "routine_info", "model_info", "main",   NULL
 };
 
 const char *face_c_type(const ModelFace *f, DType t)
