@@ -11,6 +11,7 @@ suite examples
 table() {
     cat <<'END'
 linear              --epochs 10                                  test_loss         < 0.001
+logistic            --epochs 15                                  loss              < 0.3000567
 mlp                 --epochs 2                                   test_accuracy     > 0.88
 lenet               --epochs 2                                   test_accuracy     > 0.95
 resnet20            --epochs 1                                   test_accuracy     > 0.25
