@@ -23,9 +23,9 @@ extern "C" {
 typedef double (*nn_line_fn)(void *ctx, double step, double *slope);
 
 typedef struct nn_line {
-    double c1, c2;    /* 0 < c1 < c2 < 1: of sufficient decrease and of curvature */
+    double c1, c2; /* 0 < c1 < c2 < 1: of sufficient decrease and of curvature */
     int max_evals;
-    double rounding;  /* relative error of values: smaller differences of them decide nothing */
+    double rounding; /* relative error of values: smaller differences of them decide nothing */
 } nn_line;
 
 /* Finds a step > 0 that satisfies the strong Wolfe conditions
@@ -34,8 +34,8 @@ typedef struct nn_line {
  * the decrease is lost in rounding, slope(step) <= (2 c1 - 1) slope(0) stands for the first condition (Hager
  * and Zhang). Values that are not finite count as too large. The last call of fn is at the step returned.
  * NN_EINVAL: slope(0) is not negative, or bad options. NN_ESEARCH: no such step within max_evals. */
-nn_status nn_line_search(const nn_line *line, nn_line_fn fn, void *ctx, double value0, double slope0,
-                         double first, double *step);
+nn_status nn_line_search(const nn_line *line, nn_line_fn fn, void *ctx, double value0,
+                         double slope0, double first, double *step);
 
 /* ---- methods ---- */
 
@@ -50,9 +50,9 @@ typedef struct nn_second {
     const nn_block *state; /* of the routine, see OptimDesc.blocks; NULL: none */
     nn_second_fn evaluate;
     void *ctx;
-    double *work;          /* memory the compiler reserved for the method */
-    double loss;           /* at the current weights, whose gradients are in their slots */
-    double lr;             /* first step that the search tries, in units of the direction */
+    double *work; /* memory the compiler reserved for the method */
+    double loss;  /* at the current weights, whose gradients are in their slots */
+    double lr;    /* first step that the search tries, in units of the direction */
     double c1, c2, max_evals, tolerance_grad, weight_decay;
 } nn_second;
 

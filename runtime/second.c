@@ -56,7 +56,8 @@ static int decreases(const Search *s, const Point *p)
     const double c1 = s->line->c1, slope = s->start.slope;
     if (!isfinite(p->value)) return 0;
     if (p->value <= s->start.value + c1 * p->step * slope) return 1;
-    return fabs(p->value - s->start.value) <= slack(s, &s->start, p) && p->slope <= (2 * c1 - 1) * slope;
+    return fabs(p->value - s->start.value) <= slack(s, &s->start, p) &&
+           p->slope <= (2 * c1 - 1) * slope;
 }
 
 static int is_flat(const Search *s, const Point *p)
@@ -72,7 +73,8 @@ static int zoom(Search *s, Point lo, Point hi, double *step)
     for (;;) {
         const double width = hi.step - lo.step, margin = 0.1 * fabs(width);
         double at = isfinite(hi.value) ? cubic(&lo, &hi) : NAN;
-        const double least = fmin(lo.step, hi.step) + margin, most = fmax(lo.step, hi.step) - margin;
+        const double least = fmin(lo.step, hi.step) + margin,
+                     most = fmax(lo.step, hi.step) - margin;
         /* Halving where the cubic says nothing, or keeps to one end for too long. */
         if (!isfinite(at) || fabs(width) > 0.66 * before)
             at = lo.step + 0.5 * width;
@@ -94,11 +96,11 @@ static int zoom(Search *s, Point lo, Point hi, double *step)
     }
 }
 
-nn_status nn_line_search(const nn_line *line, nn_line_fn fn, void *ctx, double value0, double slope0,
-                         double first, double *step)
+nn_status nn_line_search(const nn_line *line, nn_line_fn fn, void *ctx, double value0,
+                         double slope0, double first, double *step)
 {
-    if (!(slope0 < 0) || !isfinite(slope0) || !isfinite(value0) || !(first > 0) || !(line->c1 > 0) ||
-        !(line->c2 > line->c1) || !(line->c2 < 1))
+    if (!(slope0 < 0) || !isfinite(slope0) || !isfinite(value0) || !(first > 0) ||
+        !(line->c1 > 0) || !(line->c2 > line->c1) || !(line->c2 < 1))
         return NN_EINVAL;
     Search s = { .line = line, .fn = fn, .ctx = ctx, .start = { 0, value0, slope0 } };
     Point last = s.start, p;
@@ -167,7 +169,8 @@ static void move(const nn_second *s, Direction what, double *x)
     for (int k = 0; k < s->n_tensors; k++) {
         const int index = s->tensors[k];
         const nn_tensor *t = &s->model->info->tensors[index];
-        void *data = what == READ_GRADIENTS ? nn_model_grad(s->model, index) : nn_model_data(s->model, index);
+        void *data = what == READ_GRADIENTS ? nn_model_grad(s->model, index)
+                                            : nn_model_data(s->model, index);
         const int straight = nn_is_canonical(t);
         for (nn_dim i = 0; i < t->count; i++) {
             const nn_dim at = straight ? i : nn_canonical_to_storage(t, i);
@@ -302,7 +305,8 @@ static double curvature(const Work *w)
 static void *row(const nn_second *s, int block, nn_dim i)
 {
     return (unsigned char *)s->model->slots +
-           (size_t)(s->state[block].offset + i * s->state[block].cols) * (size_t)s->model->info->real_bytes;
+           (size_t)(s->state[block].offset + i * s->state[block].cols) *
+               (size_t)s->model->info->real_bytes;
 }
 
 static double row_at(const nn_second *s, const void *r, nn_dim i)
@@ -441,7 +445,8 @@ static void dense_update(Work *w, int is_bfgs, int fresh)
         void *r = row(s, INVERSE, i);
         for (nn_dim j = 0; j < n; j++) {
             /* Symmetric bit for bit: every product and sum is the same with i and j exchanged. */
-            const double change = is_bfgs ? rho * (step[i] * hy[j] + hy[i] * step[j]) : hy[i] * hy[j] / yhy;
+            const double change =
+                is_bfgs ? rho * (step[i] * hy[j] + hy[i] * step[j]) : hy[i] * hy[j] / yhy;
             row_set(s, r, j, row_at(s, r, j) + (a * (step[i] * step[j]) - change));
         }
     }
@@ -492,10 +497,12 @@ static nn_status hessian(Work *w, double *h)
         w->x[j] = w->x0[j];
         double *column = h + j * n;
         for (nn_dim i = 0; i < n; i++) column[i] = (w->g[i] - w->v[i]) / (right - left);
-        if (!isfinite(above) || !isfinite(below) || !isfinite(largest(n, column))) return NN_ENONFINITE;
+        if (!isfinite(above) || !isfinite(below) || !isfinite(largest(n, column)))
+            return NN_ENONFINITE;
     }
     for (nn_dim i = 0; i < n; i++)
-        for (nn_dim j = 0; j < i; j++) h[i * n + j] = h[j * n + i] = 0.5 * (h[i * n + j] + h[j * n + i]);
+        for (nn_dim j = 0; j < i; j++)
+            h[i * n + j] = h[j * n + i] = 0.5 * (h[i * n + j] + h[j * n + i]);
     return NN_OK;
 }
 

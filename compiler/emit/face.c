@@ -19,12 +19,12 @@ static const char *const api_words[] = { "bytes",   "init",      "new",      "fr
 
 /* Static names of model.c and macros of its headers that user names must leave alone. */
 static const char *const file_words[] = {
-    "m",          "model",        "arena",      "team",   "arg",     "a",       "acc",
-    "params",     "grads",        "state",      "hypers", "i",       "j",       "k",
-    "l",          "i4",           "i5",         "i6",     "i7",      "out",     "half",
-    "run",        "scale",        "from",       "to",     "base",    "status",  "norm",
-    "step",       "slots",        "apply",      "metric", "partial", "harness", "tensor_info",
-    "hyper_info", "ready",        "store",      "routine_info", "model_info", "main",   NULL
+    "m",          "model", "arena", "team",         "arg",        "a",       "acc",
+    "params",     "grads", "state", "hypers",       "i",          "j",       "k",
+    "l",          "i4",    "i5",    "i6",           "i7",         "out",     "half",
+    "run",        "scale", "from",  "to",           "base",       "status",  "norm",
+    "step",       "slots", "apply", "metric",       "partial",    "harness", "tensor_info",
+    "hyper_info", "ready", "store", "routine_info", "model_info", "main",    NULL
 };
 
 const char *face_c_type(const ModelFace *f, DType t)
@@ -64,7 +64,8 @@ bool face_trains(const Routine *r, const Tensor *t)
 bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b)
 {
     for (size_t i = 0; i < f->m->tensors.len; i++)
-        if (face_trains(a, f->m->tensors.data[i]) && face_trains(b, f->m->tensors.data[i])) return true;
+        if (face_trains(a, f->m->tensors.data[i]) && face_trains(b, f->m->tensors.data[i]))
+            return true;
     return false;
 }
 
@@ -185,10 +186,11 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
 {
     Arena *a = f->arena;
     const char *stem = names_mangle(a, r->name);
-    static const char *const suffix[] = { "body",       "args",   "run",     "update", "norm",
-                                          "apply_body", "ranges", "slots",   "call",   "grad_call",
-                                          "apply_call", "inputs", "outputs", "dims",
-                                          "blocks",     "trained", "evaluate", "second" };
+    static const char *const suffix[] = { "body",     "args",       "run",        "update",
+                                          "norm",     "apply_body", "ranges",     "slots",
+                                          "call",     "grad_call",  "apply_call", "inputs",
+                                          "outputs",  "dims",       "blocks",     "trained",
+                                          "evaluate", "second" };
     enum { N_STATIC = sizeof suffix / sizeof *suffix };
     for (int i = 2;; i++) {
         rn->func = arena_printf(a, "%s_%s", f->stem, stem);

@@ -188,14 +188,17 @@ void manual_optim(const OptimDesc *o, StrBuf *out)
     if (o->blocks) {
         sb_puts(out, "State for all n trained numbers together: ");
         for (const OptimBlock *b = o->blocks; b->name; b++)
-            sb_printf(out, "%s`%s` [%s, n]", b == o->blocks ? "" : ", ", b->name, b->rows ? b->rows : "n");
+            sb_printf(out, "%s`%s` [%s, n]", b == o->blocks ? "" : ", ", b->name,
+                      b->rows ? b->rows : "n");
         sb_puts(out, ".\n\n");
     }
     if (o->driver) {
         sb_printf(out, "Working memory: %d n", o->work_vectors);
         if (o->work_matrices) sb_printf(out, " + %d n^2", o->work_matrices);
-        sb_puts(out, " doubles. It takes no `clip_norm` and no `clip_value`, and the `_apply` half of its step "
-                     "returns `NN_EINVAL`.\n\n");
+        sb_puts(
+            out,
+            " doubles. It takes no `clip_norm` and no `clip_value`, and the `_apply` half of its step "
+            "returns `NN_EINVAL`.\n\n");
     }
     if (o->torch) sb_printf(out, "PyTorch: `%s`.\n\n", o->torch);
 }

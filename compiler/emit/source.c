@@ -390,12 +390,12 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
               "    nn_pool_run(a->m->base.pool, %s_body, a);\n"
               "    return (double)a->metric[%d];\n}\n",
               rn->base, rn->base, rn->base, face_loss_port(r));
-    sb_printf(out,
-              "\n/* %s:%d  using %s: one update, from the loss and gradients that were just computed. */\n"
-              "static nn_status %s_second(%s_args *a)\n{\n",
-              mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
-              mini->span.source ? span_place(mini->span).line : 0, mini->optim->name, rn->base,
-              rn->base);
+    sb_printf(
+        out,
+        "\n/* %s:%d  using %s: one update, from the loss and gradients that were just computed. */\n"
+        "static nn_status %s_second(%s_args *a)\n{\n",
+        mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
+        mini->span.source ? span_place(mini->span).line : 0, mini->optim->name, rn->base, rn->base);
     StrBuf fields;
     sb_init(&fields, f->arena);
     bool uses_step = false;
@@ -407,7 +407,9 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
                   scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index),
                                  "step", x->schedule, x->schedule_args, x->warmup));
     }
-    sb_puts(out, "    nn_model *const model = &a->m->base;\n    const double *const h = model->hypers;\n");
+    sb_puts(
+        out,
+        "    nn_model *const model = &a->m->base;\n    const double *const h = model->hypers;\n");
     if (uses_step)
         sb_printf(out, "    const int64_t step = (int64_t)model->steps[%d];\n", r->index);
     sb_printf(out,
@@ -733,11 +735,12 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
         sb_puts(out, "}\n");
     }
     if (is_driven(r)) {
-        sb_printf(out,
-                  "\n/* The line search needs the loss: there is nothing to do with a gradient alone. */\n"
-                  "nn_status %s(%s *m, double grad_scale)\n{\n"
-                  "    (void)m;\n    (void)grad_scale;\n    return NN_EINVAL;\n}\n",
-                  rn->apply, f->type);
+        sb_printf(
+            out,
+            "\n/* The line search needs the loss: there is nothing to do with a gradient alone. */\n"
+            "nn_status %s(%s *m, double grad_scale)\n{\n"
+            "    (void)m;\n    (void)grad_scale;\n    return NN_EINVAL;\n}\n",
+            rn->apply, f->type);
         return;
     }
     sb_printf(out,

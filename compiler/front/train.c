@@ -317,7 +317,8 @@ static bool set_scheduled(Frame *f, const OptimArg *arg, struct OptimScalar *s, 
         return false;
     }
     if (arg->is_count) {
-        report(f, e->span, "schedule-flag", "%s is a fixed number and takes no schedule", arg->name);
+        report(f, e->span, "schedule-flag", "%s is a fixed number and takes no schedule",
+               arg->name);
         return false;
     }
     return warmup ? set_warmup(f, arg, s, e) : set_schedule(f, arg, s, e, d);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driven.h"
 #include "logistic.h"
 #include "rosenbrock.h"
 #include "second.h"
@@ -314,6 +315,51 @@ static void check_resume(const char *model, const Method *k, new_fn make)
     nn_model_free(m);
 }
 
+/* ---- states and random operators ---- */
+
+static nn_status driven_step(void *m, double *loss)
+{
+    static real x[48 * 6];
+    static int32_t t[48];
+    driven_train_out out = { NAN, NAN };
+    for (int i = 0; i < 48 * 6; i++) x[i] = a[i % (SAMPLES * 4)] + b[i % (SAMPLES * 3)];
+    for (int i = 0; i < 48; i++) t[i] = y[i];
+    const nn_status s = driven_train(m, 48, x, t, &out);
+    *loss = out.loss;
+    return s;
+}
+
+static void *new_driven(int threads)
+{
+    return driven_new(DRIVEN_TRAIN, &(nn_options){ .seed = 2, .threads = threads });
+}
+
+/* State is stored once an update, however often the loss is evaluated; a failed update stores none. */
+static void check_states(void)
+{
+    static Bytes before, after;
+    static const Method method = { .name = "lbfgs", .step = driven_step };
+    driven *m = new_driven(1);
+    double loss;
+    real seen = 0, mean[12], variance[12];
+    for (int i = 1; i <= 4; i++) {
+        if (driven_step(m, &loss) != NN_OK) fault("driven", "an update failed");
+        if (driven_get(m, DRIVEN_SEEN, &seen) != NN_OK || seen != (real)i) fault("driven", "seen is not the number of updates");
+        if (base(m)->calls[1] != (uint64_t)i || base(m)->steps[1] != (uint64_t)i) fault("driven", "counters");
+    }
+    driven_get(m, DRIVEN_NET_NORM_RUNNING_MEAN, mean);
+    driven_get(m, DRIVEN_NET_NORM_RUNNING_VAR, variance);
+    if (!(largest(mean, 12) > 1e-3) || !(largest(variance, 12) > 0.1)) fault("driven", "running statistics");
+    driven_hypers(m)->train_c1 = 0.95;
+    snapshot(m, &before);
+    if (driven_step(m, &loss) != NN_EINVAL) fault("driven", "c1 above c2");
+    snapshot(m, &after);
+    if (before.n != after.n || memcmp(before.data, after.data, before.n) != 0)
+        fault("driven", "a failed update changed the object");
+    driven_free(m);
+    check_resume("driven", &method, new_driven);
+}
+
 static void check_halves(void)
 {
     rosenbrock *m = new_rosenbrock(1);
@@ -366,17 +412,19 @@ int main(int argc, char **argv)
         check_resume("regression", &regression[i], new_second);
     }
     check_halves();
+    check_states();
     if (argc > 2 && !read_notes(argv[2])) fault("logistic", "the data cannot be read");
     if (n_notes == 1372) {
-        /* The coefficients that statistics programs print for this set. */
+        /* The coefficients that statistics programs print for this set. The smallest curvature there is 1e-4: in
+         * single precision, gradients correct to 1e-6 leave weights uncertain by 1e-2. */
         const double glm[MOST_WEIGHTS] = { -7.859330, -4.190963, -5.287431, -0.605319, 7.321805 };
         static const Method logistic_methods[] = {
 #define METHOD(m, most, e, e32) \
     { #m, logistic_step_##m, logistic_gradient_##m, logistic_tolerance_##m, most, e, e32 }
-            METHOD(newton, 12, 2e-6, 1e-3),
-            METHOD(dfp, 60, 2e-6, 1e-3),
-            METHOD(bfgs, 60, 2e-6, 1e-3),
-            METHOD(lbfgs, 60, 2e-6, 1e-3),
+            METHOD(newton, 12, 2e-6, 1e-2),
+            METHOD(dfp, 60, 2e-6, 1e-2),
+            METHOD(bfgs, 60, 2e-6, 1e-2),
+            METHOD(lbfgs, 60, 2e-6, 1e-2),
 #undef METHOD
         };
         for (size_t i = 0; i < sizeof logistic_methods / sizeof *logistic_methods; i++) {

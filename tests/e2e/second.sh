@@ -15,11 +15,11 @@ for variant in f32 f64; do
     case $variant in f32) flags= define= ;; f64) flags=--real=f64 define=-DREAL64 ;; esac
     dir=$WORK/$variant
     mkdir -p "$dir"
-    for model in rosenbrock second logistic; do
+    for model in rosenbrock second logistic driven; do
         try "$model $variant: compiles" "$NNC" $flags tests/e2e/models/$model.nn -o "$dir/$model.c"
     done
     try "$variant: builds" "$CC" $NN_FLAGS $define -O2 -Wall -Wextra -I"$dir" -I$R -o "$dir/second" tests/e2e/second.c \
-        "$dir/rosenbrock.c" "$dir/second.c" "$dir/logistic.c" "$NNLIB" $NN_LIBS || continue
+        "$dir/rosenbrock.c" "$dir/second.c" "$dir/logistic.c" "$dir/driven.c" "$NNLIB" $NN_LIBS || continue
     try "$variant: minima and resumed runs" "$dir/second" "$dir"
     notes=${NN_TABULAR:-}/banknote_authentication.csv
     if [ -r "$notes" ]; then

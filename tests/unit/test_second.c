@@ -176,7 +176,9 @@ START_TEST(bad_arguments_are_refused)
     ck_assert_int_eq(nn_line_search(&good, call, &c, 1, NAN, 1, &step), NN_EINVAL);
     ck_assert_int_eq(nn_line_search(&good, call, &c, NAN, -2, 1, &step), NN_EINVAL);
     ck_assert_int_eq(nn_line_search(&good, call, &c, 1, -2, 0, &step), NN_EINVAL);
-    const nn_line bad[] = { { 0.9, 0.1, 25, 0 }, { 0, 0.9, 25, 0 }, { 1e-4, 1, 25, 0 }, { 1e-4, NAN, 25, 0 } };
+    const nn_line bad[] = {
+        { 0.9, 0.1, 25, 0 }, { 0, 0.9, 25, 0 }, { 1e-4, 1, 25, 0 }, { 1e-4, NAN, 25, 0 }
+    };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_assert_int_eq(nn_line_search(&bad[i], call, &c, 1, -2, 1, &step), NN_EINVAL);
     ck_assert_int_eq(c.evals, 0);
@@ -206,22 +208,26 @@ END_TEST
 enum { ROWS = 2, COLS = 3, N = ROWS * COLS, HISTORY = 4, SLOTS = N * N };
 
 /* Stored transposed, as the weights of a dense layer are. */
-#define TENSOR(type)                                                                                    \
-    {                                                                                                   \
-        .name = "w", .where = "t.nn:1", .dtype = type, .rank = 2, .shape = { ROWS, COLS },              \
-        .stride = { 1, ROWS }, .count = N, .trainable = 1                                               \
+#define TENSOR(type)                                                                               \
+    {                                                                                              \
+        .name = "w", .where = "t.nn:1", .dtype = type, .rank = 2, .shape = { ROWS, COLS },         \
+        .stride = { 1, ROWS }, .count = N, .trainable = 1                                          \
     }
 static const nn_tensor tensors[2] = { TENSOR(NN_F32), TENSOR(NN_F64) };
 static const nn_range ranges[] = { { 0, N, 0 } };
 static const nn_block square[] = { { "inverse_hessian", N, N, 0 } };
-static const nn_block pairs[] = { { "step_history", HISTORY, N, 0 }, { "gradient_history", HISTORY, N, HISTORY * N } };
+static const nn_block pairs[] = { { "step_history", HISTORY, N, 0 },
+                                  { "gradient_history", HISTORY, N, HISTORY *N } };
 static const int trained[] = { 0 };
-#define INFO(real, index)                                                                               \
-    {                                                                                                   \
-        .name = "t", .real_bytes = real, .object_bytes = sizeof(nn_model), .n_tensors = 1,              \
-        .n_routines = 1, .tensors = &tensors[index],                                                    \
-        .routines = (const nn_routine_info[]){ { .name = "train", .arena_bytes = 64, .n_ranges = 1, .ranges = ranges } }, \
-        .param_count = N, .grad_count = N, .slot_count = 2 * SLOTS                                      \
+#define INFO(real, index)                                                                          \
+    {                                                                                              \
+        .name = "t", .real_bytes = real, .object_bytes = sizeof(nn_model), .n_tensors = 1,         \
+        .n_routines = 1, .tensors = &tensors[index],                                               \
+        .routines =                                                                                \
+            (const nn_routine_info[]){                                                             \
+                { .name = "train", .arena_bytes = 64, .n_ranges = 1, .ranges = ranges }            \
+            },                                                                                     \
+        .param_count = N, .grad_count = N, .slot_count = 2 * SLOTS                                 \
     }
 static const nn_model_info info[2] = { INFO(4, 0), INFO(8, 1) };
 
@@ -247,7 +253,8 @@ typedef struct Problem {
 
 static double get(const nn_model *m, const void *block, int i)
 {
-    return m->info->real_bytes == 8 ? ((const double *)block)[i] : (double)((const float *)block)[i];
+    return m->info->real_bytes == 8 ? ((const double *)block)[i]
+                                    : (double)((const float *)block)[i];
 }
 
 static void put(const nn_model *m, void *block, int i, double v)
@@ -325,12 +332,14 @@ START_TEST(a_quadratic_is_minimised)
             int steps = 0;
             nn_status s;
             while ((s = step(&p, k, &loss)) == NN_OK && steps < 100) {
-                ck_assert_msg(loss <= before * (1 + 1e-6), "%s: %g after %g", methods[k].name, loss, before);
+                ck_assert_msg(loss <= before * (1 + 1e-6), "%s: %g after %g", methods[k].name, loss,
+                              before);
                 before = loss;
                 steps++;
             }
-            ck_assert_msg(s == NN_ESEARCH && steps <= methods[k].most, "%s, %d bytes: %d steps, status %d",
-                          methods[k].name, info[real].real_bytes, steps, s);
+            ck_assert_msg(s == NN_ESEARCH && steps <= methods[k].most,
+                          "%s, %d bytes: %d steps, status %d", methods[k].name,
+                          info[real].real_bytes, steps, s);
             for (int i = 0; i < N; i++)
                 ck_assert_double_eq_tol(get(p.m, p.m->params, i), i + 1, real ? 1e-9 : 1e-3);
             nn_model_free(p.m);
@@ -376,7 +385,8 @@ START_TEST(negative_curvature_does_not_lead_uphill)
             Problem p = problem(real);
             double loss = 0, before = INFINITY;
             p.kind = CONCAVE;
-            for (int i = 0; i < N; i++) put(p.m, p.m->params, i, 0.1 * (i + 1)); /* near the top of each cosine */
+            for (int i = 0; i < N; i++)
+                put(p.m, p.m->params, i, 0.1 * (i + 1)); /* near the top of each cosine */
             nn_status s;
             int steps = 0;
             while ((s = step(&p, k, &loss)) == NN_OK && steps++ < 100) {
@@ -384,7 +394,8 @@ START_TEST(negative_curvature_does_not_lead_uphill)
                 before = loss;
             }
             ck_assert_int_eq(s, NN_ESEARCH);
-            ck_assert_msg(fabs(loss + N) < 1e-6, "%s: %g", methods[k].name, loss); /* every cosine is -1 */
+            ck_assert_msg(fabs(loss + N) < 1e-6, "%s: %g", methods[k].name,
+                          loss); /* every cosine is -1 */
             nn_model_free(p.m);
         }
 }
@@ -394,9 +405,19 @@ START_TEST(bad_options_are_refused)
 {
     for (int k = 0; k < METHODS; k++) {
         Problem p = problem(1);
-        const nn_second good = { .model = p.m, .n_tensors = 1, .tensors = trained, .n = N,
-                                 .state = methods[k].state, .evaluate = evaluate, .ctx = &p, .work = work,
-                                 .loss = evaluate(&p), .lr = 1, .c1 = 1e-4, .c2 = 0.9, .max_evals = 25 };
+        const nn_second good = { .model = p.m,
+                                 .n_tensors = 1,
+                                 .tensors = trained,
+                                 .n = N,
+                                 .state = methods[k].state,
+                                 .evaluate = evaluate,
+                                 .ctx = &p,
+                                 .work = work,
+                                 .loss = evaluate(&p),
+                                 .lr = 1,
+                                 .c1 = 1e-4,
+                                 .c2 = 0.9,
+                                 .max_evals = 25 };
         for (int i = 0; i < 5; i++) {
             nn_second s = good;
             if (i == 0) s.lr = 0;
