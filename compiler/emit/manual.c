@@ -197,7 +197,7 @@ void manual_optim(const OptimDesc *o, StrBuf *out)
         if (o->work_matrices) sb_printf(out, " + %d n^2", o->work_matrices);
         sb_puts(
             out,
-            " doubles. It takes no `clip_norm` and no `clip_value`, and the `_apply` half of its step "
+            " doubles. It takes no `clip_norm`, `clip_value` or `ema`, and the `_apply` half of its step "
             "returns `NN_EINVAL`.\n\n");
     }
     if (o->torch) sb_printf(out, "PyTorch: `%s`.\n\n", o->torch);

@@ -133,8 +133,8 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
                 sb_printf(out, "static const nn_block %s_blocks[%zu] = {\n", f->routine[i].base,
                           s->blocks.len);
             sb_printf(out, "    { %s, %lld, %lld, %lld },\n",
-                      c_string(f->arena, m->routines.data[i]->minimize->optim->blocks[k].name), (ll)b->rows,
-                      (ll)b->cols, (ll)b->offset);
+                      c_string(f->arena, m->routines.data[i]->minimize->optim->blocks[k].name),
+                      (ll)b->rows, (ll)b->cols, (ll)b->offset);
             if (k + 1 == s->blocks.len) sb_puts(out, "};\n");
         }
         if (s->n_slots) {
@@ -404,8 +404,8 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
         const struct OptimScalar *const x = &mini->scalars[i];
         uses_step |= x->schedule || x->warmup > 0;
         sb_printf(&fields, "        .%s = %s,\n", mini->optim->scalars[i].name,
-                  scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index),
-                                 "step", x->schedule, x->schedule_args, x->warmup));
+                  scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index), "step",
+                                 x->schedule, x->schedule_args, x->warmup));
     }
     sb_puts(
         out,
