@@ -57,7 +57,8 @@ typedef struct nn_second {
 } nn_second;
 
 /* NN_ESEARCH: no step lowers the loss, or no gradient is larger than tolerance_grad. NN_ENONFINITE: a
- * gradient is not finite. NN_EINVAL: an option out of its range, c1 >= c2. In all cases weights and state are as they were. */
+ * gradient is not finite. NN_EINVAL: an option out of its range, c1 >= c2. In all cases weights and state
+ * are as they were. */
 nn_status nn_newton(const nn_second *s);
 nn_status nn_dfp(const nn_second *s);
 nn_status nn_bfgs(const nn_second *s);

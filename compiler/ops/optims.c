@@ -153,7 +153,8 @@ static const OptimDesc optim_lion = {
 /* ---- second order: the whole step is a function of runtime/second.c ---- */
 
 #define SEARCH_SCALARS(curvature)                                                                                  \
-    { "lr", .def = 1, .min = ABOVE_ZERO, .max = BIG, .doc = "First step the line search tries, times the direction." },     \
+    { "lr", .def = 1, .min = ABOVE_ZERO, .max = BIG,                                                                \
+      .doc = "First step the line search tries, times the direction." },                                            \
     { "tolerance_grad", .def = 1e-7, .min = 0, .max = BIG,                                                          \
       .doc = "A gradient with no larger element counts as zero: the step returns `NN_ESEARCH`." },                  \
     { "c1", .def = 1e-4, .min = ABOVE_ZERO, .max = 0.5, .doc = "Of sufficient decrease." },                         \
@@ -180,9 +181,11 @@ static const OptimBlock inverse_hessian[] = { { "inverse_hessian", NULL }, { 0 }
 
 static const OptimArg bfgs_scalars[] = { SEARCH_SCALARS(0.9), { 0 } };
 static const OptimDesc optim_bfgs = {
-    .name = "bfgs", .summary = "quasi-Newton method of Broyden, Fletcher, Goldfarb and Shanno, for at most 4,096 parameters",
+    .name = "bfgs",
+    .summary = "quasi-Newton method of Broyden, Fletcher, Goldfarb and Shanno, for at most 4,096 parameters",
     .doc = "`w -= lr H g`, then with s and y, the changes of weights and gradient, and r = 1/(y's), "
-           "`H = (I - r s y') H (I - r y s') + r s s'`. The first step goes along the gradient and sets H to s'y/(y'y)." FULL_BATCH,
+           "`H = (I - r s y') H (I - r y s') + r s s'`. The first step goes along the gradient and sets H to "
+           "s'y/(y'y)." FULL_BATCH,
     .scalars = bfgs_scalars, .driver = "nn_bfgs", .blocks = inverse_hessian,
     .work_vectors = WORK_VECTORS, .max_params = 4096,
 };
@@ -190,8 +193,8 @@ static const OptimDesc optim_bfgs = {
 static const OptimArg dfp_scalars[] = { SEARCH_SCALARS(0.1), { 0 } };
 static const OptimDesc optim_dfp = {
     .name = "dfp", .summary = "quasi-Newton method of Davidon, Fletcher and Powell, for at most 4,096 parameters",
-    .doc = "As bfgs, with `H = H - H y y' H / (y' H y) + s s' / (y's)`. It needs more accurate line searches than bfgs, "
-           "hence its smaller `c2`." FULL_BATCH,
+    .doc = "As bfgs, with `H = H - H y y' H / (y' H y) + s s' / (y's)`. It needs more accurate line searches than "
+           "bfgs, hence its smaller `c2`." FULL_BATCH,
     .scalars = dfp_scalars, .driver = "nn_dfp", .blocks = inverse_hessian,
     .work_vectors = WORK_VECTORS, .max_params = 4096,
 };

@@ -344,7 +344,8 @@ static void check_states(void)
     real seen = 0, mean[12], variance[12];
     for (int i = 1; i <= 4; i++) {
         if (driven_step(m, &loss) != NN_OK) fault("driven", "an update failed");
-        if (driven_get(m, DRIVEN_SEEN, &seen) != NN_OK || seen != (real)i) fault("driven", "seen is not the number of updates");
+        if (driven_get(m, DRIVEN_SEEN, &seen) != NN_OK || seen != (real)i)
+            fault("driven", "seen is not the number of updates");
         if (base(m)->calls[1] != (uint64_t)i || base(m)->steps[1] != (uint64_t)i) fault("driven", "counters");
     }
     driven_get(m, DRIVEN_NET_NORM_RUNNING_MEAN, mean);
