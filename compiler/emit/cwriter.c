@@ -433,8 +433,15 @@ static const char *key_text(CWriter *w, const Node *n)
     for (const AttrDef *d = n->op->attrs; d && d->name; d++)
         if (!strcmp(d->name, "stream"))
             stream = *(const int64_t *)((const char *)n->attrs + d->offset);
-    return arena_printf(w->arena, "nn_key_make(a->m->base.seed, %d, %lld, a->m->base.calls[%d])",
-                        w->routine->index, (ll)stream, w->routine->index);
+    const int top = w->face->routine[w->routine->index].top;
+    /* Each step of a loop has streams of its own. */
+    if (w->routine->kind == ROUTINE_BODY)
+        return arena_printf(
+            w->arena,
+            "nn_key_make(a->m->base.seed, %d, (uint32_t)(%lld + 65536 * a->t), a->m->base.calls[%d])",
+            top, (ll)stream, top);
+    return arena_printf(w->arena, "nn_key_make(a->m->base.seed, %d, %lld, a->m->base.calls[%d])", top,
+                        (ll)stream, top);
 }
 
 static const char *double_literal(const CWriter *w, double v)
@@ -896,7 +903,9 @@ void cw_node(CWriter *w, const Node *n)
     } else {
         put_node_comment(w, n);
         w->out = &code;
-        if (n->op->emit)
+        if (op_is(n, &op_scan))
+            cw_scan(w, n);
+        else if (n->op->emit)
             n->op->emit(w, n);
         else
             cw_elementwise(w, n);
@@ -984,7 +993,7 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r)
         w->dim1[i] = pending(w, arena_printf(a, "%s1", lower));
     }
     for (size_t i = 0; i < r->inputs.len; i++) w->input[i] = pending(w, r->inputs.data[i].name);
-    if (r->kind == ROUTINE_INFER)
+    if (r->kind != ROUTINE_STEP)
         for (size_t i = 0; i < r->outputs.len; i++)
             w->output[i] = pending(w, r->outputs.data[i].name);
     bool *used = ARENA_ARRAY(a, bool, m->tensors.len + 1);

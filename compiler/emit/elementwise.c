@@ -12,7 +12,7 @@
 #include <string.h>
 
 typedef long long ll;
-enum { MAX_VALUES = FUSED_MAX_IN + OP_MAX_RESULTS };
+enum { MAX_VALUES = FUSED_MAX_IN + FUSED_MAX_RESULTS };
 _Static_assert((int)FUSED_MAX_IN >= (int)OP_MAX_IN, "an elementwise operator's operands fit, too");
 
 /* Something a loop reads or writes. */

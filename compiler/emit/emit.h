@@ -48,6 +48,7 @@ typedef struct RoutineNames {
     const char **input;             /* parameter names, by port */
     const char **output;            /* parameter or field names, by port */
     const char **dim;               /* parameter names, by position in Routine.dims */
+    int top;                        /* the module's routine that runs it: another one for bodies of loops */
 } RoutineNames;
 
 typedef struct TensorPlace {
@@ -86,7 +87,8 @@ typedef struct ModelFace {
     const char *hyper_type;          /* mlp_hyper */
     const char **hyper;              /* field names */
     const char **dim_max;            /* MLP_B_MAX by module dim */
-    RoutineNames *routine;
+    RoutineNames *routine;    /* the module's, then bodies */
+    VEC(const Routine *) bodies; /* of loops, inner ones first */
     TensorPlace *tensor;
     StepPlace *step; /* by routine; empty for infer */
     int64_t param_count, state_count, slot_count;
@@ -179,6 +181,8 @@ const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs,
 void cw_elementwise(CWriter *w, const Node *n);
 void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to,
              bool add);
+/* scan.c: the loop around a body. */
+void cw_scan(CWriter *w, const Node *n);
 bool cw_runs_lead(const CWriter *w, const Node *n);
 
 #endif

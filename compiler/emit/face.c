@@ -217,6 +217,8 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
     rn->base = stem;
 
     NameTable *formal = names_new(a, f->names);
+    if (r->kind == ROUTINE_BODY)
+        names_reserve(formal, (const char *const[]){ "a", "arena", "m", "t", "team", NULL });
     rn->dim = ARENA_ARRAY(a, const char *, r->dims.len + 1);
     rn->input = ARENA_ARRAY(a, const char *, r->inputs.len + 1);
     rn->output = ARENA_ARRAY(a, const char *, r->outputs.len + 1);
@@ -227,6 +229,28 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
         formal = names_new(a, NULL); /* fields have a name space of their own */
     for (size_t i = 0; i < r->outputs.len; i++)
         rn->output[i] = names_add(formal, r->outputs.data[i].name);
+}
+
+/* Bodies get indices behind the module's routines, and names after the routine that runs them. */
+static void collect_bodies(ModelFace *f, const Routine *r, const char *stem)
+{
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        if (!op_is(r->nodes.data[i], &op_scan)) continue;
+        const ScanAttrs *s = r->nodes.data[i]->attrs;
+        Routine *body = s->body;
+        body->name = arena_printf(f->arena, "%s_%s", stem, s->reverse ? "scan_back" : "scan");
+        collect_bodies(f, body, stem);
+        body->index = (int)(f->m->routines.len + f->bodies.len);
+        vec_push(f->arena, &f->bodies, body);
+    }
+}
+
+static void set_top(ModelFace *f, const Routine *r, int top)
+{
+    f->routine[r->index].top = top;
+    for (size_t i = 0; i < r->nodes.len; i++)
+        if (op_is(r->nodes.data[i], &op_scan))
+            set_top(f, ((const ScanAttrs *)r->nodes.data[i]->attrs)->body, top);
 }
 
 ModelFace *face_new(const Module *m, const EmitOptions *opt)
@@ -263,9 +287,15 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt)
     for (size_t i = 0; i < m->dims.len; i++)
         f->dim_max[i] = names_add(f->names, arena_printf(a, "%s_%s_MAX", f->upper,
                                                          names_upper(a, m->dims.data[i]->name)));
-    f->routine = ARENA_ARRAY(a, RoutineNames, m->routines.len + 1);
+    for (size_t i = 0; i < m->routines.len; i++)
+        collect_bodies(f, m->routines.data[i], m->routines.data[i]->name);
+    f->routine = ARENA_ARRAY(a, RoutineNames, m->routines.len + f->bodies.len + 1);
     for (size_t i = 0; i < m->routines.len; i++)
         name_routine(f, m->routines.data[i], &f->routine[i]);
+    for (size_t i = 0; i < f->bodies.len; i++)
+        name_routine(f, f->bodies.data[i], &f->routine[f->bodies.data[i]->index]);
+    for (size_t i = 0; i < m->routines.len; i++)
+        set_top(f, m->routines.data[i], (int)i);
     place_tensors(f);
     place_steps(f);
     NameTable *fields = names_new(a, NULL);

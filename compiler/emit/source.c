@@ -247,7 +247,9 @@ static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
     for (size_t i = 0; i < r->inputs.len; i++)
         sb_printf(out, "    const %s *%s;\n", face_c_type(f, r->inputs.data[i].type.dtype),
                   rn->input[i]);
-    if (r->kind == ROUTINE_INFER) {
+    if (r->kind == ROUTINE_BODY)
+        sb_puts(out, "    nn_dim t;             /* the step */\n    unsigned char *arena;\n");
+    if (r->kind != ROUTINE_STEP) {
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(out, "    %s *%s;\n", face_c_type(f, r->outputs.data[i].type.dtype),
                       rn->output[i]);
@@ -576,12 +578,19 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
     if (w.fault && !f->fault) f->fault = w.fault;
     sb_puts(out, f->kernels.text);
     sb_init(&f->kernels, f->arena);
-    sb_printf(out, "\nstatic void %s_body(void *arg, const nn_team *team)\n{\n", rn->base);
-    sb_printf(out, "    %s_args *const a = arg;\n", rn->base);
+    if (r->kind == ROUTINE_BODY) {
+        sb_printf(out, "\n/* One step of the loop. */\n");
+        sb_printf(out, "static void %s_body(const %s_args *a, const nn_team *team)\n{\n", rn->base,
+                  rn->base);
+    } else {
+        sb_printf(out, "\nstatic void %s_body(void *arg, const nn_team *team)\n{\n", rn->base);
+        sb_printf(out, "    %s_args *const a = arg;\n", rn->base);
+    }
     if (w.uses_params) sb_printf(out, "    const %s *const params = a->m->base.params;\n", f->real);
     if (w.uses_grads) sb_printf(out, "    %s *const grads = a->m->base.grads;\n", f->real);
     if (w.uses_state) sb_printf(out, "    %s *const state = a->m->base.state;\n", f->real);
-    if (w.uses_arena) sb_puts(out, "    unsigned char *const arena = a->m->base.arena;\n");
+    if (w.uses_arena) sb_printf(out, "    unsigned char *const arena = a->%sarena;\n",
+                              r->kind == ROUTINE_BODY ? "" : "m->base.");
     if (w.uses_acc) sb_puts(out, "    const int acc = a->acc;\n");
     sb_puts(out, w.top.text);
     if (!w.uses_team) sb_puts(out, "    (void)team;\n");
@@ -864,6 +873,12 @@ void emit_source(ModelFace *f, StrBuf *out)
         const Routine *r = m->routines.data[i];
         sb_printf(out, "\n/* ---- %s ---- */\n", comment_text(f->arena, r->name));
         put_args_struct(f, r, out);
+        for (size_t k = 0; k < f->bodies.len; k++) {
+            const Routine *body = f->bodies.data[k];
+            if (f->routine[body->index].top != r->index) continue;
+            put_args_struct(f, body, out);
+            put_body(f, body, out);
+        }
         if (r->kind == ROUTINE_STEP && !is_driven(r)) put_update(f, r, out);
         put_body(f, r, out);
         if (is_driven(r)) put_second(f, r, out);

@@ -18,7 +18,7 @@
 
 #include "front/ast.h"
 #include "front/front.h"
-#include "ir/builder.h"
+#include "ir/scan.h"
 
 enum {
     MAX_INSTANCES = 100000, /* of blocks in one model */
@@ -97,6 +97,7 @@ typedef struct StateVar {
     Tensor *tensor;
     Value now;
     bool assigned, in_block;
+    bool carried; /* by a scan that is being executed */
     const char *owner; /* path of the instance that declares it */
     Span span;
 } StateVar;
@@ -131,7 +132,7 @@ typedef struct Frame {
     struct Scan {
         struct Scan *outer;
         VEC(Yield) yields;
-        int step;
+        struct ScanBuild *build; /* NULL: unrolled */
     } * scan;
     bool returned;
     Value result;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Executes statements: bindings, loops, branches, declarations of tensors, and the time loop `scan`,
- * which is unrolled. Invariant: after an error the statement's names are bound to V_ERROR, so that one
+ * Executes statements: bindings, loops, branches, declarations of tensors, and the time loop `scan`. Invariant: after an error the statement's names are bound to V_ERROR, so that one
  * fault is one message.
  */
 #include "front/lower.h"
@@ -74,6 +73,11 @@ StateVar *state_var(Frame *f, TensorInfo *info, bool in_block)
 void assign_state(Frame *f, StateVar *s, Value v, Span span)
 {
     Lower *lw = f->lw;
+    if (lw->b.scan && s->in_block && !s->carried) {
+        Diagnostic *d = report(f, span, "scan-state", "%s cannot be assigned inside a scan", s->tensor->path);
+        diag_hint(d, "pass the value in and out of the block instead");
+        return;
+    }
     s->assigned = true;
     Node *n = to_node(f, &v, &s->tensor->type);
     s->now = v_node(n, caller_span(f, span));
@@ -444,6 +448,232 @@ static bool scan_sources(Frame *f, const Stmt *s, ScanSources *sources, int *axi
     return true;
 }
 
+/* ---- scan as a loop of the program ----
+ *
+ * Note [what a loop carries]
+ * The body is executed once, in a graph of its own. A name that is bound to a tensor before the loop and
+ * assigned in it, or a state that is, is carried: the body reads what the step before left. Other
+ * names that the body binds belong to the step. Where compile-time values change from step to step
+ * there is no such body, and the loop is unrolled instead.
+ */
+typedef struct Carry {
+    const char *name;
+    Span span;
+    StateVar *state; /* NULL: a name of the frame */
+    Node *init, *inner;
+    Binding before;
+    size_t input; /* of the ScanBuild */
+} Carry;
+
+typedef struct Loop {
+    VEC(Carry) carries;
+    VEC(const char *) locals; /* names that are bound in the body only */
+    bool unroll;
+} Loop;
+
+static TensorInfo *model_state(const Frame *f, const char *name)
+{
+    Binding *member = !f->block && f->lw->members ? map_get(f->lw->members, name) : NULL;
+    TensorInfo *info = member && member->value.kind == V_ABSENT
+                           ? map_get(f->lw->infos, member->value.word)
+                           : NULL;
+    if (!info || info->tensor->kind != TENSOR_STATE) return NULL;
+    member->used = true;
+    return info;
+}
+
+static void loop_name(Frame *f, Loop *loop, const Name *name)
+{
+    Lower *lw = f->lw;
+    for (size_t i = 0; i < loop->carries.len; i++)
+        if (!strcmp(loop->carries.data[i].name, name->text)) return;
+    for (size_t i = 0; i < loop->locals.len; i++)
+        if (!strcmp(loop->locals.data[i], name->text)) return;
+    const Binding *b = map_get(f->names, name->text);
+    TensorInfo *info = b ? NULL : model_state(f, name->text);
+    Carry c = { .name = name->text, .span = name->span };
+    if (b && b->state)
+        c.state = b->state;
+    else if (info)
+        c.state = state_var(f, info, false);
+    if (c.state) {
+        Value v = read_state(f, c.state, name->span);
+        c.init = v.kind == V_TENSOR ? v.node : NULL;
+        loop->unroll |= !c.init;
+        if (b) c.before = *b;
+    } else if (!b) {
+        vec_push(lw->a, &loop->locals, name->text);
+        return;
+    } else if (b->value.kind == V_TENSOR && !b->fixed) {
+        c.init = b->value.node;
+        c.before = *b;
+    } else {
+        loop->unroll = true;
+    }
+    if (!loop->unroll) vec_push(lw->a, &loop->carries, c);
+}
+
+static void loop_names(Frame *f, Loop *loop, const StmtVec *body)
+{
+    for (size_t i = 0; i < body->len; i++) {
+        Stmt *s = body->data[i];
+        switch (s->kind) {
+        case ST_ASSIGN:
+            for (size_t k = 0; k < s->targets.len; k++) loop_name(f, loop, &s->targets.data[k].name);
+            break;
+        case ST_IF:
+            for (size_t k = 0; k < s->arms.len; k++) loop_names(f, loop, &s->arms.data[k].body);
+            break;
+        case ST_FOR: loop_names(f, loop, &s->body); break;
+        case ST_YIELD: break;
+        default: loop->unroll = true; break; /* tensors, results and inner loops: step by step */
+        }
+    }
+}
+
+static void unbind(Frame *f, const char *name)
+{
+    map_set(f->names, name, NULL);
+}
+
+/* The carry's value after the step; NULL after reporting. */
+static Node *next_value(Frame *f, const Carry *c)
+{
+    Value v;
+    if (c->state) {
+        v = c->state->now;
+    } else {
+        const Binding *b = map_get(f->names, c->name);
+        v = b ? b->value : v_error();
+        if (b && b->target) b->target->used = true; /* by the next step */
+    }
+    Node *n = v.kind == V_ERROR ? NULL : to_node(f, &v, &c->init->type);
+    if (!n || type_equal(&n->type, &c->init->type)) return n;
+    Diagnostic *m = report(f, c->span, "scan-carry", "%s is %s before the loop and %s after a step",
+                           c->name, type_text(f->lw->a, &c->init->type),
+                           type_text(f->lw->a, &n->type));
+    diag_hint(m, "what a scan carries keeps its type: give %s its full shape before the loop",
+              c->name);
+    return NULL;
+}
+
+static bool is_read(const Routine *body, const Node *x)
+{
+    for (size_t i = 0; i < body->nodes.len; i++)
+        for (int k = 0; k < body->nodes.data[i]->n_in; k++)
+            if (body->nodes.data[i]->in[k] == x) return true;
+    return false;
+}
+
+static void set_carry(Frame *f, const Carry *c, Node *n, Span span)
+{
+    const Value v = n ? v_node(n, span) : v_error();
+    if (!c->state) {
+        bind(f, c->name, v, (Binding){ .target = c->before.target, .formal = c->before.formal });
+        return;
+    }
+    c->state->now = v;
+}
+
+static void loop_scan(Frame *f, const Stmt *s, const ScanSources *sources, int axis, Loop *loop)
+{
+    Lower *lw = f->lw;
+    ScanBuild build;
+    Builder around = lw->b;
+    around.span = caller_span(f, s->span);
+    around.inst = f->inst;
+    around.name = NULL;
+    around.spans = NULL;
+    const int64_t length = sources->data[0].node->type.dim[axis];
+    const int errors = diag_errors(lw->d);
+    scan_begin(&build, &around, length, axis, false);
+    struct Scan scan = { .outer = f->scan, .build = &build };
+    for (size_t i = 0; i < sources->len; i++) {
+        const Name *name = &sources->data[i].name;
+        Node *n = scan_input(&build, SCAN_SEQUENCE, sources->data[i].node, name->text);
+        bind(f, name->text, v_node(n, name->span), (Binding){ 0 });
+    }
+    for (size_t i = 0; i < loop->carries.len; i++) {
+        Carry *c = &loop->carries.data[i];
+        c->input = build.in.len;
+        c->inner = scan_input(&build, SCAN_CARRY, c->init, c->name);
+        if (c->state) c->state->carried = true;
+        set_carry(f, c, c->inner, c->span);
+    }
+    f->scan = &scan;
+    lw->b = build.b;
+    exec_body(f, &s->body);
+    const bool failed = f->returned || lw->stop || diag_errors(lw->d) > errors;
+    for (size_t i = 0; i < loop->carries.len && !failed; i++) {
+        Carry *c = &loop->carries.data[i];
+        const Binding *b = c->state ? NULL : map_get(f->names, c->name);
+        /* A name that each step assigns before it reads it is the step's own, whatever it was before. */
+        const bool own = b && !is_read(build.attrs.body, c->inner) && b->value.kind == V_TENSOR &&
+                         !type_equal(&b->value.node->type, &c->init->type);
+        build.in.data[c->input].next = own ? NULL : next_value(f, c);
+    }
+    Node *node = NULL;
+    bool ok = !failed && diag_errors(lw->d) == errors;
+    for (size_t i = 0; i < scan.yields.len && ok; i++) {
+        const Yield *y = &scan.yields.data[i];
+        Node *value = y->values.data[0];
+        if (y->values.len != 1) {
+            report(f, y->span, "scan-yield", "%s is yielded %zu times in one step", y->name,
+                   y->values.len);
+            ok = false;
+        } else if (axis > value->type.rank || value->type.rank == MAX_RANK) {
+            report(f, y->span, "scan-yield", "cannot stack %s along axis %d",
+                   type_text(lw->a, &value->type), axis);
+            ok = false;
+        } else {
+            vec_push(lw->a, &build.yields, (ScanYield){ value, y->name, y->span });
+        }
+    }
+    if (ok) {
+        size_t n_results = build.yields.len;
+        for (size_t i = 0; i < build.in.len; i++) n_results += build.in.data[i].next != NULL;
+        if (n_results > OP_MAX_RESULTS) {
+            report(f, s->span, "limit-list", "the loop carries and yields %zu values, at most %d are possible",
+                   n_results, OP_MAX_RESULTS);
+            ok = false;
+        }
+    }
+    build.b = lw->b;
+    build.b.spans = NULL;
+    if (ok) node = scan_end(&build, "scan");
+    f->scan = scan.outer;
+    lw->b.routine = around.routine;
+    lw->b.scan = around.scan;
+    lw->b.cse = around.cse;
+    lw->b.spans = NULL;
+    lw->b.name = NULL;
+
+    for (size_t i = 0; i < sources->len; i++) unbind(f, sources->data[i].name.text);
+    for (size_t i = 0; i < loop->locals.len; i++) unbind(f, loop->locals.data[i]);
+    int n_carries = 0;
+    for (size_t i = 0; i < loop->carries.len; i++) {
+        Carry *c = &loop->carries.data[i];
+        const int k = node ? build.in.data[c->input].result : -1;
+        n_carries += k >= 0;
+        if (c->state) c->state->carried = false;
+        lw->b.name = c->name;
+        lw->b.span = caller_span(f, c->span);
+        lw->b.inst = f->inst;
+        if (ok && k < 0 && !c->state)
+            unbind(f, c->name);
+        else
+            set_carry(f, c, k >= 0 ? mk_result(&lw->b, node, k) : NULL, c->span);
+    }
+    for (size_t i = 0; i < scan.yields.len; i++) {
+        const Yield *y = &scan.yields.data[i];
+        lw->b.name = y->name;
+        lw->b.span = caller_span(f, y->span);
+        Node *n = node ? mk_result(&lw->b, node, n_carries + (int)i) : NULL;
+        bind(f, y->name, n ? v_node(n, y->span) : v_error(), (Binding){ 0 });
+    }
+    lw->b.name = NULL;
+}
+
 /* Labels are not extended by the step: every step of the loop uses the same parameters. */
 static void exec_scan(Frame *f, const Stmt *s)
 {
@@ -454,11 +684,16 @@ static void exec_scan(Frame *f, const Stmt *s)
         f->result = v_error();
         return;
     }
+    Loop loop = { 0 };
+    loop_names(f, &loop, &s->body);
+    if (!loop.unroll) {
+        loop_scan(f, s, &sources, axis, &loop);
+        return;
+    }
     struct Scan scan = { .outer = f->scan };
     f->scan = &scan;
     const int64_t length = sources.data[0].node->type.dim[axis];
     for (int64_t t = 0; t < length && !f->returned && count_step(f, s->span); t++) {
-        scan.step = (int)t;
         for (size_t i = 0; i < sources.len; i++) {
             const Name *name = &sources.data[i].name;
             Node *n = take_step(f, sources.data[i].node, axis, t, name->span);

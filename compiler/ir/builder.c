@@ -5,6 +5,7 @@
  * pure value is computed once; every random node has a stream number of its own.
  */
 #include "ir/builder.h"
+#include "ir/scan.h"
 #include "ir/shape_ctx.h"
 
 #include <stdio.h>
@@ -84,6 +85,11 @@ void builder_init(Builder *b, Module *m, Routine *r)
     }
 }
 
+void builder_share_streams(Builder *b, const Builder *from)
+{
+    if (from->cse->last_stream > b->cse->last_stream) b->cse->last_stream = from->cse->last_stream;
+}
+
 _Noreturn void shape_internal_error(const ShapeCtx *c, const char *text)
 {
     const Node *n = c->node;
@@ -140,11 +146,21 @@ static bool infer_types(Builder *b, Node *n)
     return true;
 }
 
-/* A fused group says itself how many values it hands on. */
+/* Fused groups and loops say themselves how many values they hand on. */
 static int n_results_of(const OpDesc *op, const void *attrs)
 {
     if (op == &op_fused) return ((const FusedAttrs *)attrs)->n_results;
+    if (op == &op_scan) return (int)((const ScanAttrs *)attrs)->body->outputs.len;
     return op->n_results ? op->n_results : 1;
+}
+
+/* Sources of a loop's body are its inputs and constants; what else has no operands in the body (parameters,
+ * states, further results of nodes around the loop) is made outside and captured by who uses it. */
+static bool belongs_outside(const Builder *b, const OpDesc *op, int n_in, Node *const *in)
+{
+    if (!(op->flags & OPF_SOURCE) || op == &op_const || op == &op_input) return false;
+    const Routine *r = b->routine;
+    return n_in == 0 || (size_t)in[0]->id >= r->nodes.len || r->nodes.data[in[0]->id] != in[0];
 }
 
 Node *mk(Builder *b, const OpDesc *op, const void *attrs, int n_in, Node *const *in)
@@ -162,6 +178,18 @@ Node *mk(Builder *b, const OpDesc *op, const void *attrs, int n_in, Node *const 
         const char *operand = i < OP_MAX_IN ? op->in[i] : NULL;
         const bool optional = operand && strchr("?*", operand[strlen(operand) - 1]);
         if (!in[i] && !optional) return NULL; /* an erroneous operand silences its users */
+    }
+    if (b->scan) {
+        if (belongs_outside(b, op, n_in, in)) {
+            Builder *outer = b->scan->outer;
+            outer->span = b->span;
+            outer->inst = b->inst;
+            outer->name = name;
+            return mk(outer, op, own_attrs, n_in, in);
+        }
+        Node **own_in = ARENA_ARRAY(a, Node *, n_in);
+        for (int i = 0; i < n_in; i++) own_in[i] = in[i] ? scan_local(b->scan, in[i]) : NULL;
+        in = own_in;
     }
     int64_t *stream = stream_of(op, own_attrs);
     if (stream && *stream == 0) *stream = ++b->cse->last_stream;

@@ -30,6 +30,7 @@ struct Builder {
     bool quiet;        /* internal passes: a failed shape check is an internal error (exit 70), not the user's */
     bool again;        /* the verifier types what was typed before: warnings have been given */
     struct BuilderCse *cse;
+    struct ScanBuild *scan; /* not NULL: appends to the body of a loop (ir/scan.h), captures foreign operands */
 };
 
 void builder_init(Builder *b, Module *m, Routine *r);
@@ -48,6 +49,9 @@ Node *mk_fill(Builder *b, const TensorType *t, double value);
 Node *mk_scale(Builder *b, Node *x, double factor);     /* x * factor */
 Node *mk_reduce_to(Builder *b, Node *x, const TensorType *t); /* undoes broadcasting: sums x to t's shape */
 bool node_const_value(const Node *n, double *value);    /* is it a constant (scalar or filled)? */
+
+/* Random nodes that b makes from now on have other streams than those of `from` so far. */
+void builder_share_streams(Builder *b, const Builder *from);
 
 /* Copies `n` into b's routine with other operands (same op, attrs, name, span). For passes. */
 Node *mk_copy(Builder *b, const Node *n, Node *const *in);

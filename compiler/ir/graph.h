@@ -99,7 +99,11 @@ typedef struct Minimize {
     Span span;
 } Minimize;
 
-typedef enum RoutineKind { ROUTINE_INFER, ROUTINE_STEP } RoutineKind;
+typedef enum RoutineKind {
+    ROUTINE_INFER,
+    ROUTINE_STEP,
+    ROUTINE_BODY /* of a scan node: not among Module.routines */
+} RoutineKind;
 
 typedef struct Routine {
     const char *name;
@@ -111,6 +115,7 @@ typedef struct Routine {
     VEC(Node *) nodes;         /* topological order; nodes[i]->id == i after routine_renumber */
     Minimize *minimize;        /* step only, else NULL */
     Plan *plan;                /* after the plan pass */
+    int n_step_inputs;         /* ROUTINE_BODY: the first ones, which differ from step to step */
     Span span;
 } Routine;
 

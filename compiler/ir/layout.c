@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "ir/layout.h"
 
+#include "ir/scan.h"
+
 bool layout_is_shared(const Node *n)
 {
     return op_has(n, OPF_ELEMENTWISE | OPF_ANY_LAYOUT) || op_is(n, &op_fused);
@@ -20,6 +22,10 @@ bool layout_wanted(const Module *m, const Node *n, int i, Layout *want)
     *want = LAYOUT_CANONICAL;
     if (op_is(n, &op_grad_store) || op_is(n, &op_assign)) {
         *want = m->tensors.data[((const IndexAttrs *)n->attrs)->index]->type.layout;
+        return true;
+    }
+    if (op_is(n, &op_scan)) {
+        *want = scan_attrs(n)->body->inputs.data[i].type.layout;
         return true;
     }
     if (op->operand_layout && op->operand_layout[i] != LAYOUT_CANONICAL) {

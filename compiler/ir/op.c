@@ -135,7 +135,8 @@ int op_check_all(void)
     int n = 0;
     for (size_t i = 0; i < op_table_len; i++) {
         const OpDesc *op = op_table[i];
-        const bool structural = (op->flags & (OPF_ROOT | OPF_SOURCE)) || op == &op_fused || op == &op_to_layout;
+        const bool structural = (op->flags & (OPF_ROOT | OPF_SOURCE)) || op == &op_fused ||
+                                op == &op_to_layout || op == &op_scan;
         const bool internal = (op->flags & OPF_INTERNAL) != 0;
         if (!op->name || !op->summary || !op->doc) n += fault(op, "name, summary and doc are required");
         if (i && strcmp(op_table[i - 1]->name, op->name) >= 0) n += fault(op, "ops.def is not sorted");

@@ -9,7 +9,7 @@
 
 #include "ir/graph.h"
 
-enum { OP_MAX_IN = 8, OP_MAX_RESULTS = 4, ATTR_LIST_MAX = MAX_RANK };
+enum { OP_MAX_IN = 8, OP_MAX_RESULTS = 24, ATTR_LIST_MAX = MAX_RANK };
 
 typedef enum AttrKind {
     ATTR_INT,    /* int64_t */
@@ -121,6 +121,14 @@ struct OpDesc {
     bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
     Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
 
+    /* Optional, about time loops. row_axes: 1 + number of trailing axes of operand 0 that one row of the result
+       depends on, when all other operands are needed whole: such a node over a slice of a sequence equals the
+       slice of one node over the sequence. 0: no such operator.
+       sum_steps: the sum over all steps of n, where in[i] holds operand i of every step along a new axis
+       `axis`, which is not the last; NULL where that is not one node. */
+    int row_axes;
+    Node *(*sum_steps)(Builder *b, const Node *n, int axis, Node *const *in);
+
     const char *expr;                    /* elementwise C template, see ops/cwriter.h ... */
     void (*emit)(CWriter *w, const Node *n); /* ... or a call of a runtime kernel; exactly one (sources: none) */
 
@@ -197,6 +205,7 @@ extern const OpDesc op_input, op_param, op_state, op_hyper, op_const, op_result;
 extern const OpDesc op_grad_store, op_assign, op_output, op_report;
 /* A fused group of elementwise nodes (passes/fuse.c). */
 extern const OpDesc op_fused;
+extern const OpDesc op_scan; /* ScanAttrs */
 /* Change of physical layout (passes/layout.c). */
 extern const OpDesc op_to_layout;
 /* What autodiff itself builds: sums of gradients and their reduction to a broadcast operand's shape. */
@@ -213,13 +222,24 @@ typedef struct FusedStep {
     Span span;
 } FusedStep;
 /* Most operands of a fused node: streams of memory one loop reads; more do not fit the prefetchers. */
-enum { FUSED_MAX_IN = 12 };
+enum { FUSED_MAX_IN = 12, FUSED_MAX_RESULTS = 4 };
 typedef struct FusedAttrs {
     int n_steps;
     const FusedStep *steps;
-    int n_results, result[OP_MAX_RESULTS];
-    TensorType type[OP_MAX_RESULTS]; /* of the results, layout included */
+    int n_results, result[FUSED_MAX_RESULTS];
+    TensorType type[FUSED_MAX_RESULTS]; /* of the results, layout included */
 } FusedAttrs;
+
+/* A time loop: `body` runs `length` times. Operands, in this order, and the body's inputs, one for each:
+ * sequences (the body gets the slice of its step), initial values of the carries (the body gets those of the
+ * step before) and captured values (the same in every step). Results, and the body's outputs: the carries
+ * after the last step, then the yields, stacked. The axis that slices and stacks are taken along is `axis`, or
+ * the last one of a value with fewer axes. The body belongs to its node: no two nodes share one. */
+typedef struct ScanAttrs {
+    Routine *body;
+    int64_t length, axis, n_seqs, n_carries;
+    bool reverse; /* from the last step to the first */
+} ScanAttrs;
 
 typedef struct IndexAttrs { int64_t index; } IndexAttrs;                    /* input param state hyper result roots */
 typedef struct ConstAttrs { double value; TensorType type; } ConstAttrs;   /* a scalar or a filled tensor */

@@ -540,8 +540,8 @@ static const FusedAttrs *read_fused(Reader *p, int n_in)
         vec_push(p->a, &steps, s);
     }
     do {
-        if (f->n_results == OP_MAX_RESULTS) {
-            fail(p, p->at, "more than %d results", OP_MAX_RESULTS);
+        if (f->n_results == FUSED_MAX_RESULTS) {
+            fail(p, p->at, "more than %d results", FUSED_MAX_RESULTS);
             break;
         }
         f->result[f->n_results++] = (int)read_int_in(p, 0, (int64_t)steps.len - 1);

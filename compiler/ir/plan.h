@@ -28,7 +28,7 @@
 #ifndef NNC_IR_PLAN_H
 #define NNC_IR_PLAN_H
 
-#include "ir/graph.h"
+#include "ir/op.h"
 
 typedef enum Part { PART_NONE, PART_ONE, PART_LEAD, PART_TEAM } Part;
 
@@ -56,12 +56,13 @@ typedef struct Buffer {
 struct Plan {
     Part *part;                 /* [n_nodes] */
     bool *barrier_before;       /* [n_nodes] */
-    Buffer (*result)[4];        /* [n_nodes][OP_MAX_RESULTS]; views repeat their operand's buffer */
+    Buffer (*result)[OP_MAX_RESULTS]; /* [n_nodes][OP_MAX_RESULTS]; views repeat their operand's buffer */
     Buffer *scratch;            /* [n_nodes]; bytes = 0 when unused */
     bool *accumulate;           /* [n_nodes]: writes into a gradient slot directly, honouring the accumulate flag */
     int64_t arena_bytes;        /* what the routine needs, a multiple of 64 */
     int64_t bound_bytes;        /* liveness lower bound for this order */
     int n_barriers;
+    bool apart;                 /* of a body: no thread touches what another one writes, in this step or the next */
 };
 
 /* True when each thread's share of n reads only the same share of operand i: the operand has the result's

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ir/layout.h"
+#include "ir/scan.h"
 #include "ir/shape_ctx.h"
 #include "ir/text.h"
 
@@ -75,6 +76,7 @@ static bool verify_operands(const Verifier *v, const Node *n)
             FAULT(v, n, "a result of a result");
     }
     const int n_results = op == &op_fused ? ((const FusedAttrs *)n->attrs)->n_results
+                          : op == &op_scan ? (int)((const ScanAttrs *)n->attrs)->body->outputs.len
                           : op->n_results ? op->n_results
                                           : 1;
     if (n->n_results != n_results) FAULT(v, n, "%d results instead of %d", n->n_results, n_results);
@@ -168,6 +170,32 @@ static void verify_layouts(const Verifier *v, const Node *n)
     }
 }
 
+static bool verify_routine(const Verifier *v);
+
+/* A body is a routine that mentions nothing but what it is given. */
+static void verify_body(const Verifier *v, const Node *n)
+{
+    const ScanAttrs *s = n->attrs;
+    if (!s->body || s->body->kind != ROUTINE_BODY || s->body->minimize) {
+        FAULT(v, n, "the loop has no body");
+        return;
+    }
+    Verifier inner = *v;
+    inner.r = s->body;
+    verify_routine(&inner);
+    bool *given = ARENA_ARRAY(v->m->arena, bool, s->body->outputs.len);
+    for (size_t i = 0; i < s->body->nodes.len; i++) {
+        const Node *x = s->body->nodes.data[i];
+        if (op_is(x, &op_output)) given[((const IndexAttrs *)x->attrs)->index] = true;
+        const bool source = op_has(x, OPF_SOURCE) && !op_is(x, &op_input) && !op_is(x, &op_const) &&
+                            !op_is(x, &op_result);
+        if (source || (op_has(x, OPF_ROOT) && !op_is(x, &op_output)))
+            FAULT(&inner, x, "%s inside a loop", x->op->name);
+    }
+    for (size_t k = 0; k < s->body->outputs.len; k++)
+        if (!given[k]) FAULT(v, n, "output %zu of the body has no value", k);
+}
+
 static bool verify_routine(const Verifier *v)
 {
     Module *m = v->m;
@@ -189,6 +217,7 @@ static bool verify_routine(const Verifier *v)
         for (int k = 0; k < n->n_results; k++) verify_type(v, n, k ? &n->more[k - 1] : &n->type);
         verify_target(v, n);
         if (op_is(n, &op_fused)) verify_fused(v, n);
+        if (op_is(n, &op_scan)) verify_body(v, n);
         if (faults->len > faults_of_rest) continue;
         verify_inferred(v, n);
         if (m->has_layouts) verify_layouts(v, n);

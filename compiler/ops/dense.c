@@ -87,7 +87,7 @@ const OpDesc op_dense = {
     .torch = "nn.functional.linear", .in = { "x", "weight", "bias?" }, .attrs = dense_attrs,
     .attr_size = sizeof(DenseAttrs), .flags = OPF_LEAD, .whole = 1 << 1 | 1 << 2, .operand_layout = weight_second,
     .shape = dense_shape, .grad = dense_grad, .work = dense_work, .emit = dense_emit,
-    .fuse_epilogue = dense_fuse_epilogue, .absorb_affine = dense_absorb_affine,
+    .fuse_epilogue = dense_fuse_epilogue, .absorb_affine = dense_absorb_affine, .row_axes = 1 + 1,
     .samples = SAMPLES({ "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
                        { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },
                        { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },
@@ -137,11 +137,18 @@ static void dense_dw_emit(CWriter *w, const Node *n)
             (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 
+static Node *dense_dw_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
+{
+    (void)axis; /* all axes but the last are samples */
+    return mk2(b, n->op, NULL, in[0], in[1]);
+}
+
 const OpDesc op_dense_dw = {
     .name = "dense_dw", .summary = "gradient of dense with respect to the weight",
     .doc = "`dweight[o, i] = sum over samples of x[.., i] * dy[.., o]`, stored as [in][out].", .in = { "x", "dy" },
     .attr_size = 0, .flags = OPF_INTERNAL | OPF_ACCUMULATE, .result_layout = weight_result, .shape = dense_dw_shape,
     .no_grad = "second derivatives are not taken", .work = dense_dw_work, .emit = dense_dw_emit,
+    .sum_steps = dense_dw_sum_steps,
 };
 
 typedef struct BiasGradAttrs { int64_t axis; } BiasGradAttrs;
@@ -187,10 +194,17 @@ static int64_t bias_grad_scratch(const Node *n)
     return 32 * n->type.dim[0]; /* NN_BIAS_PARTS partial sums */
 }
 
+static Node *bias_grad_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
+{
+    const int64_t kept = ((const BiasGradAttrs *)n->attrs)->axis;
+    return mk_bias_grad(b, in[0], (int)(kept >= axis ? kept + 1 : kept));
+}
+
 const OpDesc op_bias_grad = {
     .name = "bias_grad", .summary = "gradient of a bias: the sum over all axes but one",
     .doc = "`db[c] = sum of dy[.., c, ..]`, in a fixed number of parts added in order.", .in = { "dy" },
     .attrs = bias_grad_attrs, .attr_size = sizeof(BiasGradAttrs),
     .flags = OPF_INTERNAL | OPF_ACCUMULATE | OPF_ANY_LAYOUT, .shape = bias_grad_shape,
     .no_grad = "second derivatives are not taken", .scratch = bias_grad_scratch, .emit = bias_grad_emit,
+    .sum_steps = bias_grad_sum_steps,
 };

@@ -51,6 +51,7 @@ const OpDesc op_embedding = {
            "order.",
     .in = { "ids", "weight" }, .flags = OPF_LEAD, .whole = 2, .shape = embedding_shape, .grad = embedding_grad,
     .work = embedding_work, .index_limit = embedding_limit, .emit = embedding_emit,
+    .row_axes = 1,
     .samples = SAMPLES({ "embedding(ids: i32[5], weight: f32[7,3])", "f32[5,3]" },
                        { "embedding(ids: i32[2,3], weight: f32[5,4])", "f32[2,3,4]" }),
 };

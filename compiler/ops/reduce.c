@@ -477,13 +477,21 @@ static Node *reduce_to_simplify(Builder *b, const Node *n)
     return same_as(n->in[0], n) ? n->in[0] : NULL;
 }
 
+/* Axes that the result has not are summed out, and steps with them when they stand in front. */
+static Node *reduce_to_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
+{
+    const TensorType *t = &((const TypeAttrs *)n->attrs)->type;
+    if (t->batch || axis > n->in[0]->type.rank - t->rank) return NULL;
+    return mk_reduce_to(b, in[0], t);
+}
+
 const OpDesc op_reduce_to = {
     .name = "reduce_to", .summary = "sums out what broadcasting repeated",
     .doc = "The adjoint of broadcasting: sums over the axes along which an operand of the given type is repeated.",
     .in = { "x" }, .attrs = reduce_to_attrs, .attr_size = sizeof(TypeAttrs),
     .flags = OPF_INTERNAL | OPF_ANY_LAYOUT | OPF_ACCUMULATE, .is_lead = reduce_is_lead,
     .shape = reduce_to_shape, .grad = reduce_to_grad, .simplify = reduce_to_simplify, .work = reduce_work,
-    .scratch = reduce_scratch, .emit = sum_emit,
+    .scratch = reduce_scratch, .emit = sum_emit, .sum_steps = reduce_to_sum_steps,
 };
 
 static const AttrDef expand_attrs[] = {

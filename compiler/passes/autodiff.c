@@ -9,6 +9,7 @@
  * the parameters do not reach has no backward code. Nodes are visited users first: when a node's
  * turn comes, the gradients of all its results are complete sums.
  */
+#include "ir/scan.h"
 #include "passes/pass.h"
 
 #include <string.h>
@@ -60,24 +61,129 @@ static void find_active(Autodiff *ad)
     }
 }
 
+/* ---- which part of a loop's body takes part ---- */
+
+/* By id of the body's nodes, over all steps. */
+typedef struct Activity {
+    bool *depends, *active;
+} Activity;
+
+static void body_depends(const Routine *body, bool *depends)
+{
+    for (size_t i = 0; i < body->nodes.len; i++) {
+        const Node *n = body->nodes.data[i];
+        if (op_is(n, &op_stop_grad) || (n->type.dtype != DT_F32 && n->n_results == 1)) continue;
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] && depends[n->in[k]->id]) depends[i] = true;
+    }
+}
+
+static void body_active(const Routine *body, const bool *depends, bool *active)
+{
+    for (size_t i = body->nodes.len; i-- > 0;) {
+        const Node *n = body->nodes.data[i];
+        if (!active[i]) continue;
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] && depends[n->in[k]->id]) active[n->in[k]->id] = true;
+    }
+}
+
+/* What depends on operand i where given[i], and what result k depends on where wanted[k]. What a step
+ * hands to the next makes both grow until nothing changes. */
+static Activity find_activity(Arena *a, const Node *scan, const bool *given, const bool *wanted)
+{
+    const ScanAttrs *s = scan->attrs;
+    const Routine *body = s->body;
+    Node **in = scan_input_nodes(a, body), **out = scan_output_values(a, body);
+    Activity x = { ARENA_ARRAY(a, bool, body->nodes.len + 1),
+                   ARENA_ARRAY(a, bool, body->nodes.len + 1) };
+    for (int i = 0; i < scan->n_in; i++)
+        if (in[i] && given[i]) x.depends[in[i]->id] = true;
+    for (bool grows = true; grows;) {
+        grows = false;
+        body_depends(body, x.depends);
+        for (int64_t j = 0; j < s->n_carries; j++) {
+            const Node *c = in[s->n_seqs + j];
+            if (!c || x.depends[c->id] || !x.depends[out[j]->id] || c->type.dtype != DT_F32) continue;
+            x.depends[c->id] = grows = true;
+        }
+    }
+    for (size_t k = 0; k < body->outputs.len; k++)
+        if (wanted[k] && x.depends[out[k]->id]) x.active[out[k]->id] = true;
+    for (bool grows = true; grows;) {
+        grows = false;
+        body_active(body, x.depends, x.active);
+        for (int64_t j = 0; j < s->n_carries; j++) {
+            const Node *c = in[s->n_seqs + j];
+            if (!c || !x.active[c->id] || x.active[out[j]->id] || !x.depends[out[j]->id]) continue;
+            x.active[out[j]->id] = grows = true;
+        }
+    }
+    return x;
+}
+
+static bool *depending_operands(const Autodiff *ad, const Node *n)
+{
+    bool *given = ARENA_ARRAY(ad->m->arena, bool, n->n_in + 1);
+    for (int i = 0; i < n->n_in; i++)
+        given[i] = ad->depends[n->in[i]->id] && n->in[i]->type.dtype == DT_F32;
+    return given;
+}
+
+typedef struct Complaint {
+    Autodiff *ad;
+    Diagnostic *d;
+} Complaint;
+
+static void complain(Complaint *c, const Node *n, const char *why)
+{
+    if (!c->d) {
+        c->d = diag_error(
+            c->ad->m->diag, n->span, "no-gradient",
+            "the loss of step %s depends on trained parameters through %s, which has no gradient: %s",
+            c->ad->r->name, n->op->name, why);
+        diag_inst(c->d, n->inst);
+    } else {
+        diag_note(c->d, n->span, "%s has no gradient either: %s", n->op->name, why);
+    }
+}
+
+static void check_body(Complaint *c, const Node *scan)
+{
+    const Autodiff *ad = c->ad;
+    const Routine *body = scan_attrs(scan)->body;
+    bool *wanted = ARENA_ARRAY(ad->m->arena, bool, body->outputs.len + 1);
+    wanted[0] = true;
+    for (size_t i = 0; i < ad->n_forward; i++) {
+        const Node *x = ad->r->nodes.data[i];
+        if (op_is(x, &op_result) && x->in[0] == scan && ad->active[i])
+            wanted[((const IndexAttrs *)x->attrs)->index] = true;
+    }
+    const Activity x =
+        find_activity(ad->m->arena, scan, depending_operands(ad, scan), wanted);
+    for (size_t i = 0; i < body->nodes.len; i++) {
+        const Node *n = body->nodes.data[i];
+        if (!x.active[i] || op_has(n, OPF_SOURCE) || n->op->grad) continue;
+        complain(c, n,
+                 op_is(n, &op_scan) ? "a loop inside another one is not derived"
+                 : n->op->no_grad   ? n->op->no_grad
+                                    : "it has no gradient rule");
+    }
+}
+
 /* One message for all of them: the first carries the place, the others are notes with theirs. */
 static bool check_differentiable(Autodiff *ad)
 {
-    Diagnostic *d = NULL;
+    Complaint c = { .ad = ad };
     for (size_t i = 0; i < ad->n_forward; i++) {
         const Node *n = ad->r->nodes.data[i];
         if (!ad->active[i] || op_has(n, OPF_SOURCE) || n->op->grad) continue;
-        const char *why = n->op->no_grad ? n->op->no_grad : "it has no gradient rule";
-        if (!d) {
-            d = diag_error(
-                ad->m->diag, n->span, "no-gradient",
-                "the loss of step %s depends on trained parameters through %s, which has no gradient: %s",
-                ad->r->name, n->op->name, why);
-            diag_inst(d, n->inst);
-        } else {
-            diag_note(d, n->span, "%s has no gradient either: %s", n->op->name, why);
-        }
+        if (op_is(n, &op_scan))
+            check_body(&c, n);
+        else
+            complain(&c, n, n->op->no_grad ? n->op->no_grad : "it has no gradient rule");
     }
+    Diagnostic *d = c.d;
     if (d) diag_hint(d, "stop_grad(...) cuts the path where no gradient is meant to flow");
     return !d;
 }
@@ -104,6 +210,296 @@ static void accumulate(Autodiff *ad, Node *x, Node *dx, size_t first_new)
     name_grad(ad, *slot, first_new, x);
 }
 
+/* ---- loops ----
+ *
+ * Note [the backward loop]
+ * A loop's gradient is a loop from the last step to the first. It carries the gradients of the
+ * forward loop's carries; its sequences are slices of the gradients of the yields and of what the
+ * forward step had. Its body is a copy of the forward body with the reverse sweep appended: of the
+ * copy, what is cheap is computed again, products and random values are handed over as additional
+ * yields of the forward loop (Note: only those that the sweep reads), and so are the carries that
+ * went into the step. The gradient of a captured value is a sum over steps. Where the operator
+ * knows it as one node over all steps (OpDesc.sum_steps: a weight's gradient is one large product),
+ * its operands are yielded and the node follows behind the loop; elsewhere the sum is carried.
+ */
+typedef struct Term {
+    int operand;         /* of the forward loop: a capture */
+    Node *node;          /* in the backward body: what each step adds */
+    int from[OP_MAX_IN]; /* operand k: yield of the backward loop, or ~input of it */
+} Term;
+
+typedef struct Back {
+    Autodiff *ad;
+    Node *scan; /* the forward loop */
+    ScanBuild g;
+    size_t n_copied;    /* nodes of the backward body before the sweep */
+    const Node **source; /* by id below n_copied: the forward node */
+    Node **saved;        /* likewise: the input that replaces it */
+    bool *visited;
+    bool overflows; /* the forward loop has no result left for what this one needs */
+    Node **input, **output; /* of the forward body, in the copy */
+    VEC(Term) terms;
+} Back;
+
+static void visit(Autodiff *ad, Node *n);
+
+static bool is_expensive(const Node *n)
+{
+    if (op_is(n, &op_result)) return is_expensive(n->in[0]);
+    if (op_has(n, OPF_SOURCE | OPF_ROOT | OPF_VIEW)) return false;
+    return op_has(n, OPF_RANDOM) || (n->op->work && n->op->work(n).macs > 0);
+}
+
+/* A sequence of the backward loop that holds what the forward node had in each step. */
+static Node *save(Back *k, const Node *forward)
+{
+    const int result = scan_add_yield(k->ad->m, k->scan, (Node *)forward);
+    if (result < 0) return NULL;
+    Builder *b = &k->ad->b;
+    b->span = forward->span;
+    b->inst = forward->inst;
+    b->name = arena_printf(k->ad->m->arena, "%s_steps", forward->name);
+    Node *stack = mk_result(b, k->scan, result);
+    return scan_input(&k->g, SCAN_SEQUENCE, stack, forward->name);
+}
+
+/* Walks from a value that the backward step needs to where it comes from, and replaces copies of
+ * forward values that are handed over. Returns what stands for x. */
+static Node *need(Back *k, Node *x)
+{
+    const size_t id = (size_t)x->id;
+    const bool copy = id < k->n_copied && k->source[id];
+    if (copy && k->saved[id]) return k->saved[id];
+    if (k->visited[id]) return x;
+    k->visited[id] = true;
+    const bool carry = copy && op_is(x, &op_input);
+    if (copy && (carry || is_expensive(x))) {
+        Node *input = save(k, k->source[id]);
+        if (input) return k->saved[id] = input;
+        k->overflows |= carry;
+    }
+    for (int i = 0; i < x->n_in; i++)
+        if (x->in[i]) x->in[i] = need(k, x->in[i]);
+    return x;
+}
+
+static bool can_stack(const Back *k, const Node *term)
+{
+    if ((size_t)term->id < k->n_copied || !term->op->sum_steps || term->n_in > OP_MAX_IN) return false;
+    const int axis = term->in[0] ? scan_axis(&k->g.attrs, &term->in[0]->type) : 0;
+    for (int i = 0; i < term->n_in; i++) {
+        const TensorType *t = term->in[i] ? &term->in[i]->type : NULL;
+        if (!t || t->rank == MAX_RANK || scan_axis(&k->g.attrs, t) != axis || axis >= t->rank) return false;
+    }
+    return true;
+}
+
+static int yield_of(Back *k, Node *x)
+{
+    for (size_t i = 0; i < k->g.yields.len; i++)
+        if (k->g.yields.data[i].value == x) return (int)i;
+    vec_push(k->ad->m->arena, &k->g.yields, (ScanYield){ x, x->name, x->span });
+    return (int)k->g.yields.len - 1;
+}
+
+/* Splits what accumulate() added up. */
+static void add_terms(Back *k, Autodiff *in, int operand, Node *sum)
+{
+    Arena *a = k->ad->m->arena;
+    if ((size_t)sum->id >= k->n_copied && op_is(sum, &op_add) &&
+        type_equal(&sum->in[0]->type, &sum->type) && type_equal(&sum->in[1]->type, &sum->type)) {
+        add_terms(k, in, operand, sum->in[0]);
+        add_terms(k, in, operand, sum->in[1]);
+        return;
+    }
+    if (can_stack(k, sum)) {
+        vec_push(a, &k->terms, (Term){ .operand = operand, .node = sum });
+        return;
+    }
+    Builder *b = &k->ad->b;
+    const Node *of = k->scan->in[operand];
+    const size_t at = k->g.in.len;
+    b->span = of->span;
+    Node *zero = mk_fill(b, &sum->type, 0);
+    Node *acc = scan_input(&k->g, SCAN_CARRY, zero, arena_printf(a, "d_%s", of->name));
+    k->g.in.data[at].next = mk2(&in->b, &op_add, NULL, acc, sum);
+    vec_push(a, &k->terms, (Term){ .operand = operand, .from = { ~(int)at } });
+}
+
+/* The sequence whose slice x is, as ~(position among the inputs), or a new yield. */
+static int stack_of(Back *k, Node *x)
+{
+    x = need(k, x);
+    for (size_t i = 0; i < k->g.in.len; i++)
+        if (k->g.in.data[i].inner == x && k->g.in.data[i].role == SCAN_SEQUENCE) return ~(int)i;
+    return yield_of(k, x);
+}
+
+/* The forward body inside the backward one, and its sweep. Ids of the copy count from 0. */
+static Autodiff copy_body(Back *k, const Activity *x)
+{
+    Autodiff *ad = k->ad;
+    Arena *a = ad->m->arena;
+    const ScanAttrs *s = k->scan->attrs;
+    const Routine *forward = s->body;
+    const size_t n = forward->nodes.len;
+    Node **copy = ARENA_ARRAY(a, Node *, n + 1);
+    k->source = ARENA_ARRAY(a, const Node *, n + 1);
+    k->saved = ARENA_ARRAY(a, Node *, n + 1);
+    Autodiff in = { .b = k->g.b, .m = ad->m, .r = k->g.attrs.body };
+    in.active = ARENA_ARRAY(a, bool, n + 1);
+    in.depends = ARENA_ARRAY(a, bool, n + 1);
+    in.grads = ARENA_ARRAY(a, Grads, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        const Node *f = forward->nodes.data[i];
+        if (op_is(f, &op_output)) continue;
+        if (op_is(f, &op_input)) {
+            const int index = (int)((const IndexAttrs *)f->attrs)->index;
+            const ScanRole role = scan_role(s, index);
+            /* A carry's input is a sequence here, but which one turns out when it is needed. */
+            if (role == SCAN_CARRY) {
+                vec_push(a, &k->g.attrs.body->inputs,
+                         (Port){ .name = f->name, .type = f->type, .span = f->span });
+                vec_push(a, &k->g.in, (ScanInput){ .role = SCAN_CARRY, .result = -1 });
+                in.b.name = f->name;
+                in.b.span = f->span;
+                copy[i] = mk(&in.b, &op_input,
+                             &(IndexAttrs){ (int64_t)k->g.attrs.body->inputs.len - 1 }, 0, NULL);
+                k->g.in.data[k->g.in.len - 1].inner = copy[i];
+                k->source[copy[i]->id] = f;
+            } else {
+                copy[i] = scan_input(&k->g, role, k->scan->in[index], f->name);
+            }
+        } else {
+            Node **operand = ARENA_ARRAY(a, Node *, f->n_in + 1);
+            for (int j = 0; j < f->n_in; j++) operand[j] = f->in[j] ? copy[f->in[j]->id] : NULL;
+            copy[i] = mk_copy(&in.b, f, operand);
+            k->source[copy[i]->id] = f;
+        }
+        in.active[copy[i]->id] |= x->active[i];
+        in.depends[copy[i]->id] |= x->depends[i];
+    }
+    k->n_copied = in.n_forward = k->g.attrs.body->nodes.len;
+    /* By position in the forward body from here on. */
+    Node **inputs = scan_input_nodes(a, forward), **outputs = scan_output_values(a, forward);
+    for (size_t i = 0; i < forward->inputs.len; i++)
+        if (inputs[i]) inputs[i] = copy[inputs[i]->id];
+    for (size_t i = 0; i < forward->outputs.len; i++) outputs[i] = copy[outputs[i]->id];
+    k->input = inputs;
+    k->output = outputs;
+    return in;
+}
+
+static void scan_grad(Autodiff *ad, Node *n, Node *const *dy, Node **dx)
+{
+    Arena *a = ad->m->arena;
+    const ScanAttrs *s = n->attrs;
+    const int n_results = n->n_results;
+    bool *wanted = ARENA_ARRAY(a, bool, n_results + 1);
+    for (int i = 0; i < n_results; i++) wanted[i] = dy[i] != NULL;
+    const bool *given = depending_operands(ad, n);
+    const Activity x = find_activity(a, n, given, wanted);
+    Node **f_in = scan_input_nodes(a, s->body), **f_out = scan_output_values(a, s->body);
+
+    Back k = { .ad = ad, .scan = n };
+    scan_begin(&k.g, &ad->b, s->length, s->axis, !s->reverse);
+    k.g.attrs.body->dims = ad->r->dims;
+    Autodiff in = copy_body(&k, &x);
+
+    /* Seeds. */
+    int *carry = ARENA_ARRAY(a, int, s->n_carries + 1);
+    for (int64_t j = 0; j < n_results; j++) {
+        Node *seed = NULL;
+        const char *name = arena_printf(a, "d_%s", s->body->outputs.data[j].name);
+        if (j < s->n_carries) {
+            const Node *c = f_in[s->n_seqs + j];
+            carry[j] = -1;
+            const bool reaches = x.active[f_out[j]->id] && (dy[j] || (c && x.active[c->id]));
+            if (!reaches) continue;
+            carry[j] = (int)k.g.in.len;
+            Node *last = dy[j] ? dy[j] : mk_fill(&ad->b, &f_out[j]->type, 0);
+            seed = scan_input(&k.g, SCAN_CARRY, last, name);
+        } else if (dy[j] && x.active[f_out[j]->id]) {
+            seed = scan_input(&k.g, SCAN_SEQUENCE, dy[j], name);
+        }
+        if (seed) accumulate(&in, k.output[j], seed, in.r->nodes.len);
+    }
+    for (size_t i = in.n_forward; i-- > 0;) visit(&in, in.r->nodes.data[i]);
+
+    /* What each step hands on, gives out and adds. */
+    int *yield = ARENA_ARRAY(a, int, n->n_in + 1);
+    for (int64_t j = 0; j < s->n_carries; j++) {
+        if (carry[j] < 0) continue;
+        Node *c = k.input[s->n_seqs + j];
+        Node *d = c ? *slot_of(&in, c) : NULL;
+        k.g.in.data[carry[j]].next = d ? d : mk_fill(&in.b, &f_out[j]->type, 0);
+    }
+    for (int i = 0; i < n->n_in; i++) {
+        yield[i] = -1;
+        if (!k.input[i] || !given[i]) continue;
+        Node *d = *slot_of(&in, k.input[i]);
+        if (!d) continue;
+        if (scan_role(s, i) == SCAN_SEQUENCE) yield[i] = yield_of(&k, d);
+        if (scan_role(s, i) == SCAN_CAPTURE) add_terms(&k, &in, i, d);
+    }
+
+    /* From there back to what the forward loop hands over. */
+    k.visited = ARENA_ARRAY(a, bool, in.r->nodes.len + in.n_forward + 1);
+    for (size_t i = 0; i < k.g.in.len; i++)
+        if (k.g.in.data[i].next) {
+            Node *next = need(&k, k.g.in.data[i].next); /* may grow the list */
+            k.g.in.data[i].next = next;
+        }
+    for (size_t i = 0; i < k.g.yields.len; i++) {
+        Node *value = need(&k, k.g.yields.data[i].value);
+        k.g.yields.data[i].value = value;
+    }
+    for (size_t t = 0; t < k.terms.len; t++) {
+        Term *term = &k.terms.data[t];
+        for (int i = 0; term->node && i < term->node->n_in; i++)
+            term->from[i] = stack_of(&k, term->node->in[i]);
+    }
+
+    ad->b.span = n->span;
+    ad->b.inst = n->inst;
+    int n_results_of_loop = (int)k.g.yields.len;
+    for (size_t i = 0; i < k.g.in.len; i++) n_results_of_loop += k.g.in.data[i].next != NULL;
+    if (k.overflows || n_results_of_loop > OP_MAX_RESULTS) {
+        Diagnostic *d = diag_error(ad->m->diag, n->span, "limit-list",
+                                   "the loop and its gradient hand on more than %d values",
+                                   OP_MAX_RESULTS);
+        diag_inst(d, n->inst);
+        return;
+    }
+    if (!n_results_of_loop) return;
+    Node *loop = scan_end(&k.g, arena_printf(a, "d_%s", n->name));
+    int n_carries = 0;
+    for (size_t i = 0; i < k.g.in.len; i++) n_carries += k.g.in.data[i].result >= 0;
+    for (int64_t j = 0; j < s->n_carries; j++)
+        if (carry[j] >= 0 && given[s->n_seqs + j])
+            dx[s->n_seqs + j] = mk_result(&ad->b, loop, k.g.in.data[carry[j]].result);
+    for (int i = 0; i < n->n_in; i++)
+        if (yield[i] >= 0) dx[i] = mk_result(&ad->b, loop, n_carries + yield[i]);
+    for (size_t t = 0; t < k.terms.len; t++) {
+        const Term *term = &k.terms.data[t];
+        Node *d;
+        if (!term->node) {
+            d = mk_result(&ad->b, loop, k.g.in.data[~term->from[0]].result);
+        } else {
+            Node *stack[OP_MAX_IN] = { NULL };
+            for (int i = 0; i < term->node->n_in; i++)
+                stack[i] = term->from[i] < 0 ? k.g.in.data[~term->from[i]].outer
+                                             : mk_result(&ad->b, loop, n_carries + term->from[i]);
+            ad->b.span = term->node->span;
+            ad->b.inst = term->node->inst;
+            d = term->node->op->sum_steps(&ad->b, term->node,
+                                          scan_axis(s, &term->node->in[0]->type), stack);
+        }
+        Node **sum = &dx[term->operand];
+        *sum = *sum ? mk2(&ad->b, &op_add, NULL, *sum, d) : d;
+    }
+}
+
 static void visit(Autodiff *ad, Node *n)
 {
     Node **dy = ad->grads[n->id];
@@ -115,7 +511,10 @@ static void visit(Autodiff *ad, Node *n)
     const size_t first_new = ad->r->nodes.len;
     ad->b.span = n->span;
     ad->b.inst = n->inst;
-    n->op->grad(&ad->b, n, dy, dx);
+    if (op_is(n, &op_scan))
+        scan_grad(ad, n, dy, dx);
+    else
+        n->op->grad(&ad->b, n, dy, dx);
     for (int k = 0; k < n->n_in; k++)
         if (dx[k] && n->in[k] && ad->active[n->in[k]->id])
             accumulate(ad, n->in[k], dx[k], first_new);
@@ -204,7 +603,7 @@ bool pass_autodiff(Module *m, Routine *r)
     ad.b.name = "d_loss";
     *slot_of(&ad, loss) = mk_const(&ad.b, DT_F32, 1);
     for (size_t i = n; i-- > 0;) visit(&ad, r->nodes.data[i]);
-    if (!store_grads(&ad)) return false;
+    if (diag_errors(m->diag) || !store_grads(&ad)) return false;
     report_loss(&ad);
     r->minimize->loss = NULL;
     routine_sweep(m, r);

@@ -7,6 +7,8 @@
  */
 #include "passes/pass.h"
 
+#include "ir/scan.h"
+
 typedef struct Range {
     int64_t limit; /* values in [0, limit) */
     bool has_ignore;
@@ -31,6 +33,8 @@ static void find_dims(Module *m, Routine *r)
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
         if (n->type.batch) used[n->type.batch->index] = true;
+        for (size_t k = 0; op_is(n, &op_scan) && k < scan_attrs(n)->body->dims.len; k++)
+            used[scan_attrs(n)->body->dims.data[k]->index] = true;
         for (int k = 1; k < n->n_results; k++)
             if (n->more[k - 1].batch) used[n->more[k - 1].batch->index] = true;
     }
@@ -94,6 +98,7 @@ static bool bound(Walk *w, const Node *user, const Node *from, const Range *rang
         }
         if (is_bounded(x, range)) continue;
         bool moved = false;
+        if (op_is(x, &op_scan)) return unbounded(w, user, x); /* its body may make any number */
         for (int i = 0; i < x->n_in; i++) {
             const Node *y = x->in[i];
             if (!y || y->type.dtype != x->type.dtype) continue;
@@ -123,6 +128,10 @@ static bool find_index_limits(Module *m, Routine *r)
         for (int k = 0; k < n->n_in; k++) {
             Range range = { .limit = n->in[k] ? n->op->index_limit(n, k) : 0 };
             if (range.limit <= 0) continue;
+            if (op_is(n, &op_scan) && scan_role(scan_attrs(n), k) == SCAN_CARRY) {
+                ok &= unbounded(&w, n, n->in[k]); /* later steps get what the body makes of it */
+                continue;
+            }
             if (n->op->index_ignore) range.has_ignore = n->op->index_ignore(n, k, &range.ignore);
             ok &= bound(&w, n, n->in[k], &range);
         }

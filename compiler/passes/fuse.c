@@ -135,7 +135,7 @@ static bool fits(const Fuse *f, int a, int b)
             }
         }
     }
-    return n_results <= OP_MAX_RESULTS;
+    return n_results <= FUSED_MAX_RESULTS;
 }
 
 /* Joins b into a; the chain of members stays sorted, so that steps come out in order. */
@@ -208,7 +208,7 @@ static void build_group(const Fuse *f, Rebuild *w, int g)
     FusedStep *steps = ARENA_ARRAY(a, FusedStep, attrs.n_steps);
     Node *operand[MAX_OPERANDS];
     int n_operands = 0, n_steps = 0;
-    const Node *result[OP_MAX_RESULTS];
+    const Node *result[FUSED_MAX_RESULTS];
     for (int x = g; x >= 0; x = f->next_member[x]) {
         const Node *n = f->r->nodes.data[x];
         FusedStep *s = &steps[n_steps];

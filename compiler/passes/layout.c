@@ -10,6 +10,7 @@
  * last.
  */
 #include "ir/layout.h"
+#include "ir/scan.h"
 #include "passes/pass.h"
 
 /* The same values in order `want`. Constants have no memory and are only relabelled. */
@@ -62,10 +63,33 @@ static Node *layout_node(Builder *b, const Node *old, Node *const *mapped, void 
     return mk_copy(b, old, in);
 }
 
+/* The order in which a loop's body wants its input i. Only captures have a choice: slices are cut out of
+ * canonical values, and carries go round. */
+static Layout body_wish(const Node *scan, int i)
+{
+    const Routine *body = scan_attrs(scan)->body;
+    if (scan_role(scan_attrs(scan), i) != SCAN_CAPTURE) return LAYOUT_CANONICAL;
+    for (size_t k = 0; k < body->nodes.len; k++) {
+        const Node *n = body->nodes.data[k];
+        for (int j = 0; j < n->n_in; j++) {
+            const Node *x = n->in[j];
+            if (!x || !op_is(x, &op_input) || ((const IndexAttrs *)x->attrs)->index != i) continue;
+            Layout want = LAYOUT_CANONICAL;
+            if (op_is(n, &op_scan))
+                want = body_wish(n, j);
+            else if (n->op->operand_layout && j < OP_MAX_IN)
+                want = n->op->operand_layout[j];
+            if (!type_layouts_coincide(&x->type, LAYOUT_CANONICAL, want)) return want;
+        }
+    }
+    return LAYOUT_CANONICAL;
+}
+
 /* Gives every parameter below n the order `want`: n itself, or what elementwise operators made of
  * it (the folded weights of an infer routine). */
 static void wish(Module *m, const Node *n, Layout want, int depth)
 {
+    if (want == LAYOUT_CANONICAL) return;
     if (op_is(n, &op_param)) {
         Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
         if (t->type.layout == LAYOUT_CANONICAL &&
@@ -88,6 +112,8 @@ static void choose_storage(Module *m)
             for (size_t i = 0; i < r->nodes.len; i++) {
                 const Node *n = r->nodes.data[i];
                 const Layout *wanted = n->op->operand_layout;
+                for (int j = 0; op_is(n, &op_scan) && j < n->n_in; j++)
+                    wish(m, n->in[j], body_wish(n, j), depth);
                 for (int j = 0; wanted && j < n->n_in && j < OP_MAX_IN; j++)
                     if (n->in[j] && wanted[j] != LAYOUT_CANONICAL)
                         wish(m, n->in[j], wanted[j], depth);
@@ -101,6 +127,12 @@ bool pass_layout(Module *m, Routine *r)
     if (!m->has_layouts) {
         choose_storage(m);
         m->has_layouts = true;
+    }
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        for (int k = 0; op_is(n, &op_scan) && k < n->n_in; k++)
+            scan_attrs(n)->body->inputs.data[k].type.layout = body_wish(n, k);
+        if (op_is(n, &op_scan)) pass_layout(m, scan_attrs(n)->body);
     }
     routine_rewrite(m, r, layout_node, m);
     routine_sweep(m, r);

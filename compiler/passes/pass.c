@@ -5,19 +5,25 @@
  */
 #include "passes/pass.h"
 
+#include "ir/scan.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 const Pass pass_table[] = {
     { "check", "index bounds of integer inputs, run-time sizes, sizes of tensors", pass_check,
+      true, false },
+    { "hoist", "what a loop computes row by row from its sequences, once for all steps", pass_hoist,
+      false, true },
+    { "autodiff", "the backward graph of each step, pruned by `over`", pass_autodiff, false,
       false },
-    { "autodiff", "the backward graph of each step, pruned by `over`", pass_autodiff, false },
     { "simplify", "algebraic rules, constant folding, common subexpressions, dead code",
-      pass_simplify, true },
-    { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold, true },
-    { "layout", "the order of each value in memory", pass_layout, false },
-    { "fuse", "epilogues and elementwise chains", pass_fuse, true },
-    { "plan", "threads, barriers, places in the arena", pass_plan, false },
+      pass_simplify, true, true },
+    { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold,
+      false, true },
+    { "layout", "the order of each value in memory", pass_layout, false, false },
+    { "fuse", "epilogues and elementwise chains", pass_fuse, true, true },
+    { "plan", "threads, barriers, places in the arena", pass_plan, true, false },
 };
 const size_t pass_table_len = sizeof pass_table / sizeof *pass_table;
 
@@ -90,13 +96,22 @@ static const char *dump(const Module *m, const PassOptions *o, const char *pass,
     return sb.text;
 }
 
+static void verify_plans(Module *m, const Routine *r, Faults *faults)
+{
+    if (!r->plan) return;
+    plan_verify(m, r, faults);
+    for (size_t i = 0; i < r->nodes.len; i++)
+        if (op_is(r->nodes.data[i], &op_scan))
+            verify_plans(m, scan_attrs(r->nodes.data[i])->body, faults);
+}
+
 /* The dump goes to stderr, so that a fault can be replayed with the text. */
 static void verify(Module *m, const char *pass)
 {
     Faults faults = { 0 };
     module_verify(m, &faults);
     for (size_t i = 0; !faults.len && i < m->routines.len; i++)
-        if (m->routines.data[i]->plan) plan_verify(m, m->routines.data[i], &faults);
+        verify_plans(m, m->routines.data[i], &faults);
     if (!faults.len) return;
     diag_flush(m->diag, stderr);
     fprintf(stderr, "nnc: internal error: after pass %s:\n", pass);
@@ -108,6 +123,16 @@ static void verify(Module *m, const char *pass)
     exit(70);
 }
 
+/* Bodies first: what a loop costs and where its operands must lie is read off its planned body. */
+static bool run_pass(Module *m, const Pass *pass, Routine *r)
+{
+    bool ok = true;
+    for (size_t i = 0; pass->bodies && i < r->nodes.len; i++)
+        if (op_is(r->nodes.data[i], &op_scan))
+            ok &= run_pass(m, pass, scan_attrs(r->nodes.data[i])->body);
+    return ok && pass->run(m, r);
+}
+
 PassOutcome passes_run_until(Module *m, const PassOptions *o)
 {
     verify(m, "front");
@@ -116,7 +141,8 @@ PassOutcome passes_run_until(Module *m, const PassOptions *o)
         const Pass *pass = &pass_table[i];
         if (!has_word(m->arena, o->off, pass->name)) {
             bool ok = true;
-            for (size_t k = 0; k < m->routines.len; k++) ok &= pass->run(m, m->routines.data[k]);
+            for (size_t k = 0; k < m->routines.len; k++)
+                ok &= run_pass(m, pass, m->routines.data[k]);
             if (!ok || diag_errors(m->diag)) return PASSES_FAILED;
             verify(m, pass->name);
         }

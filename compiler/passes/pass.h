@@ -15,6 +15,7 @@
 typedef struct Pass {
     const char *name, *summary;         /* the name of --dump-ir=after-NAME */
     bool (*run)(Module *m, Routine *r); /* false after reporting errors */
+    bool bodies;                        /* runs on the bodies of loops, too, and on them first */
     bool optional;                      /* may be switched off: results are the same without it */
 } Pass;
 
@@ -44,6 +45,7 @@ bool passes_run(Module *m, const PassOptions *options);
 
 /* ---- the passes ---- */
 bool pass_check(Module *m, Routine *r);
+bool pass_hoist(Module *m, Routine *r);
 bool pass_autodiff(Module *m, Routine *r);
 bool pass_simplify(Module *m, Routine *r);
 bool pass_fold(Module *m, Routine *r);

@@ -14,6 +14,7 @@
  */
 #include <stdlib.h>
 
+#include "ir/scan.h"
 #include "passes/pack.h"
 #include "passes/pass.h"
 
@@ -118,6 +119,16 @@ static void order_roots(Planner *p)
 
 /* ---- storages ---- */
 
+/* Bytes of workspace. A loop's: the arena of its body, then one buffer for each slice and yield of a step
+ * and two for each carry, see scan_slots(). */
+static int64_t workspace_of(const Planner *p, const Node *n)
+{
+    if (op_is(n, &op_scan)) return scan_slots(p->a, n, p->m->real_is_f64).bytes;
+    const int64_t reals = n->op->scratch ? n->op->scratch(n) : 0;
+    if (reals > (INT64_C(1) << 58) / 8) return INT64_C(1) << 58;
+    return reals * dtype_size(DT_F32, p->m->real_is_f64);
+}
+
 static int new_storage(Planner *p, BufferKind kind, int index, int64_t bytes, int id)
 {
     const Storage s = { .kind = kind,
@@ -172,10 +183,8 @@ static void make_storages(Planner *p)
             if (op_has(n, OPF_SOURCE) && !op_is(n, &op_const)) index = (int)index_of(n);
             p->storage_of[i][k] = new_storage(p, kind, index, bytes_of(p, type_of_result(n, k)), i);
         }
-        const int64_t scratch = n->op->scratch ? n->op->scratch(n) : 0;
-        if (scratch > 0)
-            p->scratch[i] =
-                new_storage(p, AT_ARENA, 0, scratch * dtype_size(DT_F32, p->m->real_is_f64), i);
+        const int64_t scratch = workspace_of(p, n);
+        if (scratch > 0) p->scratch[i] = new_storage(p, AT_ARENA, 0, scratch, i);
     }
     for (int i = 0; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
@@ -291,7 +300,10 @@ static void list_items(Planner *p)
         Storage *s = &p->storage.data[i];
         if (s->kind != AT_ARENA || s->merged >= 0) continue;
         s->item = (int)p->items.len;
-        vec_push(p->a, &p->items, (PackItem){ s->bytes, s->first, s->last, 0 });
+        /* The values of one step are small beside those that are kept for all steps. Where each has memory of
+         * its own, threads need not wait for each other only because one value took another's place. */
+        const int last = p->r->kind == ROUTINE_BODY ? p->n : s->last;
+        vec_push(p->a, &p->items, (PackItem){ s->bytes, s->first, last, 0 });
     }
 }
 
@@ -775,9 +787,9 @@ static bool check_sizes(const Planner *p)
     for (int i = 0; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
         for (int k = 0; k < n->n_results; k++) sum += bytes_of(p, type_of_result(n, k));
-        const int64_t scratch = n->op->scratch ? n->op->scratch(n) : 0;
-        if (sum <= limit && scratch <= limit / 8)
-            sum += 8 * scratch;
+        const int64_t scratch = workspace_of(p, n);
+        if (sum <= limit && scratch < limit)
+            sum += scratch;
         else
             sum = limit + 1;
         if (sum <= limit) continue;
@@ -785,6 +797,30 @@ static bool check_sizes(const Planner *p)
                                    "routine %s needs more than 2^58 bytes", p->r->name);
         diag_note(d, n->span, "the limit is passed at %s: %s", n->name, type_text(p->a, &n->type));
         return false;
+    }
+    return true;
+}
+
+/* Can threads run through the steps of a loop without ever waiting? In one step and across the border of
+ * two, no two accesses may meet, and what differs from step to step must be divided by the batch,
+ * because the loop itself cuts slices and stacks yields by the same shares. */
+static bool runs_apart(const Planner *p)
+{
+    Accesses all = { 0 };
+    if (p->plan->n_barriers) return false;
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        if (p->plan->part[i] == PART_NONE) continue;
+        if (p->plan->part[i] != PART_LEAD || !n->type.batch) return false;
+        list_accesses(p, n, &all);
+    }
+    for (size_t x = 0; x < all.len; x++) {
+        const Access *a = &all.data[x];
+        if (a->kind == AT_OUTPUT && (a->who != BY_SHARE || a->units >= 0)) return false;
+        if (a->kind == AT_INPUT && a->index < p->r->n_step_inputs && (a->who != BY_SHARE || a->units >= 0))
+            return false;
+        for (size_t y = 0; y <= x; y++)
+            if (conflict(a, &all.data[y])) return false;
     }
     return true;
 }
@@ -802,5 +838,6 @@ bool pass_plan(Module *m, Routine *r)
     choose_packing(&p);
     choose_barriers(&p);
     r->plan = p.plan;
+    if (r->kind == ROUTINE_BODY) r->plan->apart = runs_apart(&p);
     return true;
 }

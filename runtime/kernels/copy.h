@@ -48,6 +48,24 @@ NN_INLINE void nn_copy_team(const nn_team *team, size_t size, nn_box b, const vo
             (unsigned char *)y + from * b.ys[0] * (nn_dim)size);
 }
 
+/* Step t of a sequence x[rows][steps][inner]: rows [from, to), packed, to y[rows][inner]. */
+NN_INLINE void nn_step_get(size_t size, nn_dim from, nn_dim to, nn_dim steps, nn_dim inner, nn_dim t,
+                           const void *x, void *y)
+{
+    const nn_dim bytes = inner * (nn_dim)size;
+    for (nn_dim r = from; r < to; r++)
+        memcpy((unsigned char *)y + r * bytes, (const unsigned char *)x + (r * steps + t) * bytes, (size_t)bytes);
+}
+
+/* The reverse: rows of x[rows][inner] become step t of y[rows][steps][inner]. */
+NN_INLINE void nn_step_put(size_t size, nn_dim from, nn_dim to, nn_dim steps, nn_dim inner, nn_dim t,
+                           const void *x, void *y)
+{
+    const nn_dim bytes = inner * (nn_dim)size;
+    for (nn_dim r = from; r < to; r++)
+        memcpy((unsigned char *)y + (r * steps + t) * bytes, (const unsigned char *)x + r * bytes, (size_t)bytes);
+}
+
 /* y, dense in the order of the loops, from x with a stride per loop. */
 NN_INLINE void nn_permute4(nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, const nn_real *x, nn_dim s0, nn_dim s1,
                            nn_dim s2, nn_dim s3, nn_real *y)
