@@ -25,7 +25,8 @@ bool layout_wanted(const Module *m, const Node *n, int i, Layout *want)
         return true;
     }
     if (op_is(n, &op_scan)) {
-        *want = scan_attrs(n)->body->inputs.data[i].type.layout;
+        const Routine *body = scan_attrs(n)->body;
+        *want = (size_t)i < body->inputs.len ? body->inputs.data[i].type.layout : LAYOUT_CANONICAL;
         return true;
     }
     if (op->operand_layout && op->operand_layout[i] != LAYOUT_CANONICAL) {

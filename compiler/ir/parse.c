@@ -2,8 +2,8 @@
  *
  * .nnir text -> Module. In: text in the grammar that heads print.c. Out: a verified module, or one
  * located error and NULL: the text is written by the compiler, so the first fault is the only one
- * worth showing. A recursive-descent reader without a separate scanner; nothing in the grammar
- * nests, so its depth is fixed.
+ * worth showing. A recursive-descent reader without a separate scanner; only bodies of loops nest,
+ * to a fixed depth.
  *
  * Places (`@lenet.nn:5:7`) refer to a file that need not exist any more. They become spans into
  * stand-in sources of blanks in which the same line and column exist.
@@ -14,12 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/builder.h"
+#include "ir/scan.h"
 #include "ir/text.h"
 
 enum {
     MAX_STAND_IN = 1 << 22, /* bytes of one stand-in source */
-    MAX_FILES = 256
+    MAX_FILES = 256,
+    MAX_BODY_DEPTH = 16
 };
 
 typedef struct PlaceRef {
@@ -39,6 +40,7 @@ typedef struct Reader {
     StrMap *dims, *hypers, *tensors;
     VEC(Inst *) insts;
     VEC(PlaceRef) places;
+    int depth; /* of bodies */
     bool failed;
 } Reader;
 
@@ -622,6 +624,56 @@ static void operand_range(const OpDesc *op, int *least, int *most)
     }
 }
 
+static void read_node(Reader *p, Span *where);
+static void read_ports(Reader *p, Port **ports, size_t *len);
+
+static void read_dims(Reader *p, Routine *r)
+{
+    expect(p, "dims");
+    expect(p, "(");
+    while (!p->failed && !accept(p, ")")) {
+        if (r->dims.len) expect(p, ",");
+        skip(p);
+        const char *from = p->at;
+        const DimVar *d = map_get(p->dims, read_word(p));
+        if (!d)
+            fail(p, from, "unknown dim");
+        else
+            vec_push(p->a, &r->dims, d);
+    }
+}
+
+/* The body of a loop: a routine whose references are its own. */
+static Routine *read_body(Reader *p)
+{
+    Routine *outer = p->r, *r = ARENA_NEW(p->a, Routine);
+    StrMap *refs = p->refs;
+    skip(p);
+    if (++p->depth > MAX_BODY_DEPTH) fail(p, p->at, "more than %d bodies in each other", MAX_BODY_DEPTH);
+    *r = (Routine){ .name = "scan", .kind = ROUTINE_BODY };
+    p->r = r;
+    p->refs = map_new(p->a);
+    expect(p, "body");
+    read_ports(p, &r->inputs.data, &r->inputs.len);
+    r->inputs.cap = r->inputs.len;
+    expect(p, "->");
+    read_ports(p, &r->outputs.data, &r->outputs.len);
+    r->outputs.cap = r->outputs.len;
+    read_dims(p, r);
+    expect(p, "{");
+    while (!p->failed && peek(p, '%')) {
+        Span where;
+        read_node(p, &where);
+    }
+    expect(p, "}");
+    if (r->outputs.len == 0 || r->outputs.len > OP_MAX_RESULTS)
+        fail(p, p->at, "a body has 1 to %d outputs", OP_MAX_RESULTS);
+    p->r = outer;
+    p->refs = refs;
+    p->depth--;
+    return r;
+}
+
 static void read_node(Reader *p, Span *where)
 {
     skip(p);
@@ -662,6 +714,13 @@ static void read_node(Reader *p, Span *where)
     } else if (!read_target(p, op, attrs)) {
         read_attrs(p, op, attrs);
     }
+    if (op == &op_scan) {
+        ScanAttrs *s = attrs;
+        s->body = read_body(p);
+        s->body->n_step_inputs = (int)(s->n_seqs + s->n_carries);
+        n_results = (int)s->body->outputs.len;
+    }
+    if (p->failed) return;
     expect(p, ":");
     TensorType type[OP_MAX_RESULTS];
     for (int k = 0; k < n_results && !p->failed; k++) {
@@ -811,18 +870,7 @@ static void read_routine(Reader *p, RoutineKind kind)
     expect(p, "->");
     read_ports(p, &r->outputs.data, &r->outputs.len);
     r->outputs.cap = r->outputs.len;
-    expect(p, "dims");
-    expect(p, "(");
-    while (!p->failed && !accept(p, ")")) {
-        if (r->dims.len) expect(p, ",");
-        skip(p);
-        const char *from = p->at;
-        const DimVar *d = map_get(p->dims, read_word(p));
-        if (!d)
-            fail(p, from, "unknown dim");
-        else
-            vec_push(p->a, &r->dims, d);
-    }
+    read_dims(p, r);
     read_place(p, &r->span);
     expect(p, "{");
     VEC(Span) where = { 0 };

@@ -13,11 +13,12 @@
  *   routine = ("infer" | "step") NAME "(" port* ")" "->" "(" port* ")" "dims" "(" NAME* ")" place?
  *             "{" node* minimize? "}"
  *   port    = NAME ":" type "metric"? ("limit" INT)? ("ignore" INT)? place?
- *   node    = ref "=" OP "(" (ref | "-")* ")" target? attrs? fused? ":" type+ ("inst" INT)? place? ";"
+ *   node    = ref "=" OP "(" (ref | "-")* ")" target? attrs? fused? body? ":" type+ ("inst" INT)? place? ";"
  *   ref     = "%" NAME ("~" INT)?       the second node called h is %h~2
  *   target  = NAME | INT | REAL         what a source reads or a root writes
  *   attrs   = "{" (NAME "=" value)* "}" only values that differ from the default
  *   fused   = "[" (INT "=" OP "(" ("$" INT | "~" INT)* ")" attrs? ":" DTYPE NAME place? ";")* "->" INT* "]"
+ *   body    = "body" "(" port* ")" "->" "(" port* ")" "dims" "(" NAME* ")" "{" node* "}"   of a scan
  *   type    = DTYPE "[" ((INT "*")? NAME | INT)* "]" (":" LAYOUT)?
  *   place   = "@" FILE ":" LINE ":" COL
  *
@@ -27,6 +28,7 @@
 #include <string.h>
 
 #include "ir/plan.h"
+#include "ir/scan.h"
 #include "ir/text.h"
 
 typedef struct Printer {
@@ -34,6 +36,7 @@ typedef struct Printer {
     const Module *m;
     VEC(const Inst *) insts;
     const char **ref; /* by node id: "%h~2" */
+    int depth;        /* bodies around the routine that is printed */
 } Printer;
 
 static bool is_bare(const char *s)
@@ -188,6 +191,14 @@ static void collect_inst(Printer *p, const Inst *inst)
     vec_push(p->sb->arena, &p->insts, inst);
 }
 
+static void collect_insts(Printer *p, const Routine *r)
+{
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        collect_inst(p, r->nodes.data[i]->inst);
+        if (op_is(r->nodes.data[i], &op_scan)) collect_insts(p, scan_attrs(r->nodes.data[i])->body);
+    }
+}
+
 static void put_inst(const Printer *p, const Inst *inst)
 {
     if (inst) sb_printf(p->sb, " inst %d", inst_number(p, inst));
@@ -315,11 +326,38 @@ static void put_plan(StrBuf *sb, const Plan *plan, const Node *n)
     }
 }
 
+static void put_ports(StrBuf *sb, const Port *ports, size_t n);
+static void put_dims(StrBuf *sb, const Routine *r);
+static void put_node(const Printer *p, const Routine *r, const Node *n);
+
+/* References inside are the body's own. */
+static void put_body(const Printer *p, const Routine *body)
+{
+    StrBuf *sb = p->sb;
+    Printer inner = *p;
+    inner.depth++;
+    sb_puts(sb, " body ");
+    put_ports(sb, body->inputs.data, body->inputs.len);
+    sb_puts(sb, " -> ");
+    put_ports(sb, body->outputs.data, body->outputs.len);
+    put_dims(sb, body);
+    sb_puts(sb, " {");
+    if (body->plan)
+        sb_printf(sb, "  # arena %lld, bound %lld, barriers %d%s", (long long)body->plan->arena_bytes,
+                  (long long)body->plan->bound_bytes, body->plan->n_barriers,
+                  body->plan->apart ? ", apart" : "");
+    sb_putc(sb, '\n');
+    name_refs(&inner, body);
+    for (size_t i = 0; i < body->nodes.len; i++) put_node(&inner, body, body->nodes.data[i]);
+    sb_printf(sb, "%*s}", 2 * p->depth + 2, "");
+}
+
 static void put_node(const Printer *p, const Routine *r, const Node *n)
 {
     StrBuf *sb = p->sb;
-    if (r->plan && r->plan->barrier_before[n->id]) sb_puts(sb, "  # barrier\n");
-    sb_printf(sb, "  %s = %s", p->ref[n->id], n->op->name);
+    const int indent = 2 * p->depth + 2;
+    if (r->plan && r->plan->barrier_before[n->id]) sb_printf(sb, "%*s# barrier\n", indent, "");
+    sb_printf(sb, "%*s%s = %s", indent, "", p->ref[n->id], n->op->name);
     if (n->n_in || !op_has(n, OPF_SOURCE)) {
         sb_putc(sb, '(');
         for (int i = 0; i < n->n_in; i++) {
@@ -332,6 +370,7 @@ static void put_node(const Printer *p, const Routine *r, const Node *n)
         put_fused(p, n->attrs);
     else if (!put_target(p, r, n))
         put_attrs(sb, n->op, n->attrs);
+    if (op_is(n, &op_scan)) put_body(p, scan_attrs(n)->body);
     sb_puts(sb, " : ");
     put_type(sb, &n->type);
     for (int k = 1; k < n->n_results; k++) {
@@ -421,6 +460,14 @@ static void put_minimize(const Printer *p, const Routine *r, const Minimize *min
     sb_puts(sb, ";\n");
 }
 
+static void put_dims(StrBuf *sb, const Routine *r)
+{
+    sb_puts(sb, " dims (");
+    for (size_t i = 0; i < r->dims.len; i++)
+        sb_printf(sb, "%s%s", i ? ", " : "", r->dims.data[i]->name);
+    sb_putc(sb, ')');
+}
+
 static void put_routine(Printer *p, const Routine *r)
 {
     StrBuf *sb = p->sb;
@@ -429,10 +476,7 @@ static void put_routine(Printer *p, const Routine *r)
     put_ports(sb, r->inputs.data, r->inputs.len);
     sb_puts(sb, " -> ");
     put_ports(sb, r->outputs.data, r->outputs.len);
-    sb_puts(sb, " dims (");
-    for (size_t i = 0; i < r->dims.len; i++)
-        sb_printf(sb, "%s%s", i ? ", " : "", r->dims.data[i]->name);
-    sb_putc(sb, ')');
+    put_dims(sb, r);
     put_place(sb, r->span);
     sb_puts(sb, " {\n");
     if (r->plan)
@@ -474,7 +518,7 @@ void module_print(StrBuf *sb, const Module *m)
     for (size_t i = 0; i < m->tensors.len; i++) collect_inst(&p, m->tensors.data[i]->inst);
     for (size_t i = 0; i < m->routines.len; i++) {
         const Routine *r = m->routines.data[i];
-        for (size_t k = 0; k < r->nodes.len; k++) collect_inst(&p, r->nodes.data[k]->inst);
+        collect_insts(&p, r);
     }
     sb_puts(sb, "nnir 1;\nmodel ");
     put_name(sb, m->name);

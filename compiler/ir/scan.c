@@ -63,6 +63,18 @@ static bool is_foreign(const Routine *r, const Node *x)
     return x->id < 0 || (size_t)x->id >= r->nodes.len || r->nodes.data[x->id] != x;
 }
 
+/* Ports are told apart by name in the text form and in C. */
+static const char *port_name(Arena *a, const Port *ports, size_t n, const char *wanted)
+{
+    const char *name = wanted;
+    for (int k = 2;; k++) {
+        size_t i = 0;
+        while (i < n && strcmp(ports[i].name, name) != 0) i++;
+        if (i == n) return name;
+        name = arena_printf(a, "%s_%d", wanted, k);
+    }
+}
+
 /* The builder that appends to the body right now may be a copy of s->b. */
 Node *scan_input(ScanBuild *s, ScanRole role, Node *outer, const char *name)
 {
@@ -73,6 +85,7 @@ Node *scan_input(ScanBuild *s, ScanRole role, Node *outer, const char *name)
     const TensorType type =
         role == SCAN_SEQUENCE ? slice_type(&s->attrs, &outer->type) : outer->type;
     const int64_t index = (int64_t)body->inputs.len;
+    name = port_name(m->arena, body->inputs.data, body->inputs.len, name);
     vec_push(m->arena, &body->inputs, (Port){ .name = name, .type = type, .span = outer->span });
     Builder b = s->b;
     b.spans = NULL;
@@ -128,6 +141,7 @@ static void add_output(ScanBuild *s, Node *value, const char *name, Span span)
     Routine *body = s->attrs.body;
     TensorType type = value->type;
     type.layout = LAYOUT_CANONICAL;
+    name = port_name(s->outer->module->arena, body->outputs.data, body->outputs.len, name);
     vec_push(s->outer->module->arena, &body->outputs,
              (Port){ .name = name, .type = type, .span = span });
     Builder b = s->b;
@@ -224,14 +238,15 @@ int scan_add_yield(Module *m, Node *n, Node *value)
             return (int)((const IndexAttrs *)out->attrs)->index;
     }
     type.layout = LAYOUT_CANONICAL;
+    const char *name = port_name(m->arena, body->outputs.data, body->outputs.len, value->name);
     vec_push(m->arena, &body->outputs,
-             (Port){ .name = value->name, .type = type, .span = value->span });
+             (Port){ .name = name, .type = type, .span = value->span });
     Builder b;
     builder_init(&b, m, body);
     b.quiet = true;
     b.span = value->span;
     b.inst = value->inst;
-    b.name = value->name;
+    b.name = name;
     mk1(&b, &op_output, &(IndexAttrs){ n->n_results }, value);
     TensorType *more = arena_alloc(m->arena, sizeof *more * (size_t)n->n_results);
     if (n->n_results > 1) memcpy(more, n->more, sizeof *more * (size_t)(n->n_results - 1));

@@ -186,7 +186,8 @@ static void verify_body(const Verifier *v, const Node *n)
     bool *given = ARENA_ARRAY(v->m->arena, bool, s->body->outputs.len);
     for (size_t i = 0; i < s->body->nodes.len; i++) {
         const Node *x = s->body->nodes.data[i];
-        if (op_is(x, &op_output)) given[((const IndexAttrs *)x->attrs)->index] = true;
+        const int64_t port = op_is(x, &op_output) ? ((const IndexAttrs *)x->attrs)->index : -1;
+        if (port >= 0 && (size_t)port < s->body->outputs.len) given[port] = true;
         const bool source = op_has(x, OPF_SOURCE) && !op_is(x, &op_input) && !op_is(x, &op_const) &&
                             !op_is(x, &op_result);
         if (source || (op_has(x, OPF_ROOT) && !op_is(x, &op_output)))

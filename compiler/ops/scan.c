@@ -10,11 +10,11 @@
 
 static const AttrDef scan_table[] = {
     { "body", ATTR_PTR, offsetof(ScanAttrs, body), .doc = "What one step computes." },
-    { "length", ATTR_INT, offsetof(ScanAttrs, length), .def = 1, .doc = "Number of steps." },
-    { "axis", ATTR_INT, offsetof(ScanAttrs, axis), .def = 1, .doc = "Axis of slices and stacks." },
-    { "seqs", ATTR_INT, offsetof(ScanAttrs, n_seqs), .def = 0,
+    { "length", ATTR_INT, offsetof(ScanAttrs, length), .def = 1, .min = 1, .max = 1 << 24, .doc = "Number of steps." },
+    { "axis", ATTR_INT, offsetof(ScanAttrs, axis), .def = 1, .min = 0, .max = MAX_RANK, .doc = "Axis of slices and stacks." },
+    { "seqs", ATTR_INT, offsetof(ScanAttrs, n_seqs), .def = 0, .min = 0, .max = 1 << 20,
       .doc = "Operands that are sliced; they come first." },
-    { "carries", ATTR_INT, offsetof(ScanAttrs, n_carries), .def = 0,
+    { "carries", ATTR_INT, offsetof(ScanAttrs, n_carries), .def = 0, .min = 0, .max = 1 << 20,
       .doc = "Operands that are initial values; they come next." },
     { "reverse", ATTR_BOOL, offsetof(ScanAttrs, reverse), .doc = "From the last step to the first." },
     { 0 },

@@ -235,6 +235,7 @@ typedef struct Back {
     size_t n_copied;    /* nodes of the backward body before the sweep */
     const Node **source; /* by id below n_copied: the forward node */
     Node **saved;        /* likewise: the input that replaces it */
+    int *uses;
     bool *visited;
     bool overflows; /* the forward loop has no result left for what this one needs */
     Node **input, **output; /* of the forward body, in the copy */
@@ -263,6 +264,45 @@ static Node *save(Back *k, const Node *forward)
     return scan_input(&k->g, SCAN_SEQUENCE, stack, forward->name);
 }
 
+/* Is x made of an expensive value that nothing but x reads? Then x is handed over in its place. */
+static bool stands_for_operand(const Back *k, const Node *x)
+{
+    if (!op_has(x, OPF_ELEMENTWISE)) return false;
+    for (int i = 0; i < x->n_in; i++) {
+        const Node *y = x->in[i];
+        if (y && (size_t)y->id < k->n_copied && k->source[y->id] && is_expensive(y) &&
+            k->uses[y->id] == 1 && type_equal(&y->type, &x->type))
+            return true;
+    }
+    return false;
+}
+
+/* How many of the nodes that the backward step needs read each value. */
+static void count_uses(Back *k, const Routine *body)
+{
+    Arena *a = k->ad->m->arena;
+    bool *live = ARENA_ARRAY(a, bool, body->nodes.len + 1);
+    k->uses = ARENA_ARRAY(a, int, body->nodes.len + 1);
+    for (size_t i = 0; i < k->g.in.len; i++)
+        if (k->g.in.data[i].next) live[k->g.in.data[i].next->id] = true;
+    for (size_t i = 0; i < k->g.yields.len; i++) live[k->g.yields.data[i].value->id] = true;
+    for (size_t i = 0; i < k->terms.len; i++) {
+        const Node *n = k->terms.data[i].node;
+        for (int j = 0; n && j < n->n_in; j++) {
+            live[n->in[j]->id] = true;
+            k->uses[n->in[j]->id]++;
+        }
+    }
+    for (size_t i = body->nodes.len; i-- > 0;) {
+        const Node *n = body->nodes.data[i];
+        for (int j = 0; live[i] && j < n->n_in; j++)
+            if (n->in[j]) {
+                live[n->in[j]->id] = true;
+                k->uses[n->in[j]->id]++;
+            }
+    }
+}
+
 /* Walks from a value that the backward step needs to where it comes from, and replaces copies of
  * forward values that are handed over. Returns what stands for x. */
 static Node *need(Back *k, Node *x)
@@ -273,7 +313,7 @@ static Node *need(Back *k, Node *x)
     if (k->visited[id]) return x;
     k->visited[id] = true;
     const bool carry = copy && op_is(x, &op_input);
-    if (copy && (carry || is_expensive(x))) {
+    if (copy && (carry || is_expensive(x) || stands_for_operand(k, x))) {
         Node *input = save(k, k->source[id]);
         if (input) return k->saved[id] = input;
         k->overflows |= carry;
@@ -444,6 +484,7 @@ static void scan_grad(Autodiff *ad, Node *n, Node *const *dy, Node **dx)
     }
 
     /* From there back to what the forward loop hands over. */
+    count_uses(&k, in.r);
     k.visited = ARENA_ARRAY(a, bool, in.r->nodes.len + in.n_forward + 1);
     for (size_t i = 0; i < k.g.in.len; i++)
         if (k.g.in.data[i].next) {
