@@ -147,6 +147,12 @@ static bool feeds_relu(Lower *lw, const Routine *r, const Node *param)
         for (int k = 0; k < n->n_in; k++) {
             const Node *x = n->in[k];
             if (!x) continue;
+            if (op_is(n, &op_scan) && x == param) {
+                const Routine *body = scan_attrs(n)->body;
+                const Node *inner = scan_input_nodes(lw->a, body)[k];
+                if (inner && feeds_relu(lw, body, inner)) return true;
+                continue;
+            }
             const bool known = x->id < (int)i && r->nodes.data[x->id] == x;
             if ((x == param || (known && weight[x->id])) && !op_has(n, OPF_ROOT)) {
                 reach[i] = true;
