@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Executes statements: bindings, loops, branches, declarations of tensors, and the time loop `scan`. Invariant: after an error the statement's names are bound to V_ERROR, so that one
+ * Executes statements: bindings, loops, branches, declarations of tensors, and the time loop `scan`.
+ * Invariant: after an error the statement's names are bound to V_ERROR, so that one
  * fault is one message.
  */
 #include "front/lower.h"
@@ -507,6 +508,7 @@ static void loop_name(Frame *f, Loop *loop, const Name *name)
     } else if (b->value.kind == V_TENSOR && !b->fixed) {
         c.init = b->value.node;
         c.before = *b;
+        if (b->target) b->target->used = true; /* by the first step */
     } else {
         loop->unroll = true;
     }
@@ -569,7 +571,8 @@ static void set_carry(Frame *f, const Carry *c, Node *n, Span span)
 {
     const Value v = n ? v_node(n, span) : v_error();
     if (!c->state) {
-        bind(f, c->name, v, (Binding){ .target = c->before.target, .formal = c->before.formal });
+        bind(f, c->name, v,
+             (Binding){ .target = c->before.target, .formal = c->before.formal, .used = true });
         return;
     }
     c->state->now = v;

@@ -491,7 +491,8 @@ static bool *loss_depends(Lower *lw, const Routine *r, const Node *loss)
         if (op_is(n, &op_param)) tensor[((const IndexAttrs *)n->attrs)->index] = true;
         if (op_is(n, &op_stop_grad) || op_has(n, OPF_ROOT)) continue;
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] && (n->op->grad || op_is(n, &op_result) || op_is(n, &op_scan)) && n->in[k]->type.dtype == DT_F32)
+            if (n->in[k] && (n->op->grad || op_is(n, &op_result) || op_is(n, &op_scan)) &&
+                n->in[k]->type.dtype == DT_F32)
                 on[n->in[k]->id] = true;
     }
     return tensor;

@@ -11,7 +11,8 @@
 static const AttrDef scan_table[] = {
     { "body", ATTR_PTR, offsetof(ScanAttrs, body), .doc = "What one step computes." },
     { "length", ATTR_INT, offsetof(ScanAttrs, length), .def = 1, .min = 1, .max = 1 << 24, .doc = "Number of steps." },
-    { "axis", ATTR_INT, offsetof(ScanAttrs, axis), .def = 1, .min = 0, .max = MAX_RANK, .doc = "Axis of slices and stacks." },
+    { "axis", ATTR_INT, offsetof(ScanAttrs, axis), .def = 1, .min = 0, .max = MAX_RANK,
+      .doc = "Axis of slices and stacks." },
     { "seqs", ATTR_INT, offsetof(ScanAttrs, n_seqs), .def = 0, .min = 0, .max = 1 << 20,
       .doc = "Operands that are sliced; they come first." },
     { "carries", ATTR_INT, offsetof(ScanAttrs, n_carries), .def = 0, .min = 0, .max = 1 << 20,
@@ -67,7 +68,8 @@ static Work scan_work(const Node *n)
     for (size_t i = 0; i < s->body->nodes.len; i++) {
         const Node *x = s->body->nodes.data[i];
         if (op_has(x, OPF_SOURCE | OPF_ROOT | OPF_VIEW)) continue;
-        const Work w = x->op->work ? x->op->work(x) : (Work){ .flops = type_numel(&x->type, 0, x->type.rank) };
+        const Work w = x->op->work ? x->op->work(x)
+                                   : (Work){ .flops = type_numel(&x->type, 0, x->type.rank) };
         sum.macs += s->length * w.macs;
         sum.flops += s->length * w.flops;
     }

@@ -15,35 +15,50 @@ for step in train_images train_sequences train_encoder train_augmented; do
     done
 done
 
-try "smooth f64: builds" harness smooth f64 || { finish; exit 1; }
-h=$B/harness/smooth-f64
-"$h" --list | awk '$1 == "step" { print $2 }' >"$WORK/steps"
-[ -s "$WORK/steps" ] || fail "no steps"
-while read -r step; do
-    for batch in 1 4; do
-        # Batch norm has nothing to normalise over in a batch of one of a small image; it is in `images` only.
-        try "$step, batch $batch: central differences" "$h" --routine "$step" --batch $batch --seed 3 --check-grad --threads 2
-    done
-done <"$WORK/steps"
-
-# Optional passes, one at a time and all together.
-passes=$("$NNC" --list=passes)
-optional=
-for p in $passes; do
-    "$NNC" tests/e2e/models/smooth.nn --no-pass="$p" --emit=nnir -o "$WORK/x.nnir" >/dev/null 2>&1 && optional="$optional $p"
-done
-echo "$optional" | grep -q fuse || fail "no optional passes found"
-for off in $optional "$(echo $optional | tr ' ' ,)"; do
-    name=$WORK/without-$(echo "$off" | tr , -)
-    if ! "$NNC" --emit=harness --real=f64 --no-pass="$off" tests/e2e/models/smooth.nn -o "$name.c" >"$name.log" 2>&1 ||
-        ! "$CC" $NN_FLAGS -O1 -I"$WORK" -o "$name" "$name.c" "$NNLIB" $NN_LIBS >>"$name.log" 2>&1; then
-        fail "without $off: builds" "$name.log"
-        continue
-    fi
+for model in smooth loops; do
+    try "$model f64: builds" harness $model f64 || { finish; exit 1; }
+    h=$B/harness/$model-f64
+    "$h" --list | awk '$1 == "step" { print $2 }' >"$WORK/steps"
+    [ -s "$WORK/steps" ] || fail "$model: no steps"
     while read -r step; do
-        "$h" --routine "$step" --batch 4 --seed 3 --output "$WORK/with.st" --steps 2 >"$name.log" 2>&1 &&
-            "$name" --routine "$step" --batch 4 --seed 3 --output "$WORK/without.st" --steps 2 >>"$name.log" 2>&1 || fail "without $off, $step: runs" "$name.log"
-        try "without $off, $step: same results" "$B/tools/compare" "$WORK/with.st" "$WORK/without.st" 1e-11 ""
+        for batch in 1 4; do
+            # Batch norm has nothing to normalise over in a batch of one of a small image; it is in `images` only.
+            try "$step, batch $batch: central differences" "$h" --routine "$step" --batch $batch --seed 3 --check-grad --threads 2
+        done
     done <"$WORK/steps"
+
+    # Optional passes, one at a time and all together.
+    optional=
+    for p in $("$NNC" --list=passes); do
+        "$NNC" tests/e2e/models/$model.nn --no-pass="$p" --emit=nnir -o "$WORK/x.nnir" >/dev/null 2>&1 && optional="$optional $p"
+    done
+    echo "$optional" | grep -q fuse || fail "$model: no optional passes found"
+    for off in $optional "$(echo $optional | tr ' ' ,)"; do
+        name=$WORK/without-$(echo "$off" | tr , -)
+        if ! "$NNC" --emit=harness --real=f64 --no-pass="$off" tests/e2e/models/$model.nn -o "$name.c" >"$name.log" 2>&1 ||
+            ! "$CC" $NN_FLAGS -O1 -I"$WORK" -o "$name" "$name.c" "$NNLIB" $NN_LIBS >>"$name.log" 2>&1; then
+            fail "$model without $off: builds" "$name.log"
+            continue
+        fi
+        while read -r step; do
+            "$h" --routine "$step" --batch 4 --seed 3 --output "$WORK/with.st" --steps 2 >"$name.log" 2>&1 &&
+                "$name" --routine "$step" --batch 4 --seed 3 --output "$WORK/without.st" --steps 2 >>"$name.log" 2>&1 || fail "without $off, $step: runs" "$name.log"
+            try "without $off, $step: same results" "$B/tools/compare" "$WORK/with.st" "$WORK/without.st" 1e-11 ""
+        done <"$WORK/steps"
+    done
 done
+
+# A loop and the same steps written out, on the same weights.
+for step in looped written_out; do
+    "$h" --routine $step --batch 3 --seed 3 --output "$WORK/$step.st" --steps 3 >"$WORK/$step.log" 2>&1 || fail "$step: runs" "$WORK/$step.log"
+done
+try "a loop and its steps written out: same results" "$B/tools/compare" "$WORK/looped.st" "$WORK/written_out.st" 1e-11 ""
+# Threads that run apart and threads that wait for each other.
+while read -r step; do
+    for t in 1 2 3; do
+        "$h" --routine "$step" --batch 4 --seed 5 --output "$WORK/$t.st" --steps 3 --threads $t >"$WORK/$t.log" 2>&1 || fail "$step: runs on $t" "$WORK/$t.log"
+    done
+    try "$step: 1 and 2 threads, same bits" cmp "$WORK/1.st" "$WORK/2.st"
+    try "$step: 1 and 3 threads, same bits" cmp "$WORK/1.st" "$WORK/3.st"
+done <"$WORK/steps"
 finish

@@ -301,6 +301,42 @@ def vae():
     return r, lambda t: encode(t)[0], loss_of, opt
 
 
+def recurrent():
+    r = Reference("recurrent")
+    r.add("x", "F32", [3, 7, 5], -1.0, 1.0)
+    r.add("h", "F32", [3, 8], -1.0, 1.0)
+    r.add("c", "F32", [3, 8], -1.0, 1.0)
+    r.add("y", "F32", [3, 7, 4], -1.0, 1.0)
+    layers = {"lstm": (4, 8, 5), "gru": (3, 8, 8), "rnn": (1, 4, 8)}  # gates, units, inputs
+    for name, (gates, n, m) in layers.items():
+        for kind, columns in ("ih", m), ("hh", n):
+            r.param(f"net.{name}.weight_{kind}", [gates * n, columns], -0.5, 0.5)
+        for kind in "ih", "hh":
+            r.param(f"net.{name}.bias_{kind}", [gates * n], -0.2, 0.2)
+
+    def run(f, t, name, x, state):
+        w = [t[f"net.{name}.{k}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        return f(x, state, w, True, 1, 0.0, False, False, True)
+
+    def net(t):
+        a, h, c = run(torch.lstm, t, "lstm", t["x"], (t["h"][None], t["c"][None]))
+        b, k = run(torch.gru, t, "gru", a, h)
+        z, _ = run(torch.rnn_tanh, t, "rnn", b, torch.zeros(1, 3, 4, dtype=b.dtype))
+        return z, c[0], k[0]
+
+    def loss_of(t):
+        z, c, k = net(t)
+        return F.mse_loss(z, t["y"]) + 0.1 * (c * k).mean(), {}
+
+    z, c, k = net(r.tensors(torch.float64))
+    r.put("predict.z", z)
+    r.put("predict.cell", c)
+    r.put("predict.k", k)
+    opt = lambda w: torch.optim.SGD(w, lr=0.1, momentum=0.9)
+    r.train("train.", loss_of, opt)
+    return r, lambda t: net(t)[0], loss_of, opt
+
+
 class Lion(torch.optim.Optimizer):
     """Chen et al., Symbolic Discovery of Optimization Algorithms, 2023, algorithm 2."""
 
@@ -429,7 +465,7 @@ def main():
         return search_resnet_seed()
     where = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "ref")
     os.makedirs(where, exist_ok=True)
-    for build in (lenet, resnet20, vae, optimizers, optimizers_conv):
+    for build in (lenet, resnet20, vae, recurrent, optimizers, optimizers_conv):
         r, forward, loss_of, optimizer = build()
         r.write(where)
         single_precision_error(r, forward, loss_of, optimizer)

@@ -33,19 +33,19 @@ check() {
     fi
 }
 
-for model in lenet vae resnet20 optimizers optimizers_conv; do
+for model in lenet vae resnet20 recurrent optimizers optimizers_conv; do
     "$B/tools/fill" "$R/$model.spec" "$WORK/$model.in" || fail "$model: inputs"
 done
 
 for variant in f32 no-blas f64; do
-    for model in lenet vae resnet20 optimizers optimizers_conv; do
+    for model in lenet vae resnet20 recurrent optimizers optimizers_conv; do
         case $model$variant in optimizers*no-blas) continue ;; esac
         try "$model $variant: builds" harness $model $variant || continue
         one=1e-6 ten=1e-5 grad=1e-6 whole=1e-6
         [ $model != resnet20 ] || { grad=1e-5 whole=2e-6; }
         [ $variant != f64 ] || { one=1e-10 ten=1e-10 grad=1e-10 whole=1e-10; }
         case $model in
-        lenet | resnet20) check "outputs" $model predict 1 $variant $one predict. ;;
+        lenet | resnet20 | recurrent) check "outputs" $model predict 1 $variant $one predict. ;;
         vae)
             check "encoder's outputs" vae encode 1 $variant $one encode.
             check "decoder's outputs" vae sample 1 $variant $one sample.
@@ -82,7 +82,7 @@ done
 # Where PyTorch is at hand, the stored numbers are made again.
 if "$B/venv/bin/python" -c 'import torch, safetensors, numpy' 2>/dev/null; then
     if "$B/venv/bin/python" tests/e2e/make_reference.py "$WORK/again" >"$WORK/again.log" 2>&1; then
-        for model in lenet vae resnet20 optimizers optimizers_conv; do
+        for model in lenet vae resnet20 recurrent optimizers optimizers_conv; do
             try "$model: specification is what the script writes" cmp "$R/$model.spec" "$WORK/again/$model.spec"
             try "$model: stored numbers are PyTorch's" python3 tests/e2e/same_numbers.py "$R/$model.safetensors" "$WORK/again/$model.safetensors"
         done

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: MIT
 #
 # The same bits for any number of threads and from run to run: weights, gradients and losses after five steps of
-# LeNet, ResNet-20 and the VAE on 1, 2 and 3 threads; batches of one and of an odd number of rows.
+# LeNet, ResNet-20, the VAE and the recurrent layers on 1, 2 and 3 threads; batches of one and of an odd number of rows.
 
 . tests/lib.sh
 . tests/e2e/tools.sh
 suite threads
 R=tests/e2e/ref
 
-for model in lenet resnet20 vae; do
+for model in lenet resnet20 vae recurrent; do
     "$B/tools/fill" "$R/$model.spec" "$WORK/$model.in" || fail "$model: inputs"
     for variant in f32 no-blas f64; do
         try "$model $variant: builds" harness $model $variant || continue
