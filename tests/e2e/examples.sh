@@ -16,6 +16,7 @@ mlp                 --epochs 2                                   test_accuracy  
 lenet               --epochs 2                                   test_accuracy     > 0.95
 resnet20            --epochs 1                                   test_accuracy     > 0.25
 vae                 --epochs 2                                   train_loss        < 190
+charlm              --epochs 2                                   test_perplexity   < 1.6
 gan                 --epochs 1 --limit-batches 20                train_loss        > 0
 finetune            --epochs 2                                   test_accuracy     > 0.80
 autoencoder         --epochs 1                                   test_error        < 0.03
