@@ -7,6 +7,7 @@
 #define NN_KERNELS_H
 
 #include "kernels/augment.h"
+#include "kernels/blas.h"
 #include "kernels/conv2d.h"
 #include "kernels/conv2d_transpose.h"
 #include "kernels/copy.h"

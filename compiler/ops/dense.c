@@ -4,7 +4,6 @@
  */
 #include "ops/window.h"
 
-
 typedef struct DenseAttrs {
     TensorType like; /* dense_dx only */
     bool relu;
@@ -19,6 +18,46 @@ static const AttrDef dense_dx_attrs[] = { LIKE_ATTR(DenseAttrs), { 0 } };
 static const Layout weight_second[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
 static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
 
+/* Which kernel a product gets depends on its weight alone, in and out, because the batch is known only at run time.
+ * Measured with one thread on AVX-512, GFLOP/s of the plain tiles, the tiles of nn_dense_wide and OpenBLAS:
+ *
+ *   batch x in x out   forward          dx         dw
+ *    256 x  512 x  512  158  158  130   135  122   139  130
+ *    128 x  256 x 1024  153  156  131   141  121   148  121
+ *    256 x  784 x  512  120  141  114   123  119   132  121
+ *    512 x 1024 x 1024   61  111  120   132  128   127  122
+ *    256 x 1024 x 2048   52    -  116   115  126   118  115
+ *    256 x 1024 x 4096   48   96  102    84  113    67  106
+ *
+ * The forward product reads a column block of the weight once per block of rows, so its limit is the weight's size;
+ * the gradients run along rows of length out. */
+enum {
+    DENSE_WIDE = 512 * 512,        /* larger weights: the team divides blocks of the result */
+    DENSE_BLAS = 1024 * 1024,      /* weights from here on go to OpenBLAS, */
+    DENSE_BLAS_DX_OUT = 2048,      /* their gradients only where rows are this long */
+    DENSE_BLAS_DW_OUT = 4096,
+};
+
+static bool is_wide(const TensorType *weight)
+{
+    return weight->dim[0] * weight->dim[1] > DENSE_WIDE;
+}
+
+static bool goes_to_blas(const TensorType *weight, int64_t least_out)
+{
+    return weight->dim[0] * weight->dim[1] >= DENSE_BLAS && weight->dim[0] >= least_out &&
+           weight->dim[0] <= INT32_MAX && weight->dim[1] <= INT32_MAX;
+}
+
+static bool dense_is_lead(const Node *n)
+{
+    return !is_wide(&n->in[1]->type);
+}
+
+static bool dense_dx_is_lead(const Node *n)
+{
+    return !goes_to_blas(&n->in[1]->type, DENSE_BLAS_DX_OUT);
+}
 
 static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
@@ -60,8 +99,14 @@ static Work dense_work(const Node *n)
 static void dense_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
-    cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);", share_text(x, x->rank - 1).s, (ll)wt->dim[1],
-            (ll)wt->dim[0], ((const DenseAttrs *)n->attrs)->relu);
+    const int relu = ((const DenseAttrs *)n->attrs)->relu;
+    if (is_wide(wt))
+        cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, $out);",
+                cw_use_blas(w) && goes_to_blas(wt, 0) ? "blas" : "wide", rows_text(x, x->rank - 1).s,
+                (ll)wt->dim[1], (ll)wt->dim[0], relu);
+    else
+        cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);", share_text(x, x->rank - 1).s,
+                (ll)wt->dim[1], (ll)wt->dim[0], relu);
 }
 
 /* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
@@ -85,7 +130,7 @@ const OpDesc op_dense = {
     .doc = "`y[.., o] = bias[o] + sum over i of x[.., i] * weight[o, i]` over the last axis of x. The weight is stored "
            "as [in][out].",
     .torch = "nn.functional.linear", .in = { "x", "weight", "bias?" }, .attrs = dense_attrs,
-    .attr_size = sizeof(DenseAttrs), .flags = OPF_LEAD, .whole = 1 << 1 | 1 << 2, .operand_layout = weight_second,
+    .attr_size = sizeof(DenseAttrs), .is_lead = dense_is_lead, .whole = 1 << 1 | 1 << 2, .operand_layout = weight_second,
     .shape = dense_shape, .grad = dense_grad, .work = dense_work, .emit = dense_emit,
     .fuse_epilogue = dense_fuse_epilogue, .absorb_affine = dense_absorb_affine, .row_axes = 1 + 1,
     .samples = SAMPLES({ "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
@@ -105,14 +150,18 @@ static Work dense_dx_work(const Node *n)
 static void dense_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
-    cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, $out);", share_text(dy, dy->rank - 1).s, (ll)wt->dim[1],
-            (ll)wt->dim[0]);
+    if (goes_to_blas(wt, DENSE_BLAS_DX_OUT))
+        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);", cw_use_blas(w) ? "blas" : "team",
+                rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0]);
+    else
+        cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, $out);", share_text(dy, dy->rank - 1).s,
+                (ll)wt->dim[1], (ll)wt->dim[0]);
 }
 
 const OpDesc op_dense_dx = {
     .name = "dense_dx", .summary = "gradient of dense with respect to x",
     .doc = "`dx[.., i] = sum over o of dy[.., o] * weight[o, i]`", .in = { "dy", "weight" }, .attrs = dense_dx_attrs,
-    .attr_size = sizeof(DenseAttrs), .flags = OPF_LEAD | OPF_INTERNAL, .whole = 1 << 1,
+    .attr_size = sizeof(DenseAttrs), .flags = OPF_INTERNAL, .is_lead = dense_dx_is_lead, .whole = 1 << 1,
     .operand_layout = weight_second, .shape = shape_from_attr, .no_grad = "second derivatives are not taken",
     .work = dense_dx_work, .emit = dense_dx_emit,
 };
@@ -133,7 +182,8 @@ static Work dense_dw_work(const Node *n)
 static void dense_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
-    cw_stmt(w, n, "nn_dense_dw($team, %s, %lld, %lld, $0, $1, $out, $acc);", rows_text(x, x->rank - 1).s,
+    cw_stmt(w, n, "nn_dense_dw%s($team, %s, %lld, %lld, $0, $1, $out, $acc);",
+            cw_use_blas(w) && goes_to_blas(&n->type, DENSE_BLAS_DW_OUT) ? "_blas" : "", rows_text(x, x->rank - 1).s,
             (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 

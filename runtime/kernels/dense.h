@@ -20,6 +20,38 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
                    w + in * out, bias, y + m * out, out);
 }
 
+/* The same for large weights, by the team, which divides blocks of the result. Columns and long sums are cut, so
+ * that the part of w in use stays in cache while the rows of a block pass. */
+NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                             const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    enum { COLS = 3 * NN_VL, DEPTH = 256 };
+    const nn_dim across = (out + COLS - 1) / COLS, rest = out % COLS;
+    const nn_real *const w_end = w + in * out;
+    nn_real panel[DEPTH * COLS];
+    nn_dim item, end;
+    nn_share(team->rank, team->size, (rows + NN_DENSE_ROWS - 1) / NN_DENSE_ROWS * across, 1, &item, &end);
+    for (; item < end; item++) {
+        const nn_dim m = item / across * NN_DENSE_ROWS, some = nn_min_dim(NN_DENSE_ROWS, rows - m);
+        const nn_dim c = item % across * COLS;
+        for (nn_dim d = 0; d < in; d += DEPTH) {
+            const nn_dim depth = nn_min_dim(DEPTH, in - d);
+            const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, last = relu && d + depth == in;
+            const nn_real *xd = x + m * in + d, *wd = w + d * out + c, *bc = bias ? bias + c : NULL;
+            if (rest && c + COLS > out) {
+                nn_product(some, rest, depth, from, last, xd, in, 1, wd, out, w_end, bc, y + m * out + c, out);
+            } else if (some < 16) {
+                nn_product(some, COLS, depth, from, last, xd, in, 1, wd, out, w_end, bc, y + m * out + c, out);
+            } else {
+                for (nn_dim k = 0; k < depth; k++)
+                    for (int j = 0; j < COLS; j++) panel[k * COLS + j] = wd[k * out + j];
+                nn_product(some, COLS, depth, from, last, xd, in, 1, panel, COLS, panel + depth * COLS, bc,
+                           y + m * out + c, out);
+            }
+        }
+    }
+}
+
 /* dx[m][i] = sum over o of dy[m][o] * w[i][o]. Long rows of w are multiplied as they lie; short ones are
  * transposed block by block, because summing over the lanes would cost more than the product. */
 #define NN_DENSE_SHORT 160
@@ -44,6 +76,15 @@ NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy
         nn_product(rows, rest, out, NN_FROM_ZERO, 0, dy, out, 1, panel, rest, panel + out * rest, NULL,
                    dx + main, in);
     }
+}
+
+/* The same by the team, which divides the rows. */
+NN_INLINE void nn_dense_dx_team(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
+                                const nn_real *w, nn_real *dx)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_dense_dx(to - from, in, out, dy + from * out, w, dx + from * in);
 }
 
 /* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each

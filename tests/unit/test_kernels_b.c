@@ -109,7 +109,34 @@ NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim 
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
 
+/* What large weights get, with OpenBLAS and without. */
+NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_dim out, int blas)
+{
+    if (blas) {
+        nn_dense_blas(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
+        nn_dense_dx_blas(team, d->rows, in, out, d->dy, d->w, d->dx);
+        nn_dense_dw_blas(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+    } else {
+        nn_dense_wide(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
+        nn_dense_dx_team(team, d->rows, in, out, d->dy, d->w, d->dx);
+        nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+    }
+    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
+}
+
 #ifdef NN_SMALL_CODE
+static void dense_wide_any(void *arg, const nn_team *team)
+{
+    const Dense *d = arg;
+    dense_large(team, d, d->in, d->out, 0);
+}
+
+static void dense_blas_any(void *arg, const nn_team *team)
+{
+    const Dense *d = arg;
+    dense_large(team, d, d->in, d->out, 1);
+}
+
 static void dense_any(void *arg, const nn_team *team)
 {
     const Dense *d = arg;
@@ -178,6 +205,15 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
 START_TEST(dense_matches_plain_loops)
 {
     for (int i = 0; i < 60; i++) check_dense(dense_any, draw(1, 40), draw(1, 70), draw(1, 140));
+    for (int i = 0; i < 30; i++) {
+        check_dense(dense_wide_any, draw(1, 40), draw(1, 70), draw(1, 140));
+        check_dense(dense_blas_any, draw(1, 40), draw(1, 70), draw(1, 140));
+    }
+    /* Several blocks of rows, columns and depth, the last ones cut. */
+    for (int i = 0; i < 2; i++) {
+        check_dense(dense_wide_any, draw(97, 300), draw(257, 600), draw(50, 300));
+        check_dense(dense_blas_any, draw(129, 300), draw(129, 300), draw(1025, 1100));
+    }
 }
 END_TEST
 #else
@@ -192,9 +228,23 @@ DENSE(dense_37_65, 37, 65)
 DENSE(dense_1_1, 1, 1)
 DENSE(dense_3_31, 3, 31)
 DENSE(dense_130_200, 130, 200)
+#define DENSE_LARGE(name, in, out, blas)                      \
+    static void name(void *arg, const nn_team *team)          \
+    {                                                         \
+        dense_large(team, (const Dense *)arg, in, out, blas); \
+    }
+DENSE_LARGE(dense_wide_520_150, 520, 150, 0)
+DENSE_LARGE(dense_wide_256_48, 256, 48, 0)
+DENSE_LARGE(dense_blas_130_1030, 130, 1030, 1)
 
 START_TEST(dense_matches_plain_loops)
 {
+    for (int i = 0; i < 3; i++) {
+        const nn_dim rows = (nn_dim[]){ 1, 15, 200 }[i];
+        check_dense(dense_wide_520_150, rows, 520, 150);
+        check_dense(dense_wide_256_48, rows, 256, 48);
+        check_dense(dense_blas_130_1030, rows, 130, 1030);
+    }
     check_dense(dense_784_10, 33, 784, 10);
     check_dense(dense_120_84, 7, 120, 84);
     check_dense(dense_37_65, 129, 37, 65);
@@ -253,6 +303,12 @@ typedef struct Matmul {
     int ta, tb, acc;
     nn_real *a, *b, *y;
 } Matmul;
+
+static void matmul_blas_any(void *arg, const nn_team *team)
+{
+    const Matmul *p = arg;
+    nn_matmul_blas(team, p->n0, p->n1, p->n2, p->sa, p->sb, p->m, p->n, p->k, p->ta, p->tb, p->a, p->b, p->y, p->acc);
+}
 
 #ifdef NN_SMALL_CODE
 static void matmul_any(void *arg, const nn_team *team)
@@ -329,6 +385,15 @@ static void check_matmul(nn_team_fn fn, Matmul p, int wide_a, int wide_b)
 
 START_TEST(matmul_matches_plain_loops)
 {
+    for (int i = 0; i < 8; i++) {
+        const int ta = i & 1, tb = i >> 1 & 1;
+        check_matmul(matmul_blas_any,
+                     (Matmul){ .n0 = 2, .n1 = 2, .n2 = 3, .m = draw(1, 40), .n = draw(1, 40), .k = draw(1, 40),
+                               .ta = ta, .tb = tb }, i & 1, i >> 2);
+        check_matmul(matmul_blas_any,
+                     (Matmul){ .n0 = 1, .n1 = 1, .n2 = 1, .m = draw(129, 200), .n = draw(1025, 1100), .k = 30,
+                               .ta = ta, .tb = tb }, 0, 0);
+    }
 #ifdef NN_SMALL_CODE
     for (int i = 0; i < 100; i++)
         check_matmul(matmul_any,
