@@ -400,45 +400,38 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
         mini->span.source ? span_place(mini->span).line : 0, mini->optim->name, rn->base, rn->base);
     StrBuf fields;
     sb_init(&fields, f->arena);
-    bool uses_step = false;
     for (int i = 0; mini->optim->scalars[i].name; i++) {
         if (mini->optim->scalars[i].is_flag || mini->optim->scalars[i].is_count) continue;
         const struct OptimScalar *const x = &mini->scalars[i];
-        uses_step |= x->schedule || x->warmup > 0;
+        const char *base = arena_printf(f->arena, "a->m->base.hypers[%d]", x->hyper->index);
+        const char *step = arena_printf(f->arena, "(int64_t)a->m->base.steps[%d]", r->index);
         sb_printf(&fields, "        .%s = %s,\n", mini->optim->scalars[i].name,
-                  scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index), "step",
-                                 x->schedule, x->schedule_args, x->warmup));
+                  scheduled_text(f->arena, base, step, x->schedule, x->schedule_args, x->warmup));
     }
-    sb_puts(
-        out,
-        "    nn_model *const model = &a->m->base;\n    const double *const h = model->hypers;\n");
-    if (uses_step)
-        sb_printf(out, "    const int64_t step = (int64_t)model->steps[%d];\n", r->index);
+    /* No locals: the model's own name may be any word. */
     sb_printf(out,
-              "    const nn_second second = {\n"
-              "        .model = model,\n"
+              "    %s%s(&(const nn_second){\n"
+              "        .model = &a->m->base,\n"
               "        .n_tensors = %zu,\n"
               "        .tensors = %s_trained,\n"
               "        .n = %lld,\n",
+              assigns_state(r) ? "const nn_status status = " : "return ", mini->optim->driver,
               mini->over.len, rn->base, (ll)optim_columns(mini));
     if (s->blocks.len) sb_printf(out, "        .state = %s_blocks,\n", rn->base);
     sb_printf(out,
               "        .evaluate = %s_evaluate,\n"
               "        .ctx = a,\n"
-              "        .work = (double *)(void *)(model->arena + %lld),\n"
-              "        .loss = (double)a->metric[%d],\n%s    };\n",
+              "        .work = (double *)(void *)(a->m->base.arena + %lld),\n"
+              "        .loss = (double)a->metric[%d],\n%s    });\n",
               rn->base, (ll)r->plan->arena_bytes, face_loss_port(r), fields.text);
-    if (!assigns_state(r)) {
-        sb_printf(out, "    return %s(&second);\n}\n", mini->optim->driver);
-        return;
-    }
-    sb_printf(out,
-              "    const nn_status status = %s(&second);\n"
-              "    if (status != NN_OK) return status;\n"
-              "    a->store = 1; /* state follows from the new weights */\n"
-              "    %s_evaluate(a);\n"
-              "    return NN_OK;\n}\n",
-              mini->optim->driver, rn->base);
+    if (assigns_state(r))
+        sb_printf(out,
+                  "    if (status != NN_OK) return status;\n"
+                  "    a->store = 1; /* state follows from the new weights */\n"
+                  "    %s_evaluate(a);\n"
+                  "    return NN_OK;\n",
+                  rn->base);
+    sb_puts(out, "}\n");
 }
 
 static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)

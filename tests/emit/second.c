@@ -179,27 +179,23 @@ static double train_evaluate(void *arg)
 /* second.nn:11  using lbfgs: one update, from the loss and gradients that were just computed. */
 static nn_status train_second(train_args *a)
 {
-    nn_model *const model = &a->m->base;
-    const double *const h = model->hypers;
-    const int64_t step = (int64_t)model->steps[0];
-    const nn_second second = {
-        .model = model,
+    const nn_status status = nn_lbfgs(&(const nn_second){
+        .model = &a->m->base,
         .n_tensors = 2,
         .tensors = train_trained,
         .n = 8,
         .state = train_blocks,
         .evaluate = train_evaluate,
         .ctx = a,
-        .work = (double *)(void *)(model->arena + 448),
+        .work = (double *)(void *)(a->m->base.arena + 448),
         .loss = (double)a->metric[0],
-        .lr = nn_schedule_cosine(h[1], step, 100.0, 0.0, 0.0, 1.0),
-        .tolerance_grad = h[2],
-        .c1 = h[3],
-        .c2 = h[4],
-        .max_evals = h[5],
-        .weight_decay = h[6],
-    };
-    const nn_status status = nn_lbfgs(&second);
+        .lr = nn_schedule_cosine(a->m->base.hypers[1], (int64_t)a->m->base.steps[0], 100.0, 0.0, 0.0, 1.0),
+        .tolerance_grad = a->m->base.hypers[2],
+        .c1 = a->m->base.hypers[3],
+        .c2 = a->m->base.hypers[4],
+        .max_evals = a->m->base.hypers[5],
+        .weight_decay = a->m->base.hypers[6],
+    });
     if (status != NN_OK) return status;
     a->store = 1; /* state follows from the new weights */
     train_evaluate(a);
