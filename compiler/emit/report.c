@@ -71,12 +71,14 @@ static void put_peak(StrBuf *out, const Routine *r, Arena *a)
               (ll)most);
 }
 
-static void put_routine(StrBuf *out, const Module *m, const Routine *r)
+static void put_routine(StrBuf *out, const Module *m, const Routine *r, const char *title)
 {
     const Plan *p = r->plan;
     sb_printf(out, "%s %s: arena %lld bytes, lower bound %lld, ratio ",
-              r->kind == ROUTINE_STEP ? "step" : "infer", r->name, (ll)p->arena_bytes,
-              (ll)p->bound_bytes);
+              r->kind == ROUTINE_STEP    ? "step"
+              : r->kind == ROUTINE_INFER ? "infer"
+                                         : "one step of",
+              title, (ll)p->arena_bytes, (ll)p->bound_bytes);
     if (p->bound_bytes)
         sb_printf(out, "%.3f", (double)p->arena_bytes / (double)p->bound_bytes);
     else
@@ -98,6 +100,11 @@ static void put_routine(StrBuf *out, const Module *m, const Routine *r)
                        &p->scratch[i]);
     }
     sb_putc(out, '\n');
+    /* The arena of a body is part of its loop's workspace. */
+    for (size_t i = 0; i < r->nodes.len; i++)
+        if (op_is(r->nodes.data[i], &op_scan))
+            put_routine(out, m, ((const ScanAttrs *)r->nodes.data[i]->attrs)->body,
+                        arena_printf(m->arena, "%s, loop %s", title, r->nodes.data[i]->name));
 }
 
 void emit_report(const Module *m, StrBuf *out)
@@ -111,5 +118,6 @@ void emit_report(const Module *m, StrBuf *out)
     }
     sb_printf(out, "model %s: parameters %lld bytes (%lld trained), state %lld bytes\n\n", m->name,
               (ll)params, (ll)trained, (ll)state);
-    for (size_t i = 0; i < m->routines.len; i++) put_routine(out, m, m->routines.data[i]);
+    for (size_t i = 0; i < m->routines.len; i++)
+        put_routine(out, m, m->routines.data[i], m->routines.data[i]->name);
 }

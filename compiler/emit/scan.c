@@ -17,7 +17,7 @@ typedef struct LoopText {
     const RoutineNames *names; /* of the body */
     ScanSlots slots;
     int64_t workspace;
-    const char *args, *step;   /* locals */
+    const char *args, *step; /* locals */
 } LoopText;
 
 /* The workspace at an offset, as a pointer to elements of type t. */
@@ -83,9 +83,9 @@ static void put_args(const LoopText *l)
             sb_printf(&sb, ", .%s = %s", l->names->input[i], operand(l, i));
     }
     for (size_t k = (size_t)l->s->n_carries; k < body->outputs.len; k++)
-        sb_printf(&sb, ", .%s = %s", l->names->output[k],
-                  slot(l, l->slots.yield[k - (size_t)l->s->n_carries],
-                       body->outputs.data[k].type.dtype));
+        sb_printf(
+            &sb, ", .%s = %s", l->names->output[k],
+            slot(l, l->slots.yield[k - (size_t)l->s->n_carries], body->outputs.data[k].type.dtype));
     sb_puts(&sb, " };");
     cw_text(w, sb.text);
 }
@@ -99,12 +99,13 @@ static void put_carries(const LoopText *l, const char *count)
     const ll last = (ll)l->s->length - 1;
     for (int64_t j = 0; j < l->s->n_carries; j++) {
         const DType t = body->outputs.data[j].type.dtype;
-        const char *even = slot(l, l->slots.carry[j][0], t), *odd = slot(l, l->slots.carry[j][1], t);
+        const char *even = slot(l, l->slots.carry[j][0], t),
+                   *odd = slot(l, l->slots.carry[j][1], t);
         const char *in = operand(l, l->s->n_seqs + j), *out = cw_pointer(w, l->n, (int)j);
         cw_text(w, arena_printf(w->arena, "%s.%s = %s == 0 ? %s : %s %% 2 == 0 ? %s : %s;", l->args,
                                 l->names->input[l->s->n_seqs + j], count, in, count, odd, even));
-        cw_text(w, arena_printf(w->arena, "%s.%s = %s == %lld ? %s : %s %% 2 == 0 ? %s : %s;", l->args,
-                                l->names->output[j], count, last, out, count, even, odd));
+        cw_text(w, arena_printf(w->arena, "%s.%s = %s == %lld ? %s : %s %% 2 == 0 ? %s : %s;",
+                                l->args, l->names->output[j], count, last, out, count, even, odd));
     }
 }
 

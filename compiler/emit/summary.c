@@ -105,7 +105,9 @@ static Row *find_row(Summary *s, const char *path)
     return NULL;
 }
 
-static void collect_routine(Summary *s, const Module *m, const Routine *r)
+/* r: a routine of the module, or the body of a loop that `top` runs, for all its steps. */
+static void collect_routine(Summary *s, const Module *m, const Routine *r, const Routine *top,
+                            int64_t steps)
 {
     const bool *shown = find_shown(s, r);
     Field *fields = ARENA_ARRAY(s->arena, Field, r->nodes.len + 1);
@@ -113,14 +115,19 @@ static void collect_routine(Summary *s, const Module *m, const Routine *r)
         const Node *n = r->nodes.data[i];
         fields[i] = field_of(n, fields);
         if (op_has(n, OPF_SOURCE | OPF_ROOT) || !shown[i]) continue;
+        if (op_is(n, &op_scan)) {
+            const ScanAttrs *loop = n->attrs;
+            collect_routine(s, m, loop->body, top, steps * loop->length);
+            continue;
+        }
         const char *kind;
         const char *path = layer_of(s->arena, n, &kind);
         Row *row = find_row(s, path);
         /* Parts of a layer that stand at another place than its call. */
         if (!row && n->inst && *n->inst->path) row = find_row(s, n->inst->path);
-        if (row && row->routine != r) continue;
+        if (row && row->routine != top) continue;
         if (!row) {
-            vec_push(s->arena, &s->rows, (Row){ .path = path, .kind = kind, .routine = r });
+            vec_push(s->arena, &s->rows, (Row){ .path = path, .kind = kind, .routine = top });
             row = &s->rows.data[s->rows.len - 1];
             for (size_t t = 0; t < m->tensors.len; t++) {
                 const Tensor *tensor = m->tensors.data[t];
@@ -133,7 +140,7 @@ static void collect_routine(Summary *s, const Module *m, const Routine *r)
         row->type = n->type;
         row->field = fields[i];
         row->bytes = type_numel_max(&n->type) * dtype_size(n->type.dtype, m->real_is_f64);
-        if (n->op->work) row->macs += n->op->work(n).macs;
+        if (n->op->work) row->macs += steps * n->op->work(n).macs;
     }
 }
 
@@ -145,7 +152,7 @@ Summary *summary_collect(const Module *m)
     for (int kind = 0; kind < 2; kind++)
         for (size_t i = 0; i < m->routines.len; i++) {
             const Routine *r = m->routines.data[i];
-            if ((r->kind == ROUTINE_INFER) == (kind == 0)) collect_routine(s, m, r);
+            if ((r->kind == ROUTINE_INFER) == (kind == 0)) collect_routine(s, m, r, r, 1);
         }
     return s;
 }

@@ -97,7 +97,7 @@ typedef struct StateVar {
     Tensor *tensor;
     Value now;
     bool assigned, in_block;
-    bool carried; /* by a scan that is being executed */
+    bool carried;      /* by a scan that is being executed */
     const char *owner; /* path of the instance that declares it */
     Span span;
 } StateVar;

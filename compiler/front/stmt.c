@@ -75,7 +75,8 @@ void assign_state(Frame *f, StateVar *s, Value v, Span span)
 {
     Lower *lw = f->lw;
     if (lw->b.scan && s->in_block && !s->carried) {
-        Diagnostic *d = report(f, span, "scan-state", "%s cannot be assigned inside a scan", s->tensor->path);
+        Diagnostic *d =
+            report(f, span, "scan-state", "%s cannot be assigned inside a scan", s->tensor->path);
         diag_hint(d, "pass the value in and out of the block instead");
         return;
     }
@@ -475,9 +476,8 @@ typedef struct Loop {
 static TensorInfo *model_state(const Frame *f, const char *name)
 {
     Binding *member = !f->block && f->lw->members ? map_get(f->lw->members, name) : NULL;
-    TensorInfo *info = member && member->value.kind == V_ABSENT
-                           ? map_get(f->lw->infos, member->value.word)
-                           : NULL;
+    TensorInfo *info =
+        member && member->value.kind == V_ABSENT ? map_get(f->lw->infos, member->value.word) : NULL;
     if (!info || info->tensor->kind != TENSOR_STATE) return NULL;
     member->used = true;
     return info;
@@ -521,7 +521,8 @@ static void loop_names(Frame *f, Loop *loop, const StmtVec *body)
         Stmt *s = body->data[i];
         switch (s->kind) {
         case ST_ASSIGN:
-            for (size_t k = 0; k < s->targets.len; k++) loop_name(f, loop, &s->targets.data[k].name);
+            for (size_t k = 0; k < s->targets.len; k++)
+                loop_name(f, loop, &s->targets.data[k].name);
             break;
         case ST_IF:
             for (size_t k = 0; k < s->arms.len; k++) loop_names(f, loop, &s->arms.data[k].body);
@@ -551,9 +552,9 @@ static Node *next_value(Frame *f, const Carry *c)
     }
     Node *n = v.kind == V_ERROR ? NULL : to_node(f, &v, &c->init->type);
     if (!n || type_equal(&n->type, &c->init->type)) return n;
-    Diagnostic *m = report(f, c->span, "scan-carry", "%s is %s before the loop and %s after a step",
-                           c->name, type_text(f->lw->a, &c->init->type),
-                           type_text(f->lw->a, &n->type));
+    Diagnostic *m =
+        report(f, c->span, "scan-carry", "%s is %s before the loop and %s after a step", c->name,
+               type_text(f->lw->a, &c->init->type), type_text(f->lw->a, &n->type));
     diag_hint(m, "what a scan carries keeps its type: give %s its full shape before the loop",
               c->name);
     return NULL;
@@ -636,8 +637,9 @@ static void loop_scan(Frame *f, const Stmt *s, const ScanSources *sources, int a
         size_t n_results = build.yields.len;
         for (size_t i = 0; i < build.in.len; i++) n_results += build.in.data[i].next != NULL;
         if (n_results > OP_MAX_RESULTS) {
-            report(f, s->span, "limit-list", "the loop carries and yields %zu values, at most %d are possible",
-                   n_results, OP_MAX_RESULTS);
+            report(f, s->span, "limit-list",
+                   "the loop carries and yields %zu values, at most %d are possible", n_results,
+                   OP_MAX_RESULTS);
             ok = false;
         }
     }

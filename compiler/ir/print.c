@@ -343,9 +343,9 @@ static void put_body(const Printer *p, const Routine *body)
     put_dims(sb, body);
     sb_puts(sb, " {");
     if (body->plan)
-        sb_printf(sb, "  # arena %lld, bound %lld, barriers %d%s", (long long)body->plan->arena_bytes,
-                  (long long)body->plan->bound_bytes, body->plan->n_barriers,
-                  body->plan->apart ? ", apart" : "");
+        sb_printf(sb, "  # arena %lld, bound %lld, barriers %d%s",
+                  (long long)body->plan->arena_bytes, (long long)body->plan->bound_bytes,
+                  body->plan->n_barriers, body->plan->apart ? ", apart" : "");
     sb_putc(sb, '\n');
     name_refs(&inner, body);
     for (size_t i = 0; i < body->nodes.len; i++) put_node(&inner, body, body->nodes.data[i]);

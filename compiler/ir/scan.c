@@ -40,8 +40,7 @@ bool scan_stack_type(const ScanAttrs *a, const TensorType *step, TensorType *out
     out->layout = LAYOUT_CANONICAL;
     if (step->rank == MAX_RANK) return false;
     const int axis = scan_axis(a, step);
-    memmove(&out->dim[axis + 1], &out->dim[axis],
-            sizeof out->dim[0] * (size_t)(out->rank - axis));
+    memmove(&out->dim[axis + 1], &out->dim[axis], sizeof out->dim[0] * (size_t)(out->rank - axis));
     out->dim[axis] = a->length;
     out->rank++;
     return true;
@@ -193,8 +192,7 @@ Node *scan_end(ScanBuild *s, const char *name)
         for (size_t i = 0; i < s->in.len; i++) {
             ScanInput *x = &s->in.data[i];
             if (x->role != role || (role == SCAN_CARRY ? !x->next : !live[x->inner->id])) continue;
-            x->inner->attrs =
-                arena_dup(a, &(IndexAttrs){ (int64_t)ports.len }, sizeof(IndexAttrs));
+            x->inner->attrs = arena_dup(a, &(IndexAttrs){ (int64_t)ports.len }, sizeof(IndexAttrs));
             vec_push(a, &ports, body->inputs.data[i]);
             vec_push(a, &operands, x->outer);
             s->attrs.n_seqs += role == SCAN_SEQUENCE;
@@ -239,8 +237,7 @@ int scan_add_yield(Module *m, Node *n, Node *value)
     }
     type.layout = LAYOUT_CANONICAL;
     const char *name = port_name(m->arena, body->outputs.data, body->outputs.len, value->name);
-    vec_push(m->arena, &body->outputs,
-             (Port){ .name = name, .type = type, .span = value->span });
+    vec_push(m->arena, &body->outputs, (Port){ .name = name, .type = type, .span = value->span });
     Builder b;
     builder_init(&b, m, body);
     b.quiet = true;
@@ -267,7 +264,8 @@ ScanSlots scan_slots(Arena *a, const Node *n, bool f64)
     const ScanAttrs *s = n->attrs;
     const Routine *body = s->body;
     ScanSlots slots = { .slice = ARENA_ARRAY(a, int64_t, s->n_seqs + 1),
-                        .carry = arena_alloc_array(a, (size_t)s->n_carries + 1, sizeof *slots.carry),
+                        .carry =
+                            arena_alloc_array(a, (size_t)s->n_carries + 1, sizeof *slots.carry),
                         .yield = ARENA_ARRAY(a, int64_t, body->outputs.len + 1),
                         .bytes = body->plan->arena_bytes };
     for (int64_t i = 0; i < s->n_seqs; i++)
@@ -276,6 +274,7 @@ ScanSlots scan_slots(Arena *a, const Node *n, bool f64)
         for (int k = 0; k < 2; k++)
             slots.carry[i][k] = take(&slots.bytes, &body->outputs.data[i].type, f64);
     for (size_t i = (size_t)s->n_carries; i < body->outputs.len; i++)
-        slots.yield[i - (size_t)s->n_carries] = take(&slots.bytes, &body->outputs.data[i].type, f64);
+        slots.yield[i - (size_t)s->n_carries] =
+            take(&slots.bytes, &body->outputs.data[i].type, f64);
     return slots;
 }

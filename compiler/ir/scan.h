@@ -27,7 +27,7 @@ typedef struct ScanYield {
 
 typedef struct ScanBuild {
     Builder *outer;
-    Builder b; /* appends to the body */
+    Builder b;        /* appends to the body */
     const Inst *inst; /* of the loop */
     ScanAttrs attrs;
     VEC(ScanInput) in;
@@ -59,9 +59,9 @@ Node **scan_output_values(Arena *a, const Routine *body);
 /* Where a loop keeps what goes in and out of a step, in bytes from the start of its workspace, after the
  * arena of its (planned) body. */
 typedef struct ScanSlots {
-    int64_t *slice;       /* by sequence */
-    int64_t (*carry)[2];  /* by carry: steps write them by turns */
-    int64_t *yield;       /* by yield */
+    int64_t *slice;      /* by sequence */
+    int64_t (*carry)[2]; /* by carry: steps write them by turns */
+    int64_t *yield;      /* by yield */
     int64_t bytes;
 } ScanSlots;
 ScanSlots scan_slots(Arena *a, const Node *n, bool real_is_f64);

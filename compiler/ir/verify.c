@@ -75,10 +75,10 @@ static bool verify_operands(const Verifier *v, const Node *n)
         else if (op_is(n, &op_result) && op_is(x, &op_result))
             FAULT(v, n, "a result of a result");
     }
-    const int n_results = op == &op_fused ? ((const FusedAttrs *)n->attrs)->n_results
+    const int n_results = op == &op_fused  ? ((const FusedAttrs *)n->attrs)->n_results
                           : op == &op_scan ? (int)((const ScanAttrs *)n->attrs)->body->outputs.len
-                          : op->n_results ? op->n_results
-                                          : 1;
+                          : op->n_results  ? op->n_results
+                                           : 1;
     if (n->n_results != n_results) FAULT(v, n, "%d results instead of %d", n->n_results, n_results);
     if (!n->attrs && op->attr_size) FAULT(v, n, "no attributes");
     return v->faults->len == faults;

@@ -104,7 +104,8 @@ static Activity find_activity(Arena *a, const Node *scan, const bool *given, con
         body_depends(body, x.depends);
         for (int64_t j = 0; j < s->n_carries; j++) {
             const Node *c = in[s->n_seqs + j];
-            if (!c || x.depends[c->id] || !x.depends[out[j]->id] || c->type.dtype != DT_F32) continue;
+            if (!c || x.depends[c->id] || !x.depends[out[j]->id] || c->type.dtype != DT_F32)
+                continue;
             x.depends[c->id] = grows = true;
         }
     }
@@ -159,8 +160,7 @@ static void check_body(Complaint *c, const Node *scan)
         if (op_is(x, &op_result) && x->in[0] == scan && ad->active[i])
             wanted[((const IndexAttrs *)x->attrs)->index] = true;
     }
-    const Activity x =
-        find_activity(ad->m->arena, scan, depending_operands(ad, scan), wanted);
+    const Activity x = find_activity(ad->m->arena, scan, depending_operands(ad, scan), wanted);
     for (size_t i = 0; i < body->nodes.len; i++) {
         const Node *n = body->nodes.data[i];
         if (!x.active[i] || op_has(n, OPF_SOURCE) || n->op->grad) continue;
@@ -232,12 +232,12 @@ typedef struct Back {
     Autodiff *ad;
     Node *scan; /* the forward loop */
     ScanBuild g;
-    size_t n_copied;    /* nodes of the backward body before the sweep */
+    size_t n_copied;     /* nodes of the backward body before the sweep */
     const Node **source; /* by id below n_copied: the forward node */
     Node **saved;        /* likewise: the input that replaces it */
     int *uses;
     bool *visited;
-    bool overflows; /* the forward loop has no result left for what this one needs */
+    bool overflows;         /* the forward loop has no result left for what this one needs */
     Node **input, **output; /* of the forward body, in the copy */
     VEC(Term) terms;
 } Back;
@@ -325,11 +325,13 @@ static Node *need(Back *k, Node *x)
 
 static bool can_stack(const Back *k, const Node *term)
 {
-    if ((size_t)term->id < k->n_copied || !term->op->sum_steps || term->n_in > OP_MAX_IN) return false;
+    if ((size_t)term->id < k->n_copied || !term->op->sum_steps || term->n_in > OP_MAX_IN)
+        return false;
     const int axis = term->in[0] ? scan_axis(&k->g.attrs, &term->in[0]->type) : 0;
     for (int i = 0; i < term->n_in; i++) {
         const TensorType *t = term->in[i] ? &term->in[i]->type : NULL;
-        if (!t || t->rank == MAX_RANK || scan_axis(&k->g.attrs, t) != axis || axis >= t->rank) return false;
+        if (!t || t->rank == MAX_RANK || scan_axis(&k->g.attrs, t) != axis || axis >= t->rank)
+            return false;
     }
     return true;
 }
@@ -506,9 +508,9 @@ static void scan_grad(Autodiff *ad, Node *n, Node *const *dy, Node **dx)
     int n_results_of_loop = (int)k.g.yields.len;
     for (size_t i = 0; i < k.g.in.len; i++) n_results_of_loop += k.g.in.data[i].next != NULL;
     if (k.overflows || n_results_of_loop > OP_MAX_RESULTS) {
-        Diagnostic *d = diag_error(ad->m->diag, n->span, "limit-list",
-                                   "the loop and its gradient hand on more than %d values",
-                                   OP_MAX_RESULTS);
+        Diagnostic *d =
+            diag_error(ad->m->diag, n->span, "limit-list",
+                       "the loop and its gradient hand on more than %d values", OP_MAX_RESULTS);
         diag_inst(d, n->inst);
         return;
     }

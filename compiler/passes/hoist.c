@@ -20,7 +20,8 @@ static int sequence_of(const ScanBuild *s, const Node *x)
 static Node *invariant_of(const ScanBuild *s, const Node *x)
 {
     for (size_t i = 0; i < s->in.len; i++)
-        if (s->in.data[i].inner == x && s->in.data[i].role == SCAN_CAPTURE) return s->in.data[i].outer;
+        if (s->in.data[i].inner == x && s->in.data[i].role == SCAN_CAPTURE)
+            return s->in.data[i].outer;
     return NULL;
 }
 
@@ -83,12 +84,11 @@ static Node *hoist_node(Builder *b, const Node *old, Node *const *in, void *ctx)
         Node **operand = ARENA_ARRAY(m->arena, Node *, n->n_in + 1);
         for (int k = 0; k < n->n_in; k++) operand[k] = n->in[k] ? new_of[n->in[k]->id] : NULL;
         Node *whole = over_sequence(&s, n, operand);
-        new_of[i] = whole ? scan_input(&s, SCAN_SEQUENCE, whole, n->name)
-                          : mk_copy(&s.b, n, operand);
+        new_of[i] =
+            whole ? scan_input(&s, SCAN_SEQUENCE, whole, n->name) : mk_copy(&s.b, n, operand);
     }
     Node **out = scan_output_values(m->arena, body);
-    for (int64_t i = 0; i < a->n_carries; i++)
-        s.in.data[a->n_seqs + i].next = new_of[out[i]->id];
+    for (int64_t i = 0; i < a->n_carries; i++) s.in.data[a->n_seqs + i].next = new_of[out[i]->id];
     for (size_t k = (size_t)a->n_carries; k < body->outputs.len; k++)
         vec_push(m->arena, &s.yields,
                  (ScanYield){ new_of[out[k]->id], body->outputs.data[k].name,

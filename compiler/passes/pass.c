@@ -11,16 +11,16 @@
 #include <string.h>
 
 const Pass pass_table[] = {
-    { "check", "index bounds of integer inputs, run-time sizes, sizes of tensors", pass_check,
-      true, false },
+    { "check", "index bounds of integer inputs, run-time sizes, sizes of tensors", pass_check, true,
+      false },
     { "hoist", "what a loop computes row by row from its sequences, once for all steps", pass_hoist,
       false, true },
     { "autodiff", "the backward graph of each step, pruned by `over`", pass_autodiff, false,
       false },
     { "simplify", "algebraic rules, constant folding, common subexpressions, dead code",
       pass_simplify, true, true },
-    { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold,
-      false, true },
+    { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold, false,
+      true },
     { "layout", "the order of each value in memory", pass_layout, false, false },
     { "fuse", "epilogues and elementwise chains", pass_fuse, true, true },
     { "plan", "threads, barriers, places in the arena", pass_plan, true, false },

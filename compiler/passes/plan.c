@@ -817,7 +817,8 @@ static bool runs_apart(const Planner *p)
     for (size_t x = 0; x < all.len; x++) {
         const Access *a = &all.data[x];
         if (a->kind == AT_OUTPUT && (a->who != BY_SHARE || a->units >= 0)) return false;
-        if (a->kind == AT_INPUT && a->index < p->r->n_step_inputs && (a->who != BY_SHARE || a->units >= 0))
+        if (a->kind == AT_INPUT && a->index < p->r->n_step_inputs &&
+            (a->who != BY_SHARE || a->units >= 0))
             return false;
         for (size_t y = 0; y <= x; y++)
             if (conflict(a, &all.data[y])) return false;

@@ -43,9 +43,9 @@ static const char *pick(uint64_t *state, const char *const *words, int n)
 /* Sentences of a little grammar. The verb agrees with the subject, which may stand several words before it. */
 static char *make_text(size_t *len, uint64_t seed)
 {
-    static const char *const adjectives[] = { "old",   "young", "small", "quiet",
+    static const char *const adjectives[] = { "old",    "young", "small", "quiet",
                                               "clever", "tired", "brave", "gentle" };
-    static const char *const nouns[] = { "cat",   "bird", "farmer", "teacher",
+    static const char *const nouns[] = { "cat",   "bird",  "farmer", "teacher",
                                          "river", "horse", "sailor", "garden" };
     static const char *const places[] = { "near the wood", "behind the house", "on the hill",
                                           "by the sea" };
@@ -56,8 +56,8 @@ static char *make_text(size_t *len, uint64_t seed)
     size_t n = 0;
     while (n < MADE_BYTES) {
         const bool many = next_random(&state) % 2;
-        n += (size_t)sprintf(text + n, "%s %s %s%s ", many ? "the" : "one", pick(&state, adjectives, 8),
-                             pick(&state, nouns, 8), many ? "s" : "");
+        n += (size_t)sprintf(text + n, "%s %s %s%s ", many ? "the" : "one",
+                             pick(&state, adjectives, 8), pick(&state, nouns, 8), many ? "s" : "");
         if (next_random(&state) % 2) n += (size_t)sprintf(text + n, "%s ", pick(&state, places, 4));
         n += (size_t)sprintf(text + n, "%s%s the %s %s.%c", pick(&state, verbs, 6), many ? "" : "s",
                              pick(&state, adjectives, 8), pick(&state, nouns, 8),
@@ -117,7 +117,8 @@ static void forget(charlm *m)
 
 static int32_t ids[CHARLM_B_MAX * T], tgt[CHARLM_B_MAX * T];
 
-static nn_status train_epoch(charlm *m, const Streams *s, const nn_args *args, int epoch, double *loss)
+static nn_status train_epoch(charlm *m, const Streams *s, const nn_args *args, int epoch,
+                             double *loss)
 {
     nn_progress progress;
     char title[64], status[64];
@@ -177,7 +178,8 @@ static nn_status write_sample(charlm *m, uint64_t seed)
 int main(int argc, char **argv)
 {
     nn_args args = { .epochs = 10, .batch = 32, .seed = 1, .out = "charlm.safetensors" };
-    const int code = nn_args_parse(&args, argc, argv, "Learns to write text, character by character (--data FILE).");
+    const int code = nn_args_parse(&args, argc, argv,
+                                   "Learns to write text, character by character (--data FILE).");
     if (code >= 0) return code;
     if (args.batch > CHARLM_B_MAX) return nn_fail(NN_ESIZE, "--batch may be at most 32");
 
@@ -193,7 +195,8 @@ int main(int argc, char **argv)
         return nn_fail(s, args.data);
     }
     const size_t cut = len / 10 * 9;
-    const Streams train = make_streams(text, cut, args.batch), test = make_streams(text + cut, len - cut, args.batch);
+    const Streams train = make_streams(text, cut, args.batch),
+                  test = make_streams(text + cut, len - cut, args.batch);
     if (train.calls < 1 || test.calls < 1) {
         free(text);
         return nn_fail(NN_EFORMAT, "the text is too short");
@@ -215,7 +218,8 @@ int main(int argc, char **argv)
         why[0] = '\0';
         s = train_epoch(m, &train, &args, epoch, &loss);
         if (s == NN_OK) s = perplexity(m, &test, &value);
-        if (s == NN_OK) printf("epoch %d: loss %.4f, test perplexity %.4f\n", epoch + 1, loss, value);
+        if (s == NN_OK)
+            printf("epoch %d: loss %.4f, test perplexity %.4f\n", epoch + 1, loss, value);
         fflush(stdout);
     }
     if (s == NN_OK && args.out) {
