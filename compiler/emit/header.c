@@ -98,10 +98,10 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
         else
             sb_printf(
                 out,
-            " * %s does a whole step. Its halves: %s adds gradients to those since the last update,\n"
-            " * %s multiplies them by grad_scale and updates the weights. A loss that is not finite gives\n"
-            " * NN_ENONFINITE, changes no weight and no state, and discards gradients accumulated so far. */\n",
-            rn->func, rn->grad, rn->apply);
+                " * %s does a whole step. Its halves: %s adds gradients to those since the last update,\n"
+                " * %s multiplies them by grad_scale and updates the weights. A loss that is not finite gives\n"
+                " * NN_ENONFINITE, changes no weight and no state, and discards gradients accumulated so far. */\n",
+                rn->func, rn->grad, rn->apply);
         sb_printf(out, "typedef struct %s {\n    double ", rn->out);
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(out, "%s%s", i ? ", " : "", rn->output[i]);
@@ -237,7 +237,8 @@ void emit_header(const ModelFace *f, StrBuf *out)
     if (f->has_ema) {
         sb_puts(
             out,
-            "/* Exchanges the weights that `step` (one of the bits above) trains with their averages; again, and they are\n"
+            "/* Exchanges the weights that `step` (one of the bits above) trains with their averages; again, "
+            "and they are\n"
             " * back. Until then no step runs. */\n");
         sb_printf(out, "nn_status %s(%s *m, unsigned step);\n", face_api(f, "swap_ema"), f->type);
     }

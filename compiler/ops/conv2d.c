@@ -7,19 +7,34 @@
 #include <stdio.h>
 
 /* In the order of conv2d; the gradients repeat them behind `like`. */
-#define CONV_ATTRS                                                                                              \
-    { "stride", ATTR_INT2, offsetof(ConvAttrs, stride), .def = 1, .min = 1, .max = INT32_MAX,                   \
-      .doc = "Distance of windows, [h, w] or one number." },                                                    \
-    { "pad", ATTR_INTS, offsetof(ConvAttrs, pad), .doc = "Zeros around the image: [top, left, bottom, right]." }, \
-    { "dilation", ATTR_INT2, offsetof(ConvAttrs, dilation), .def = 1, .min = 1, .max = INT32_MAX,               \
-      .doc = "Distance of the kernel's taps." },                                                                \
-    { "groups", ATTR_INT, offsetof(ConvAttrs, groups), .def = 1, .min = 1, .max = INT32_MAX,                    \
-      .doc = "Channels are cut into this many groups that do not see each other." },                            \
-    { "ceil", ATTR_BOOL, offsetof(ConvAttrs, ceil), .doc = "Round the number of windows up instead of down." }
+#define CONV_ATTRS                                                                                 \
+    { "stride",                                                                                    \
+      ATTR_INT2,                                                                                   \
+      offsetof(ConvAttrs, stride),                                                                 \
+      .def = 1,                                                                                    \
+      .min = 1,                                                                                    \
+      .max = INT32_MAX,                                                                            \
+      .doc = "Distance of windows, [h, w] or one number." },                                       \
+        { "pad", ATTR_INTS, offsetof(ConvAttrs, pad),                                              \
+          .doc = "Zeros around the image: [top, left, bottom, right]." },                          \
+        { "dilation", ATTR_INT2,        offsetof(ConvAttrs, dilation),          .def = 1,          \
+          .min = 1,   .max = INT32_MAX, .doc = "Distance of the kernel's taps." },                 \
+        { "groups",                                                                                \
+          ATTR_INT,                                                                                \
+          offsetof(ConvAttrs, groups),                                                             \
+          .def = 1,                                                                                \
+          .min = 1,                                                                                \
+          .max = INT32_MAX,                                                                        \
+          .doc = "Channels are cut into this many groups that do not see each other." },           \
+    {                                                                                              \
+        "ceil", ATTR_BOOL, offsetof(ConvAttrs, ceil),                                              \
+            .doc = "Round the number of windows up instead of down."                               \
+    }
 
 static const AttrDef conv2d_attrs[] = {
     CONV_ATTRS,
-    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu),
+      .doc = "Apply relu to the result; set by fusion." },
     { 0 },
 };
 static const AttrDef conv2d_grad_attrs[] = { LIKE_ATTR(ConvAttrs), CONV_ATTRS, { 0 } };
@@ -39,27 +54,37 @@ static bool conv2d_shape(ShapeCtx *c, const Node *n, TensorType *out)
         return false;
     const int64_t g = a->groups, ci = x->dim[1], co = w->dim[0];
     if (!want(c, g >= 1, ATTR(groups), "groups must be at least 1, got %lld", (ll)g) ||
-        !want(c, ci % g == 0, ATTR(groups), "%lld groups do not divide the %lld channels of x", (ll)g, (ll)ci) ||
-        !want(c, co % g == 0, ATTR(groups), "%lld groups do not divide the %lld channels of the result", (ll)g,
-              (ll)co) ||
-        !want(c, w->dim[1] == ci / g, IN(1), "the kernels read %lld channels, x has %lld%s", (ll)w->dim[1],
-              (ll)(ci / g), g > 1 ? " per group" : "") ||
-        !want(c, a->stride[0] >= 1 && a->stride[1] >= 1, ATTR(stride), "stride must be at least 1, got [%lld, %lld]",
-              (ll)a->stride[0], (ll)a->stride[1]) ||
+        !want(c, ci % g == 0, ATTR(groups), "%lld groups do not divide the %lld channels of x",
+              (ll)g, (ll)ci) ||
+        !want(c, co % g == 0, ATTR(groups),
+              "%lld groups do not divide the %lld channels of the result", (ll)g, (ll)co) ||
+        !want(c, w->dim[1] == ci / g, IN(1), "the kernels read %lld channels, x has %lld%s",
+              (ll)w->dim[1], (ll)(ci / g), g > 1 ? " per group" : "") ||
+        !want(c, a->stride[0] >= 1 && a->stride[1] >= 1, ATTR(stride),
+              "stride must be at least 1, got [%lld, %lld]", (ll)a->stride[0], (ll)a->stride[1]) ||
         !want(c, a->dilation[0] >= 1 && a->dilation[1] >= 1, ATTR(dilation),
-              "dilation must be at least 1, got [%lld, %lld]", (ll)a->dilation[0], (ll)a->dilation[1]) ||
+              "dilation must be at least 1, got [%lld, %lld]", (ll)a->dilation[0],
+              (ll)a->dilation[1]) ||
         !window_pad(c, &a->pad, pad))
         return false;
-    if (bias && !want(c, bias->type.dtype == DT_F32 && bias->type.rank == 1 && bias->type.dim[0] == co &&
-                      !bias->type.batch,
+    if (bias && !want(c,
+                      bias->type.dtype == DT_F32 && bias->type.rank == 1 &&
+                          bias->type.dim[0] == co && !bias->type.batch,
                       IN(2), "the bias is f32[%lld], one number per output channel", (ll)co))
         return false;
     *out = *x;
     out->layout = LAYOUT_CANONICAL;
     out->dim[1] = co;
     for (int i = 0; i < 2; i++) {
-        const WindowAxis axis = { i, x->dim[2 + i], w->dim[2 + i], a->stride[i], a->dilation[i],
-                                  pad[i], pad[2 + i], a->ceil, 1 };
+        const WindowAxis axis = { i,
+                                  x->dim[2 + i],
+                                  w->dim[2 + i],
+                                  a->stride[i],
+                                  a->dilation[i],
+                                  pad[i],
+                                  pad[2 + i],
+                                  a->ceil,
+                                  1 };
         if (!window_count(c, axis, &out->dim[2 + i])) return false;
     }
     return true;
@@ -93,19 +118,21 @@ static Work conv2d_work(const Node *n)
     return conv_work(&n->type, &n->in[1]->type);
 }
 
-ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t s, const ConvAttrs *a,
-                   int64_t pad_top, int64_t pad_left)
+ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t s,
+                   const ConvAttrs *a, int64_t pad_top, int64_t pad_left)
 {
     ConvText t;
-    snprintf(t.s, sizeof t.s, "NN_CONV(%lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, "
+    snprintf(t.s, sizeof t.s,
+             "NN_CONV(%lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, "
              "%lld, %lld, %lld)",
-             (ll)x->dim[2], (ll)x->dim[3], (ll)x->dim[1], (ll)y->dim[2], (ll)y->dim[3], (ll)y->dim[1], (ll)r, (ll)s,
-             (ll)a->stride[0], (ll)a->stride[1], (ll)pad_top, (ll)pad_left, (ll)a->dilation[0], (ll)a->dilation[1],
-             (ll)a->groups);
+             (ll)x->dim[2], (ll)x->dim[3], (ll)x->dim[1], (ll)y->dim[2], (ll)y->dim[3],
+             (ll)y->dim[1], (ll)r, (ll)s, (ll)a->stride[0], (ll)a->stride[1], (ll)pad_top,
+             (ll)pad_left, (ll)a->dilation[0], (ll)a->dilation[1], (ll)a->groups);
     return t;
 }
 
-static ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a)
+static ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w,
+                            const ConvAttrs *a)
 {
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
@@ -129,8 +156,9 @@ static bool point(const TensorType *x, const TensorType *y, const TensorType *w,
 {
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    return w->dim[2] == 1 && w->dim[3] == 1 && a->stride[0] == 1 && a->stride[1] == 1 && a->groups == 1 &&
-           pad[0] == 0 && pad[1] == 0 && x->dim[2] == y->dim[2] && x->dim[3] == y->dim[3];
+    return w->dim[2] == 1 && w->dim[3] == 1 && a->stride[0] == 1 && a->stride[1] == 1 &&
+           a->groups == 1 && pad[0] == 0 && pad[1] == 0 && x->dim[2] == y->dim[2] &&
+           x->dim[3] == y->dim[3];
 }
 
 /* Few input channels: see nn_conv2d_dw_merged. */
@@ -144,7 +172,9 @@ static void conv2d_emit(CWriter *w, const Node *n)
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);",
-            depthwise(wt, a) ? "_depthwise" : point(x, &n->type, wt, a) ? "_point" : "",
+            depthwise(wt, a)            ? "_depthwise"
+            : point(x, &n->type, wt, a) ? "_point"
+                                        : "",
             conv2d_text(x, &n->type, wt, a).s, a->relu);
 }
 
@@ -174,24 +204,41 @@ static void conv2d_window(const Node *n, int64_t extent[2], int64_t stride[2])
 }
 
 const OpDesc op_conv2d = {
-    .name = "conv2d", .summary = "2-D convolution of a batch of images",
-    .doc = "`y[n,k,i,j] = bias[k] + sum over c,r,s of x[n, c, i*stride + r*dilation - pad, ..] * weight[k,c,r,s]`; "
-           "outside the image x is 0. `N = (W - F + P)/S + 1` with `F = dilation*(k - 1) + 1`, rounded down. Group g of "
-           "the output channels reads group g of the input channels; `groups` equal to both makes it depthwise.",
-    .torch = "nn.functional.conv2d", .in = { "x", "weight", "bias?" }, .attrs = conv2d_attrs,
-    .attr_size = sizeof(ConvAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST, .whole = 1 << 1 | 1 << 2,
-    .operand_layout = weight_second, .shape = conv2d_shape, .grad = conv2d_grad, .work = conv2d_work,
-    .window = conv2d_window, .emit = conv2d_emit,
-    .fuse_epilogue = conv2d_fuse_epilogue, .absorb_affine = conv2d_absorb_affine,
+    .name = "conv2d",
+    .summary = "2-D convolution of a batch of images",
+    .doc =
+        "`y[n,k,i,j] = bias[k] + sum over c,r,s of x[n, c, i*stride + r*dilation - pad, ..] * weight[k,c,r,s]`; "
+        "outside the image x is 0. `N = (W - F + P)/S + 1` with `F = dilation*(k - 1) + 1`, rounded down. Group g of "
+        "the output channels reads group g of the input channels; `groups` equal to both makes it depthwise.",
+    .torch = "nn.functional.conv2d",
+    .in = { "x", "weight", "bias?" },
+    .attrs = conv2d_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST,
+    .whole = 1 << 1 | 1 << 2,
+    .operand_layout = weight_second,
+    .shape = conv2d_shape,
+    .grad = conv2d_grad,
+    .work = conv2d_work,
+    .window = conv2d_window,
+    .emit = conv2d_emit,
+    .fuse_epilogue = conv2d_fuse_epilogue,
+    .absorb_affine = conv2d_absorb_affine,
     .samples = SAMPLES(
         { "conv2d(x: f32[2,3,7,5], weight: f32[5,3,3,2], bias: f32[5])", "f32[2,5,5,4]" },
         { "conv2d(x: f32[2,2,6,9], weight: f32[17,2,3,3], pad = [1, 1, 1, 1])", "f32[2,17,6,9]" },
-        { "conv2d(x: f32[3,4,7,8], weight: f32[3,4,3,3], bias: f32[3], stride = 2, pad = [1, 0, 0, 1])", "f32[3,3,3,4]" },
-        { "conv2d(x: f32[2,1,9,7], weight: f32[6,1,5,5], bias: f32[6], pad = [2, 2, 2, 2], relu = true)", "f32[2,6,9,7]" },
-        { "conv2d(x: f32[1,9,11,10], weight: f32[4,9,3,3], dilation = [2, 3], pad = [2, 3, 2, 3])", "f32[1,4,11,10]" },
-        { "conv2d(x: f32[2,6,5,5], weight: f32[9,2,2,3], bias: f32[9], groups = 3, stride = [1, 2])", "f32[2,9,4,2]" },
-        { "conv2d(x: f32[2,5,6,7], weight: f32[5,1,3,3], bias: f32[5], groups = 5, pad = [1, 1, 1, 1])", "f32[2,5,6,7]" },
-        { "conv2d(x: f32[2,4,7,7], weight: f32[8,1,3,3], groups = 4, stride = 3, ceil = true)", "f32[2,8,3,3]" },
+        { "conv2d(x: f32[3,4,7,8], weight: f32[3,4,3,3], bias: f32[3], stride = 2, pad = [1, 0, 0, 1])",
+          "f32[3,3,3,4]" },
+        { "conv2d(x: f32[2,1,9,7], weight: f32[6,1,5,5], bias: f32[6], pad = [2, 2, 2, 2], relu = true)",
+          "f32[2,6,9,7]" },
+        { "conv2d(x: f32[1,9,11,10], weight: f32[4,9,3,3], dilation = [2, 3], pad = [2, 3, 2, 3])",
+          "f32[1,4,11,10]" },
+        { "conv2d(x: f32[2,6,5,5], weight: f32[9,2,2,3], bias: f32[9], groups = 3, stride = [1, 2])",
+          "f32[2,9,4,2]" },
+        { "conv2d(x: f32[2,5,6,7], weight: f32[5,1,3,3], bias: f32[5], groups = 5, pad = [1, 1, 1, 1])",
+          "f32[2,5,6,7]" },
+        { "conv2d(x: f32[2,4,7,7], weight: f32[8,1,3,3], groups = 4, stride = 3, ceil = true)",
+          "f32[2,8,3,3]" },
         { "conv2d(x: f32[3,7,3,5], weight: f32[11,7,1,1], bias: f32[11])", "f32[3,11,3,5]" },
         { "conv2d(x: f32[2,3,6,6], weight: f32[4,3,1,1], stride = 2)", "f32[2,4,3,3]" },
         { "conv2d(x: f32[1,2,3,12], weight: f32[2,2,1,9], pad = [0, 4, 0, 4])", "f32[1,2,3,12]" }),
@@ -225,18 +272,26 @@ static void conv2d_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *wt = &n->in[1]->type;
     const bool deep = depthwise(wt, n->attrs);
-    cw_stmt(w, n, "nn_conv2d%s_dx%s($team, %s, %s, $0, $1, $scratch, $out);", deep ? "_depthwise" : "",
-            deep ? "" : conv_stride_form(n->attrs), rows_text(&n->type, 1).s,
-            conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
+    cw_stmt(w, n, "nn_conv2d%s_dx%s($team, %s, %s, $0, $1, $scratch, $out);",
+            deep ? "_depthwise" : "", deep ? "" : conv_stride_form(n->attrs),
+            rows_text(&n->type, 1).s, conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
 }
 
 const OpDesc op_conv2d_dx = {
-    .name = "conv2d_dx", .summary = "gradient of conv2d with respect to x",
-    .doc = "The convolution of dy with the transposed weights, one per phase of the stride. `like` gives the shape of "
-           "x, which dy's shape does not determine when the stride is above 1.",
-    .in = { "dy", "weight" }, .attrs = conv2d_grad_attrs, .attr_size = sizeof(ConvAttrs),
-    .flags = OPF_INTERNAL | OPF_CHANNELS_LAST, .operand_layout = weight_second, .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken", .work = conv2d_dx_work, .scratch = conv2d_dx_scratch,
+    .name = "conv2d_dx",
+    .summary = "gradient of conv2d with respect to x",
+    .doc =
+        "The convolution of dy with the transposed weights, one per phase of the stride. `like` gives the shape of "
+        "x, which dy's shape does not determine when the stride is above 1.",
+    .in = { "dy", "weight" },
+    .attrs = conv2d_grad_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
+    .operand_layout = weight_second,
+    .shape = shape_from_attr,
+    .no_grad = "second derivatives are not taken",
+    .work = conv2d_dx_work,
+    .scratch = conv2d_dx_scratch,
     .emit = conv2d_dx_emit,
 };
 
@@ -254,17 +309,25 @@ static void conv2d_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
     const bool deep = depthwise(&n->type, n->attrs);
-    cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);", deep ? "_depthwise" : "",
-            !deep && merged(&n->type, n->attrs) ? "_merged" : "", rows_text(x, 1).s,
-            conv2d_text(x, &n->in[1]->type, &n->type, n->attrs).s);
+    cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);",
+            deep ? "_depthwise" : "", !deep && merged(&n->type, n->attrs) ? "_merged" : "",
+            rows_text(x, 1).s, conv2d_text(x, &n->in[1]->type, &n->type, n->attrs).s);
 }
 
 const OpDesc op_conv2d_dw = {
-    .name = "conv2d_dw", .summary = "gradient of conv2d with respect to the weight",
-    .doc = "`dweight[k,c,r,s] = sum over n,i,j of x[n, c, i*stride + r*dilation - pad, ..] * dy[n,k,i,j]`, stored in "
-           "the order of the weight.",
-    .in = { "x", "dy" }, .attrs = conv2d_grad_attrs, .attr_size = sizeof(ConvAttrs),
-    .flags = OPF_INTERNAL | OPF_CHANNELS_LAST | OPF_ACCUMULATE, .result_layout = weight_result,
-    .shape = shape_from_attr, .no_grad = "second derivatives are not taken", .work = conv2d_dw_work,
-    .scratch = conv2d_dw_scratch, .emit = conv2d_dw_emit,
+    .name = "conv2d_dw",
+    .summary = "gradient of conv2d with respect to the weight",
+    .doc =
+        "`dweight[k,c,r,s] = sum over n,i,j of x[n, c, i*stride + r*dilation - pad, ..] * dy[n,k,i,j]`, stored in "
+        "the order of the weight.",
+    .in = { "x", "dy" },
+    .attrs = conv2d_grad_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_INTERNAL | OPF_CHANNELS_LAST | OPF_ACCUMULATE,
+    .result_layout = weight_result,
+    .shape = shape_from_attr,
+    .no_grad = "second derivatives are not taken",
+    .work = conv2d_dw_work,
+    .scratch = conv2d_dw_scratch,
+    .emit = conv2d_dw_emit,
 };

@@ -10,7 +10,8 @@ typedef struct DenseAttrs {
 } DenseAttrs;
 
 static const AttrDef dense_attrs[] = {
-    { "relu", ATTR_BOOL, offsetof(DenseAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { "relu", ATTR_BOOL, offsetof(DenseAttrs, relu),
+      .doc = "Apply relu to the result; set by fusion." },
     { 0 },
 };
 static const AttrDef dense_dx_attrs[] = { LIKE_ATTR(DenseAttrs), { 0 } };
@@ -32,9 +33,9 @@ static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
  * The forward product reads a column block of the weight once per block of rows, so its limit is the weight's size;
  * the gradients run along rows of length out. */
 enum {
-    DENSE_WIDE = 512 * 512,        /* larger weights: the team divides blocks of the result */
-    DENSE_BLAS = 1024 * 1024,      /* weights from here on go to OpenBLAS, */
-    DENSE_BLAS_DX_OUT = 2048,      /* their gradients only where rows are this long */
+    DENSE_WIDE = 512 * 512,   /* larger weights: the team divides blocks of the result */
+    DENSE_BLAS = 1024 * 1024, /* weights from here on go to OpenBLAS, */
+    DENSE_BLAS_DX_OUT = 2048, /* their gradients only where rows are this long */
     DENSE_BLAS_DW_OUT = 4096,
 };
 
@@ -64,15 +65,18 @@ static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
     const TensorType *x = &n->in[0]->type, *w = &n->in[1]->type;
     const Node *bias = n->in[2];
     if (!want(c, x->dtype == DT_F32, IN(0), "expected f32 values, got %s", dtype_name(x->dtype)) ||
-        !want(c, x->rank >= 2, IN(0), "x has %d ax%s, at least 2 are needed: samples and features", x->rank,
-              x->rank == 1 ? "is" : "es") ||
-        !want(c, w->dtype == DT_F32 && w->rank == 2 && !w->batch, IN(1), "the weight is f32[out, in], a constant shape"))
+        !want(c, x->rank >= 2, IN(0), "x has %d ax%s, at least 2 are needed: samples and features",
+              x->rank, x->rank == 1 ? "is" : "es") ||
+        !want(c, w->dtype == DT_F32 && w->rank == 2 && !w->batch, IN(1),
+              "the weight is f32[out, in], a constant shape"))
         return false;
     const int64_t in = x->dim[x->rank - 1];
-    if (!want(c, w->dim[1] == in, IN(1), "the weight takes %lld features, x has %lld", (ll)w->dim[1], (ll)in))
+    if (!want(c, w->dim[1] == in, IN(1), "the weight takes %lld features, x has %lld",
+              (ll)w->dim[1], (ll)in))
         return false;
-    if (bias && !want(c, bias->type.dtype == DT_F32 && bias->type.rank == 1 && bias->type.dim[0] == w->dim[0] &&
-                      !bias->type.batch,
+    if (bias && !want(c,
+                      bias->type.dtype == DT_F32 && bias->type.rank == 1 &&
+                          bias->type.dim[0] == w->dim[0] && !bias->type.batch,
                       IN(2), "the bias is f32[%lld], one number per output", (ll)w->dim[0]))
         return false;
     *out = *x;
@@ -93,7 +97,8 @@ static void dense_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 static Work dense_work(const Node *n)
 {
     const TensorType *y = &n->type, *w = &n->in[1]->type;
-    return (Work){ .macs = type_numel(y, 0, y->rank) * w->dim[1], .flops = type_numel(y, 0, y->rank) };
+    return (Work){ .macs = type_numel(y, 0, y->rank) * w->dim[1],
+                   .flops = type_numel(y, 0, y->rank) };
 }
 
 static void dense_emit(CWriter *w, const Node *n)
@@ -102,11 +107,11 @@ static void dense_emit(CWriter *w, const Node *n)
     const int relu = ((const DenseAttrs *)n->attrs)->relu;
     if (is_wide(wt))
         cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, $out);",
-                cw_use_blas(w) && goes_to_blas(wt, 0) ? "blas" : "wide", rows_text(x, x->rank - 1).s,
-                (ll)wt->dim[1], (ll)wt->dim[0], relu);
+                cw_use_blas(w) && goes_to_blas(wt, 0) ? "blas" : "wide",
+                rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
     else
-        cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);", share_text(x, x->rank - 1).s,
-                (ll)wt->dim[1], (ll)wt->dim[0], relu);
+        cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);",
+                share_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
 }
 
 /* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
@@ -126,17 +131,30 @@ static Node *dense_absorb_affine(Builder *b, const Node *n, Node *scale, Node *s
 }
 
 const OpDesc op_dense = {
-    .name = "dense", .summary = "fully connected layer",
-    .doc = "`y[.., o] = bias[o] + sum over i of x[.., i] * weight[o, i]` over the last axis of x. The weight is stored "
-           "as [in][out].",
-    .torch = "nn.functional.linear", .in = { "x", "weight", "bias?" }, .attrs = dense_attrs,
-    .attr_size = sizeof(DenseAttrs), .is_lead = dense_is_lead, .whole = 1 << 1 | 1 << 2, .operand_layout = weight_second,
-    .shape = dense_shape, .grad = dense_grad, .work = dense_work, .emit = dense_emit,
-    .fuse_epilogue = dense_fuse_epilogue, .absorb_affine = dense_absorb_affine, .row_axes = 1 + 1,
-    .samples = SAMPLES({ "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
-                       { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },
-                       { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },
-                       { "dense(x: f32[5,1], weight: f32[66,1], bias: f32[66], relu = true)", "f32[5,66]" }),
+    .name = "dense",
+    .summary = "fully connected layer",
+    .doc =
+        "`y[.., o] = bias[o] + sum over i of x[.., i] * weight[o, i]` over the last axis of x. The weight is stored "
+        "as [in][out].",
+    .torch = "nn.functional.linear",
+    .in = { "x", "weight", "bias?" },
+    .attrs = dense_attrs,
+    .attr_size = sizeof(DenseAttrs),
+    .is_lead = dense_is_lead,
+    .whole = 1 << 1 | 1 << 2,
+    .operand_layout = weight_second,
+    .shape = dense_shape,
+    .grad = dense_grad,
+    .work = dense_work,
+    .emit = dense_emit,
+    .fuse_epilogue = dense_fuse_epilogue,
+    .absorb_affine = dense_absorb_affine,
+    .row_axes = 1 + 1,
+    .samples = SAMPLES(
+        { "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
+        { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },
+        { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },
+        { "dense(x: f32[5,1], weight: f32[66,1], bias: f32[66], relu = true)", "f32[5,66]" }),
 };
 
 /* ---- gradients ---- */
@@ -151,26 +169,37 @@ static void dense_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
     if (goes_to_blas(wt, DENSE_BLAS_DX_OUT))
-        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);", cw_use_blas(w) ? "blas" : "team",
-                rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0]);
+        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);",
+                cw_use_blas(w) ? "blas" : "team", rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1],
+                (ll)wt->dim[0]);
     else
         cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, $out);", share_text(dy, dy->rank - 1).s,
                 (ll)wt->dim[1], (ll)wt->dim[0]);
 }
 
 const OpDesc op_dense_dx = {
-    .name = "dense_dx", .summary = "gradient of dense with respect to x",
-    .doc = "`dx[.., i] = sum over o of dy[.., o] * weight[o, i]`", .in = { "dy", "weight" }, .attrs = dense_dx_attrs,
-    .attr_size = sizeof(DenseAttrs), .flags = OPF_INTERNAL, .is_lead = dense_dx_is_lead, .whole = 1 << 1,
-    .operand_layout = weight_second, .shape = shape_from_attr, .no_grad = "second derivatives are not taken",
-    .work = dense_dx_work, .emit = dense_dx_emit,
+    .name = "dense_dx",
+    .summary = "gradient of dense with respect to x",
+    .doc = "`dx[.., i] = sum over o of dy[.., o] * weight[o, i]`",
+    .in = { "dy", "weight" },
+    .attrs = dense_dx_attrs,
+    .attr_size = sizeof(DenseAttrs),
+    .flags = OPF_INTERNAL,
+    .is_lead = dense_dx_is_lead,
+    .whole = 1 << 1,
+    .operand_layout = weight_second,
+    .shape = shape_from_attr,
+    .no_grad = "second derivatives are not taken",
+    .work = dense_dx_work,
+    .emit = dense_dx_emit,
 };
 
 static bool dense_dw_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *x = &n->in[0]->type, *dy = &n->in[1]->type;
     *out = type_of(DT_F32, 2, (int64_t[]){ dy->dim[dy->rank - 1], x->dim[x->rank - 1] });
-    return want(c, x->rank == dy->rank && x->batch == dy->batch, IN(1), "x and dy have the same samples");
+    return want(c, x->rank == dy->rank && x->batch == dy->batch, IN(1),
+                "x and dy have the same samples");
 }
 
 static Work dense_dw_work(const Node *n)
@@ -183,8 +212,8 @@ static void dense_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
     cw_stmt(w, n, "nn_dense_dw%s($team, %s, %lld, %lld, $0, $1, $out, $acc);",
-            cw_use_blas(w) && goes_to_blas(&n->type, DENSE_BLAS_DW_OUT) ? "_blas" : "", rows_text(x, x->rank - 1).s,
-            (ll)n->type.dim[1], (ll)n->type.dim[0]);
+            cw_use_blas(w) && goes_to_blas(&n->type, DENSE_BLAS_DW_OUT) ? "_blas" : "",
+            rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 
 static Node *dense_dw_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
@@ -194,14 +223,23 @@ static Node *dense_dw_sum_steps(Builder *b, const Node *n, int axis, Node *const
 }
 
 const OpDesc op_dense_dw = {
-    .name = "dense_dw", .summary = "gradient of dense with respect to the weight",
-    .doc = "`dweight[o, i] = sum over samples of x[.., i] * dy[.., o]`, stored as [in][out].", .in = { "x", "dy" },
-    .attr_size = 0, .flags = OPF_INTERNAL | OPF_ACCUMULATE, .result_layout = weight_result, .shape = dense_dw_shape,
-    .no_grad = "second derivatives are not taken", .work = dense_dw_work, .emit = dense_dw_emit,
+    .name = "dense_dw",
+    .summary = "gradient of dense with respect to the weight",
+    .doc = "`dweight[o, i] = sum over samples of x[.., i] * dy[.., o]`, stored as [in][out].",
+    .in = { "x", "dy" },
+    .attr_size = 0,
+    .flags = OPF_INTERNAL | OPF_ACCUMULATE,
+    .result_layout = weight_result,
+    .shape = dense_dw_shape,
+    .no_grad = "second derivatives are not taken",
+    .work = dense_dw_work,
+    .emit = dense_dw_emit,
     .sum_steps = dense_dw_sum_steps,
 };
 
-typedef struct BiasGradAttrs { int64_t axis; } BiasGradAttrs;
+typedef struct BiasGradAttrs {
+    int64_t axis;
+} BiasGradAttrs;
 
 static const AttrDef bias_grad_attrs[] = {
     { "axis", ATTR_INT, offsetof(BiasGradAttrs, axis), .def = 1, .doc = "The axis that stays." },
@@ -235,8 +273,9 @@ static void bias_grad_emit(CWriter *w, const Node *n)
         stored.dim[i] = dy->dim[order[i]];
         if (order[i] == axis) place = i;
     }
-    cw_stmt(w, n, "nn_bias_grad($team, %s, %lld, %lld, $0, $scratch, $out, $acc);", rows_text(&stored, place).s,
-            (ll)stored.dim[place], (ll)type_numel(&stored, place + 1, dy->rank));
+    cw_stmt(w, n, "nn_bias_grad($team, %s, %lld, %lld, $0, $scratch, $out, $acc);",
+            rows_text(&stored, place).s, (ll)stored.dim[place],
+            (ll)type_numel(&stored, place + 1, dy->rank));
 }
 
 static int64_t bias_grad_scratch(const Node *n)
@@ -251,10 +290,16 @@ static Node *bias_grad_sum_steps(Builder *b, const Node *n, int axis, Node *cons
 }
 
 const OpDesc op_bias_grad = {
-    .name = "bias_grad", .summary = "gradient of a bias: the sum over all axes but one",
-    .doc = "`db[c] = sum of dy[.., c, ..]`, in a fixed number of parts added in order.", .in = { "dy" },
-    .attrs = bias_grad_attrs, .attr_size = sizeof(BiasGradAttrs),
-    .flags = OPF_INTERNAL | OPF_ACCUMULATE | OPF_ANY_LAYOUT, .shape = bias_grad_shape,
-    .no_grad = "second derivatives are not taken", .scratch = bias_grad_scratch, .emit = bias_grad_emit,
+    .name = "bias_grad",
+    .summary = "gradient of a bias: the sum over all axes but one",
+    .doc = "`db[c] = sum of dy[.., c, ..]`, in a fixed number of parts added in order.",
+    .in = { "dy" },
+    .attrs = bias_grad_attrs,
+    .attr_size = sizeof(BiasGradAttrs),
+    .flags = OPF_INTERNAL | OPF_ACCUMULATE | OPF_ANY_LAYOUT,
+    .shape = bias_grad_shape,
+    .no_grad = "second derivatives are not taken",
+    .scratch = bias_grad_scratch,
+    .emit = bias_grad_emit,
     .sum_steps = bias_grad_sum_steps,
 };

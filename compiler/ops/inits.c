@@ -8,54 +8,88 @@
 #define GAIN .args = { "gain" }, .def = { 1 }
 
 static const InitDesc init_zeros = {
-    .name = "zeros", .summary = "all 0", .doc = "The default of biases and states.", .c_function = "nn_init_zeros",
+    .name = "zeros",
+    .summary = "all 0",
+    .doc = "The default of biases and states.",
+    .c_function = "nn_init_zeros",
 };
 static const InitDesc init_ones = {
-    .name = "ones", .summary = "all 1", .doc = "The default of the scale of normalisation layers.",
+    .name = "ones",
+    .summary = "all 1",
+    .doc = "The default of the scale of normalisation layers.",
     .c_function = "nn_init_ones",
 };
 static const InitDesc init_constant = {
-    .name = "constant", .summary = "all equal", .doc = "Every element is `value`.",
-    .args = { "value" }, .def = { NAN }, .c_function = "nn_init_constant",
+    .name = "constant",
+    .summary = "all equal",
+    .doc = "Every element is `value`.",
+    .args = { "value" },
+    .def = { NAN },
+    .c_function = "nn_init_constant",
 };
 static const InitDesc init_normal = {
-    .name = "normal", .summary = "normal distribution", .doc = "Mean `mean`, standard deviation `std`.",
-    .args = { "std", "mean" }, .def = { NAN, 0 }, .c_function = "nn_init_normal",
+    .name = "normal",
+    .summary = "normal distribution",
+    .doc = "Mean `mean`, standard deviation `std`.",
+    .args = { "std", "mean" },
+    .def = { NAN, 0 },
+    .c_function = "nn_init_normal",
 };
 static const InitDesc init_uniform = {
-    .name = "uniform", .summary = "uniform distribution", .doc = "Between `a` (inclusive) and `b`.",
-    .args = { "a", "b" }, .def = { NAN, NAN }, .c_function = "nn_init_uniform",
+    .name = "uniform",
+    .summary = "uniform distribution",
+    .doc = "Between `a` (inclusive) and `b`.",
+    .args = { "a", "b" },
+    .def = { NAN, NAN },
+    .c_function = "nn_init_uniform",
 };
 static const InitDesc init_xavier_normal = {
-    .name = "xavier_normal", .summary = "normal, variance 2 / (fan_in + fan_out)",
-    .doc = "For layers followed by a symmetric activation (Glorot and Bengio, 2010). `gain` multiplies the standard "
-           "deviation.",
-    GAIN, .c_function = "nn_init_xavier_normal",
+    .name = "xavier_normal",
+    .summary = "normal, variance 2 / (fan_in + fan_out)",
+    .doc =
+        "For layers followed by a symmetric activation (Glorot and Bengio, 2010). `gain` multiplies the standard "
+        "deviation.",
+    GAIN,
+    .c_function = "nn_init_xavier_normal",
 };
 static const InitDesc init_xavier_uniform = {
-    .name = "xavier_uniform", .summary = "uniform, variance 2 / (fan_in + fan_out)",
-    .doc = "Within `gain sqrt(6 / (fan_in + fan_out))` of 0: the default of layers not followed by the relu family.",
-    GAIN, .c_function = "nn_init_xavier_uniform",
+    .name = "xavier_uniform",
+    .summary = "uniform, variance 2 / (fan_in + fan_out)",
+    .doc =
+        "Within `gain sqrt(6 / (fan_in + fan_out))` of 0: the default of layers not followed by the relu family.",
+    GAIN,
+    .c_function = "nn_init_xavier_uniform",
 };
 static const InitDesc init_he_normal = {
-    .name = "he_normal", .summary = "normal, variance 2 / fan_in",
-    .doc = "For layers followed by relu (He et al., 2015). `gain` multiplies the standard deviation.",
-    GAIN, .c_function = "nn_init_he_normal",
+    .name = "he_normal",
+    .summary = "normal, variance 2 / fan_in",
+    .doc =
+        "For layers followed by relu (He et al., 2015). `gain` multiplies the standard deviation.",
+    GAIN,
+    .c_function = "nn_init_he_normal",
 };
 static const InitDesc init_he_uniform = {
-    .name = "he_uniform", .summary = "uniform, variance 2 / fan_in",
-    .doc = "Within `gain sqrt(6 / fan_in)` of 0.", GAIN, .c_function = "nn_init_he_uniform",
+    .name = "he_uniform",
+    .summary = "uniform, variance 2 / fan_in",
+    .doc = "Within `gain sqrt(6 / fan_in)` of 0.",
+    GAIN,
+    .c_function = "nn_init_he_uniform",
 };
 static const InitDesc init_lecun_normal = {
-    .name = "lecun_normal", .summary = "normal, variance 1 / fan_in",
+    .name = "lecun_normal",
+    .summary = "normal, variance 1 / fan_in",
     .doc = "For self-normalising networks. `gain` multiplies the standard deviation.",
-    GAIN, .c_function = "nn_init_lecun_normal",
+    GAIN,
+    .c_function = "nn_init_lecun_normal",
 };
 static const InitDesc init_orthogonal = {
-    .name = "orthogonal", .summary = "orthonormal rows or columns",
-    .doc = "The weights as a matrix with `fan_in` columns have orthonormal rows (columns where it is taller than wide), "
-           "times `gain`.",
-    GAIN, .c_function = "nn_init_orthogonal",
+    .name = "orthogonal",
+    .summary = "orthonormal rows or columns",
+    .doc =
+        "The weights as a matrix with `fan_in` columns have orthonormal rows (columns where it is taller than wide), "
+        "times `gain`.",
+    GAIN,
+    .c_function = "nn_init_orthogonal",
 };
 
 const InitDesc *const init_table[] = {

@@ -12,11 +12,13 @@ typedef struct CrossEntropyAttrs {
     int64_t ignore_index;
 } CrossEntropyAttrs;
 static const AttrDef cross_entropy_attrs[] = {
-    { "axis", ATTR_INT, offsetof(CrossEntropyAttrs, axis), .def = 1, .doc = "The axis of the classes." },
+    { "axis", ATTR_INT, offsetof(CrossEntropyAttrs, axis), .def = 1,
+      .doc = "The axis of the classes." },
     { "smoothing", ATTR_FLOAT, offsetof(CrossEntropyAttrs, smoothing), .min = 0, .max = 1,
       .doc = "Part of the target spread evenly over all classes." },
-    { "ignore_index", ATTR_INT, offsetof(CrossEntropyAttrs, ignore_index), .def = -100, .min = -2147483648.0,
-      .max = 2147483647.0, .doc = "Positions with this target have loss 0 and gradient 0." },
+    { "ignore_index", ATTR_INT, offsetof(CrossEntropyAttrs, ignore_index), .def = -100,
+      .min = -2147483648.0, .max = 2147483647.0,
+      .doc = "Positions with this target have loss 0 and gradient 0." },
     { 0 },
 };
 
@@ -60,19 +62,22 @@ static bool cross_entropy_shape(ShapeCtx *c, const Node *n, TensorType *out)
     const TensorType *z = &n->in[0]->type, *t = &n->in[1]->type;
     int axis;
     if (!want(c, z->dtype == DT_F32, IN(0), "expected f32 logits, got %s", dtype_name(z->dtype)) ||
-        !want(c, z->rank >= 2 && z->rank <= 4, IN(0), "expected logits of rank 2 to 4, got %d", z->rank) ||
+        !want(c, z->rank >= 2 && z->rank <= 4, IN(0), "expected logits of rank 2 to 4, got %d",
+              z->rank) ||
         !axis_normalize(c, n, 0, a->axis, &axis) ||
-        !want(c, axis > 0, ATTR(axis), "axis 0 counts the samples; the classes must stand on another one") ||
-        !want(c, t->dtype == DT_I32 || t->dtype == DT_F32, IN(1), "expected i32 classes or f32 distributions, got %s",
-              dtype_name(t->dtype)))
+        !want(c, axis > 0, ATTR(axis),
+              "axis 0 counts the samples; the classes must stand on another one") ||
+        !want(c, t->dtype == DT_I32 || t->dtype == DT_F32, IN(1),
+              "expected i32 classes or f32 distributions, got %s", dtype_name(t->dtype)))
         return false;
     *out = (TensorType){ .dtype = DT_F32, .batch = z->batch };
     for (int i = 0; i < z->rank; i++)
         if (i != axis) out->dim[out->rank++] = z->dim[i];
     if (t->dtype == DT_F32)
-        return want(c, type_same_shape(t, z), IN(1), "distributions must have the shape of the logits");
-    if (want(c, type_same_shape(t, out), IN(1), "expected one class per position: the shape of the logits without axis %d",
-             axis))
+        return want(c, type_same_shape(t, z), IN(1),
+                    "distributions must have the shape of the logits");
+    if (want(c, type_same_shape(t, out), IN(1),
+             "expected one class per position: the shape of the logits without axis %d", axis))
         return true;
     const int other = fitting_axis(z, t);
     if (other > 0) want_hint(c, "the shapes fit with axis = %d", other);
@@ -133,8 +138,9 @@ static const char *classes_text(Arena *a, const Node *n)
         size[0] = 1;
         zp[0] = lp[0] = 0;
     }
-    return arena_printf(a, "(nn_classes){ %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld }", (ll)z->dim[axis],
-                        (ll)zs[axis], (ll)size[0], (ll)zp[0], (ll)lp[0], (ll)size[1], (ll)zp[1], (ll)lp[1]);
+    return arena_printf(a, "(nn_classes){ %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld }",
+                        (ll)z->dim[axis], (ll)zs[axis], (ll)size[0], (ll)zp[0], (ll)lp[0],
+                        (ll)size[1], (ll)zp[1], (ll)lp[1]);
 }
 
 static void cross_entropy_emit(CWriter *w, const Node *n)
@@ -143,9 +149,10 @@ static void cross_entropy_emit(CWriter *w, const Node *n)
     const bool dx = op_is(n, &op_cross_entropy_dx), soft = target_of(n)->dtype == DT_F32;
     const ll ignore = (ll)((const CrossEntropyAttrs *)n->attrs)->ignore_index;
     /* INT_MIN has no literal of its own type. */
-    const char *last = soft ? "" : arena_printf(a, ", %s%lld", ignore < -2147483647LL ? "(int32_t)" : "", ignore);
-    cw_stmt(w, n, "nn_cross_entropy%s%s($rows, %s, $0, $1%s, $smoothing%s, $out);", soft ? "_soft" : "",
-            dx ? "_dx" : "", classes_text(a, n), dx ? ", $2" : "", last);
+    const char *last =
+        soft ? "" : arena_printf(a, ", %s%lld", ignore < -2147483647LL ? "(int32_t)" : "", ignore);
+    cw_stmt(w, n, "nn_cross_entropy%s%s($rows, %s, $0, $1%s, $smoothing%s, $out);",
+            soft ? "_soft" : "", dx ? "_dx" : "", classes_text(a, n), dx ? ", $2" : "", last);
     arena_free(a);
 }
 
@@ -156,29 +163,46 @@ static Work cross_entropy_work(const Node *n)
 }
 
 const OpDesc op_cross_entropy = {
-    .name = "cross_entropy", .summary = "cross-entropy of logits, per position",
+    .name = "cross_entropy",
+    .summary = "cross-entropy of logits, per position",
     .torch = "torch.nn.functional.cross_entropy(reduction='none')",
-    .doc = "For a class `t`: `(1 - s) (lse(z) - z_t) + s mean_c(lse(z) - z_c)` with `lse(z) = log sum_c e^(z_c)` and "
-           "`s = smoothing`; for a distribution `t`: `sum_c ((1 - s) t_c + s / n) (lse(z) - z_c)`. Classes stand on "
-           "`axis`; the result has the shape of `z` without it. Finite for logits of any finite size. Targets equal "
-           "to `ignore_index` give 0 and no gradient.",
-    .in = { "z", "target" }, .attrs = cross_entropy_attrs, .attr_size = sizeof(CrossEntropyAttrs),
-    .flags = OPF_LEAD | OPF_ANY_LAYOUT, .shape = cross_entropy_shape, .grad = cross_entropy_grad,
-    .work = cross_entropy_work, .index_limit = cross_entropy_limit, .index_ignore = cross_entropy_ignore,
+    .doc =
+        "For a class `t`: `(1 - s) (lse(z) - z_t) + s mean_c(lse(z) - z_c)` with `lse(z) = log sum_c e^(z_c)` and "
+        "`s = smoothing`; for a distribution `t`: `sum_c ((1 - s) t_c + s / n) (lse(z) - z_c)`. Classes stand on "
+        "`axis`; the result has the shape of `z` without it. Finite for logits of any finite size. Targets equal "
+        "to `ignore_index` give 0 and no gradient.",
+    .in = { "z", "target" },
+    .attrs = cross_entropy_attrs,
+    .attr_size = sizeof(CrossEntropyAttrs),
+    .flags = OPF_LEAD | OPF_ANY_LAYOUT,
+    .shape = cross_entropy_shape,
+    .grad = cross_entropy_grad,
+    .work = cross_entropy_work,
+    .index_limit = cross_entropy_limit,
+    .index_ignore = cross_entropy_ignore,
     .emit = cross_entropy_emit,
-    .samples = SAMPLES({ "cross_entropy(z: f32[5,7], target: i32[5])", "f32[5]" },
-                       { "cross_entropy(z: f32[3,5,2,3], target: i32[3,2,3], smoothing = 0.1)", "f32[3,2,3]" },
-                       { "cross_entropy(z: f32[2,3,5], target: i32[2,3], axis = 2)", "f32[2,3]" },
-                       { "cross_entropy(z: f32[3,5], target: f32[3,5], smoothing = 0.2)", "f32[3]" }),
+    .samples = SAMPLES(
+        { "cross_entropy(z: f32[5,7], target: i32[5])", "f32[5]" },
+        { "cross_entropy(z: f32[3,5,2,3], target: i32[3,2,3], smoothing = 0.1)", "f32[3,2,3]" },
+        { "cross_entropy(z: f32[2,3,5], target: i32[2,3], axis = 2)", "f32[2,3]" },
+        { "cross_entropy(z: f32[3,5], target: f32[3,5], smoothing = 0.2)", "f32[3]" }),
 };
 
 const OpDesc op_cross_entropy_dx = {
-    .name = "cross_entropy_dx", .summary = "gradient of cross_entropy",
-    .doc = "`dy (softmax(z) - target)`, the target smoothed and as a distribution; 0 where it is ignored.",
-    .in = { "dy", "z", "target" }, .attrs = cross_entropy_attrs, .attr_size = sizeof(CrossEntropyAttrs),
-    .flags = OPF_LEAD | OPF_ANY_LAYOUT | OPF_INTERNAL, .shape = cross_entropy_dx_shape,
-    .no_grad = "the second derivative of cross_entropy is not provided", .work = cross_entropy_work,
-    .index_limit = cross_entropy_limit, .index_ignore = cross_entropy_ignore, .emit = cross_entropy_emit,
+    .name = "cross_entropy_dx",
+    .summary = "gradient of cross_entropy",
+    .doc =
+        "`dy (softmax(z) - target)`, the target smoothed and as a distribution; 0 where it is ignored.",
+    .in = { "dy", "z", "target" },
+    .attrs = cross_entropy_attrs,
+    .attr_size = sizeof(CrossEntropyAttrs),
+    .flags = OPF_LEAD | OPF_ANY_LAYOUT | OPF_INTERNAL,
+    .shape = cross_entropy_dx_shape,
+    .no_grad = "the second derivative of cross_entropy is not provided",
+    .work = cross_entropy_work,
+    .index_limit = cross_entropy_limit,
+    .index_ignore = cross_entropy_ignore,
+    .emit = cross_entropy_emit,
 };
 
 /* dz = dl (sigmoid(z) - y), dy = -dl z */
@@ -190,10 +214,15 @@ static void bce_with_logits_grad(Builder *b, const Node *n, Node *const *dy, Nod
 }
 
 const OpDesc op_bce_with_logits = {
-    .name = "bce_with_logits", .summary = "binary cross-entropy of logits, per element",
+    .name = "bce_with_logits",
+    .summary = "binary cross-entropy of logits, per element",
     .torch = "torch.nn.functional.binary_cross_entropy_with_logits(reduction='none')",
-    .doc = "`max(z, 0) - z y + log(1 + e^-|z|)`, finite for any finite `z`. Targets `y` are in [0, 1] and broadcast.",
-    .in = { "z", "y" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast, .grad = bce_with_logits_grad,
+    .doc =
+        "`max(z, 0) - z y + log(1 + e^-|z|)`, finite for any finite `z`. Targets `y` are in [0, 1] and broadcast.",
+    .in = { "z", "y" },
+    .flags = OPF_ELEMENTWISE,
+    .shape = shape_broadcast,
+    .grad = bce_with_logits_grad,
     .expr = "nn_bce_with_logits($0, $1)",
     .samples = SAMPLES({ "bce_with_logits(z: f32[3,7], y: f32[3,7])", "f32[3,7]" },
                        { "bce_with_logits(z: f32[5,2], y: 1)", "f32[5,2]" }),
@@ -214,10 +243,16 @@ static void bce_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 }
 
 const OpDesc op_bce = {
-    .name = "bce", .summary = "binary cross-entropy of probabilities, per element",
+    .name = "bce",
+    .summary = "binary cross-entropy of probabilities, per element",
     .torch = "torch.nn.functional.binary_cross_entropy(reduction='none')",
     .doc = "`-y log(x) - (1 - y) log(1 - x)`, both logarithms at least -100. The derivative is "
            "`(x - y) / max(x (1 - x), 1e-12)`. `x` and `y` are in [0, 1] and broadcast.",
-    .in = { "x", "y" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast, .grad = bce_grad, .expr = "nn_bce($0, $1)",
-    .samples = SAMPLES({ "bce(x: f32[3,7], y: f32[3,7])", "f32[3,7]" }, { "bce(x: f32[5,2], y: 1)", "f32[5,2]" }),
+    .in = { "x", "y" },
+    .flags = OPF_ELEMENTWISE,
+    .shape = shape_broadcast,
+    .grad = bce_grad,
+    .expr = "nn_bce($0, $1)",
+    .samples = SAMPLES({ "bce(x: f32[3,7], y: f32[3,7])", "f32[3,7]" },
+                       { "bce(x: f32[5,2], y: 1)", "f32[5,2]" }),
 };

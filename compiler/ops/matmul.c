@@ -9,8 +9,10 @@ typedef struct MatmulAttrs {
 } MatmulAttrs;
 
 static const AttrDef matmul_attrs[] = {
-    { "trans_a", ATTR_BOOL, offsetof(MatmulAttrs, trans_a), .doc = "Use a with its last two axes exchanged." },
-    { "trans_b", ATTR_BOOL, offsetof(MatmulAttrs, trans_b), .doc = "Use b with its last two axes exchanged." },
+    { "trans_a", ATTR_BOOL, offsetof(MatmulAttrs, trans_a),
+      .doc = "Use a with its last two axes exchanged." },
+    { "trans_b", ATTR_BOOL, offsetof(MatmulAttrs, trans_b),
+      .doc = "Use b with its last two axes exchanged." },
     { 0 },
 };
 
@@ -31,24 +33,30 @@ static bool matmul_shape(ShapeCtx *c, const Node *n, TensorType *out)
     for (int i = 0; i < 2; i++) {
         const TensorType *t = &n->in[i]->type;
         if (!want(c, t->dtype == DT_F32 && t->rank >= 2 && t->rank <= 2 + MATMUL_LEAD_AXES, IN(i),
-                  "expected f32 with 2 to %d axes, got %s with %d", 2 + MATMUL_LEAD_AXES, dtype_name(t->dtype), t->rank))
+                  "expected f32 with 2 to %d axes, got %s with %d", 2 + MATMUL_LEAD_AXES,
+                  dtype_name(t->dtype), t->rank))
             return false;
     }
     const int ar = a->rank, br = b->rank;
     const int64_t m = a->dim[ar - 1 - !at->trans_a], ka = a->dim[ar - 1 - at->trans_a];
     const int64_t kb = b->dim[br - 1 - !at->trans_b], nn = b->dim[br - 1 - at->trans_b];
     /* A batched axis 0 of a matrix may be a's rows or the summed axis of both, never the result's columns. */
-    const DimVar *am = ar == 2 && !at->trans_a ? a->batch : NULL, *ak = ar == 2 && at->trans_a ? a->batch : NULL;
-    const DimVar *bk = br == 2 && !at->trans_b ? b->batch : NULL, *bn = br == 2 && at->trans_b ? b->batch : NULL;
-    if (!want(c, !bn, IN(1), "the batch axis must stay axis 0, here it would become the result's columns") ||
-        !want(c, ka == kb && ak == bk, IN(1), "the summed axes differ: %lld%s%s in a, %lld%s%s in b", (ll)ka,
-              ak ? "*" : "", ak ? ak->name : "", (ll)kb, bk ? "*" : "", bk ? bk->name : ""))
+    const DimVar *am = ar == 2 && !at->trans_a ? a->batch : NULL,
+                 *ak = ar == 2 && at->trans_a ? a->batch : NULL;
+    const DimVar *bk = br == 2 && !at->trans_b ? b->batch : NULL,
+                 *bn = br == 2 && at->trans_b ? b->batch : NULL;
+    if (!want(c, !bn, IN(1),
+              "the batch axis must stay axis 0, here it would become the result's columns") ||
+        !want(c, ka == kb && ak == bk, IN(1),
+              "the summed axes differ: %lld%s%s in a, %lld%s%s in b", (ll)ka, ak ? "*" : "",
+              ak ? ak->name : "", (ll)kb, bk ? "*" : "", bk ? bk->name : ""))
         return false;
     const TensorType la = leading(a), lb = leading(b);
     int axis = 0;
-    if (!want(c, type_broadcast(&la, &lb, out, &axis), IN(1), "the leading axes of a and b do not broadcast (axis %d)",
-              axis) ||
-        !want(c, !am || !out->rank, IN(0), "the batch axis must stay axis 0, but b has leading axes in front of it"))
+    if (!want(c, type_broadcast(&la, &lb, out, &axis), IN(1),
+              "the leading axes of a and b do not broadcast (axis %d)", axis) ||
+        !want(c, !am || !out->rank, IN(0),
+              "the batch axis must stay axis 0, but b has leading axes in front of it"))
         return false;
     out->layout = LAYOUT_CANONICAL;
     if (!out->rank) out->batch = am;
@@ -88,7 +96,8 @@ static Work matmul_work(const Node *n)
 {
     const MatmulAttrs *at = n->attrs;
     const TensorType *a = &n->in[0]->type;
-    return (Work){ .macs = type_numel(&n->type, 0, n->type.rank) * a->dim[a->rank - 1 - at->trans_a] };
+    return (Work){ .macs =
+                       type_numel(&n->type, 0, n->type.rank) * a->dim[a->rank - 1 - at->trans_a] };
 }
 
 /* Distance, in matrices, from one entry of leading axis i (from the left of the result) to the next. */
@@ -105,7 +114,8 @@ static ll lead_step(const TensorType *t, const TensorType *y, int i)
 static bool goes_to_blas(const TensorType *b)
 {
     const int64_t rows = b->dim[b->rank - 2], cols = b->dim[b->rank - 1];
-    return !(b->rank == 2 && b->batch) && rows * cols >= 1024 * 1024 && rows <= INT32_MAX && cols <= INT32_MAX;
+    return !(b->rank == 2 && b->batch) && rows * cols >= 1024 * 1024 && rows <= INT32_MAX &&
+           cols <= INT32_MAX;
 }
 
 static void matmul_emit(CWriter *w, const Node *n)
@@ -116,31 +126,45 @@ static void matmul_emit(CWriter *w, const Node *n)
     const char *m_batch = y->rank == 2 && y->batch ? "$batch * " : "";
     const char *k_batch = a->rank == 2 && at->trans_a && a->batch ? "$batch * " : "";
     const char *l_batch = lead && y->batch ? "$batch * " : "";
-    ll size[MATMUL_LEAD_AXES] = { 1, 1, 1 }, sa[MATMUL_LEAD_AXES] = { 0 }, sb[MATMUL_LEAD_AXES] = { 0 };
+    ll size[MATMUL_LEAD_AXES] = { 1, 1, 1 }, sa[MATMUL_LEAD_AXES] = { 0 },
+       sb[MATMUL_LEAD_AXES] = { 0 };
     for (int i = 0; i < lead; i++) {
         const int to = i + (i ? MATMUL_LEAD_AXES - lead : 0);
         size[to] = (ll)y->dim[i];
         sa[to] = lead_step(a, y, i);
         sb[to] = lead_step(b, y, i);
     }
-    cw_stmt(w, n, "nn_matmul%s($team, %s%lld, %lld, %lld, NN_STEPS(%lld, %lld, %lld), NN_STEPS(%lld, %lld, %lld), "
-            "%s%lld, %lld, %s%lld, %d, %d, $0, $1, $out, $acc);",
-            cw_use_blas(w) && goes_to_blas(b) ? "_blas" : "", l_batch, size[0], size[1], size[2], sa[0], sa[1], sa[2], sb[0], sb[1], sb[2], m_batch,
-            (ll)y->dim[y->rank - 2], (ll)y->dim[y->rank - 1], k_batch, (ll)a->dim[a->rank - 1 - at->trans_a],
-            at->trans_a, at->trans_b);
+    cw_stmt(
+        w, n,
+        "nn_matmul%s($team, %s%lld, %lld, %lld, NN_STEPS(%lld, %lld, %lld), NN_STEPS(%lld, %lld, %lld), "
+        "%s%lld, %lld, %s%lld, %d, %d, $0, $1, $out, $acc);",
+        cw_use_blas(w) && goes_to_blas(b) ? "_blas" : "", l_batch, size[0], size[1], size[2], sa[0],
+        sa[1], sa[2], sb[0], sb[1], sb[2], m_batch, (ll)y->dim[y->rank - 2],
+        (ll)y->dim[y->rank - 1], k_batch, (ll)a->dim[a->rank - 1 - at->trans_a], at->trans_a,
+        at->trans_b);
 }
 
 const OpDesc op_matmul = {
-    .name = "matmul", .summary = "matrix product over the last two axes",
-    .doc = "`y[.., i, j] = sum over k of a[.., i, k] * b[.., k, j]`; the leading axes broadcast. `trans_a` and `trans_b` "
-           "exchange the last two axes of an operand first. With `trans_a` two matrices may be multiplied over their "
-           "common batch axis.",
-    .torch = "matmul", .in = { "a", "b" }, .attrs = matmul_attrs, .attr_size = sizeof(MatmulAttrs),
-    .flags = OPF_ACCUMULATE, .shape = matmul_shape, .grad = matmul_grad, .work = matmul_work, .emit = matmul_emit,
+    .name = "matmul",
+    .summary = "matrix product over the last two axes",
+    .doc =
+        "`y[.., i, j] = sum over k of a[.., i, k] * b[.., k, j]`; the leading axes broadcast. `trans_a` and `trans_b` "
+        "exchange the last two axes of an operand first. With `trans_a` two matrices may be multiplied over their "
+        "common batch axis.",
+    .torch = "matmul",
+    .in = { "a", "b" },
+    .attrs = matmul_attrs,
+    .attr_size = sizeof(MatmulAttrs),
+    .flags = OPF_ACCUMULATE,
+    .shape = matmul_shape,
+    .grad = matmul_grad,
+    .work = matmul_work,
+    .emit = matmul_emit,
     .samples = SAMPLES({ "matmul(a: f32[5,7], b: f32[7,3])", "f32[5,3]" },
                        { "matmul(a: f32[7,5], b: f32[7,19], trans_a = true)", "f32[5,19]" },
                        { "matmul(a: f32[2,5,37], b: f32[2,3,37], trans_b = true)", "f32[2,5,3]" },
-                       { "matmul(a: f32[2,3,7,5], b: f32[2,1,2,7], trans_a = true, trans_b = true)", "f32[2,3,5,2]" },
+                       { "matmul(a: f32[2,3,7,5], b: f32[2,1,2,7], trans_a = true, trans_b = true)",
+                         "f32[2,3,5,2]" },
                        { "matmul(a: f32[3,2,5], b: f32[5,4])", "f32[3,2,4]" },
                        { "matmul(a: f32[4,5], b: f32[3,5,1])", "f32[3,4,1]" },
                        { "matmul(a: f32[2,1,1], b: f32[2,1,1])", "f32[2,1,1]" }),

@@ -10,13 +10,16 @@ typedef struct NormAttrs {
     int64_t axis; /* layer_norm: first normalised axis */
 } NormAttrs;
 
-#define EPS_ATTR                                                                                        \
-    { "eps", ATTR_FLOAT, offsetof(NormAttrs, eps), .def = 1e-5, .min = 0, .max = 1,                     \
-      .doc = "Added to the variance." }
+#define EPS_ATTR                                                                                   \
+    {                                                                                              \
+        "eps", ATTR_FLOAT, offsetof(NormAttrs, eps), .def = 1e-5, .min = 0, .max = 1,              \
+                                                     .doc = "Added to the variance."               \
+    }
 
 static const AttrDef batch_norm_attrs[] = { EPS_ATTR, { 0 } };
 static const AttrDef layer_norm_attrs[] = {
-    { "axis", ATTR_INT, offsetof(NormAttrs, axis), .def = -1, .doc = "First of the normalised axes, which run to the last." },
+    { "axis", ATTR_INT, offsetof(NormAttrs, axis), .def = -1,
+      .doc = "First of the normalised axes, which run to the last." },
     EPS_ATTR,
     { 0 },
 };
@@ -38,12 +41,13 @@ static Node *fill_like(Builder *b, const Node *n, double value)
 /* x[N, C, ...] of rank 2 to 4 and operands from..to with one number per channel. */
 static bool channels_ok(ShapeCtx *c, const Node *n, const TensorType *x, int from, int to)
 {
-    if (!want(c, x->dtype == DT_F32 && x->rank >= 2 && x->rank <= 4, IN(0), "x is f32 with 2 to 4 axes, channels second"))
+    if (!want(c, x->dtype == DT_F32 && x->rank >= 2 && x->rank <= 4, IN(0),
+              "x is f32 with 2 to 4 axes, channels second"))
         return false;
     for (int i = from; i <= to; i++) {
         const TensorType *t = &n->in[i]->type;
-        if (!want(c, t->dtype == DT_F32 && t->rank == 1 && t->dim[0] == x->dim[1] && !t->batch, IN(i),
-                  "expected f32[%lld], one number per channel", (ll)x->dim[1]))
+        if (!want(c, t->dtype == DT_F32 && t->rank == 1 && t->dim[0] == x->dim[1] && !t->batch,
+                  IN(i), "expected f32[%lld], one number per channel", (ll)x->dim[1]))
             return false;
     }
     return true;
@@ -54,7 +58,9 @@ static bool batch_norm_train_shape(ShapeCtx *c, const Node *n, TensorType *out)
     const TensorType *x = &n->in[0]->type;
     if (!channels_ok(c, n, x, 1, 2) || !eps_ok(c, ((const NormAttrs *)n->attrs)->eps)) return false;
     const int64_t most = (x->batch ? x->batch->hi : 1) * (type_numel(x, 0, x->rank) / x->dim[1]);
-    if (!want(c, most > 1, IN(0), "one value per channel has no variance: the batch and the positions are all of size 1"))
+    if (!want(
+            c, most > 1, IN(0),
+            "one value per channel has no variance: the batch and the positions are all of size 1"))
         return false;
     out[0] = *x;
     out[0].layout = LAYOUT_CANONICAL;
@@ -86,7 +92,8 @@ static void batch_norm_train_grad(Builder *b, const Node *n, Node *const *dy, No
 }
 
 /* "outer, channels, inner": the memory of x is [outer][channels][inner]. */
-static void batch_norm_call(CWriter *w, const Node *n, const char *call, const TensorType *x, const char *rest)
+static void batch_norm_call(CWriter *w, const Node *n, const char *call, const TensorType *x,
+                            const char *rest)
 {
     const bool last = x->rank == 4 && x->layout == LAYOUT_CHANNELS_LAST;
     TensorType flat = *x;
@@ -94,8 +101,8 @@ static void batch_norm_call(CWriter *w, const Node *n, const char *call, const T
         flat.dim[1] = x->dim[2];
         flat.dim[2] = x->dim[3];
     }
-    cw_stmt(w, n, "%s($team, %s, %lld, %lld, %s);", call, rows_text(&flat, last ? 3 : 1).s, (ll)x->dim[1],
-            last ? 1 : (ll)type_numel(x, 2, x->rank), rest);
+    cw_stmt(w, n, "%s($team, %s, %lld, %lld, %s);", call, rows_text(&flat, last ? 3 : 1).s,
+            (ll)x->dim[1], last ? 1 : (ll)type_numel(x, 2, x->rank), rest);
 }
 
 /* NN_NORM_PARTS = 32 parts of three sums per channel, and three combined values. */
@@ -116,20 +123,31 @@ static Work norm_work(const Node *n)
 
 static void batch_norm_train_emit(CWriter *w, const Node *n)
 {
-    batch_norm_call(w, n, "nn_batch_norm_train", &n->in[0]->type, "$eps, $0, $1, $2, $scratch, $out, $out1, $out2");
+    batch_norm_call(w, n, "nn_batch_norm_train", &n->in[0]->type,
+                    "$eps, $0, $1, $2, $scratch, $out, $out1, $out2");
 }
 
 const OpDesc op_batch_norm_train = {
-    .name = "batch_norm_train", .summary = "batch normalisation with the batch's own statistics",
-    .doc = "Per channel c of x[N, C, ...]: `y = (x - mean) / sqrt(var + eps) * weight[c] + bias[c]` with the mean and the "
-           "biased variance over all other axes, which are results 1 and 2.",
-    .torch = "nn.functional.batch_norm(training=True)", .in = { "x", "weight", "bias" }, .attrs = batch_norm_attrs,
-    .attr_size = sizeof(NormAttrs), .flags = OPF_CHANNELS_LAST, .n_results = 3, .shape = batch_norm_train_shape,
-    .grad = batch_norm_train_grad, .work = norm_work, .scratch = batch_norm_train_scratch,
+    .name = "batch_norm_train",
+    .summary = "batch normalisation with the batch's own statistics",
+    .doc =
+        "Per channel c of x[N, C, ...]: `y = (x - mean) / sqrt(var + eps) * weight[c] + bias[c]` with the mean and the "
+        "biased variance over all other axes, which are results 1 and 2.",
+    .torch = "nn.functional.batch_norm(training=True)",
+    .in = { "x", "weight", "bias" },
+    .attrs = batch_norm_attrs,
+    .attr_size = sizeof(NormAttrs),
+    .flags = OPF_CHANNELS_LAST,
+    .n_results = 3,
+    .shape = batch_norm_train_shape,
+    .grad = batch_norm_train_grad,
+    .work = norm_work,
+    .scratch = batch_norm_train_scratch,
     .emit = batch_norm_train_emit,
     .samples = SAMPLES(
         { "batch_norm_train(x: f32[5,3], weight: f32[3], bias: f32[3])", "f32[5,3]" },
-        { "batch_norm_train(x: f32[3,17,2,5], weight: f32[17], bias: f32[17], eps = 0.001)", "f32[3,17,2,5]" },
+        { "batch_norm_train(x: f32[3,17,2,5], weight: f32[17], bias: f32[17], eps = 0.001)",
+          "f32[3,17,2,5]" },
         { "batch_norm_train(x: f32[3,2,19], weight: f32[2], bias: f32[2])", "f32[3,2,19]" },
         { "batch_norm_train(x: f32[2,1,1,1], weight: f32[1], bias: f32[1])", "f32[2,1,1,1]" }),
 };
@@ -149,12 +167,20 @@ static void batch_norm_train_dx_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_batch_norm_train_dx = {
-    .name = "batch_norm_train_dx", .summary = "gradients of batch_norm_train",
-    .doc = "With `h = (x - mean) / sqrt(var + eps)`: `dbias = sum dy`, `dweight = sum dy*h`, "
-           "`dx = weight / sqrt(var + eps) * (dy - dbias/M - h*dweight/M)` over the M values of a channel.",
-    .in = { "dy", "x", "mean", "var", "weight" }, .attrs = batch_norm_attrs, .attr_size = sizeof(NormAttrs),
-    .flags = OPF_CHANNELS_LAST | OPF_INTERNAL, .n_results = 3, .shape = batch_norm_train_dx_shape,
-    .no_grad = "second derivatives are not taken", .work = norm_work, .scratch = batch_norm_train_scratch,
+    .name = "batch_norm_train_dx",
+    .summary = "gradients of batch_norm_train",
+    .doc =
+        "With `h = (x - mean) / sqrt(var + eps)`: `dbias = sum dy`, `dweight = sum dy*h`, "
+        "`dx = weight / sqrt(var + eps) * (dy - dbias/M - h*dweight/M)` over the M values of a channel.",
+    .in = { "dy", "x", "mean", "var", "weight" },
+    .attrs = batch_norm_attrs,
+    .attr_size = sizeof(NormAttrs),
+    .flags = OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .n_results = 3,
+    .shape = batch_norm_train_dx_shape,
+    .no_grad = "second derivatives are not taken",
+    .work = norm_work,
+    .scratch = batch_norm_train_scratch,
     .emit = batch_norm_train_dx_emit,
 };
 
@@ -162,7 +188,8 @@ static bool batch_norm_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     *out = n->in[0]->type;
     out->layout = LAYOUT_CANONICAL;
-    return channels_ok(c, n, &n->in[0]->type, 1, 4) && eps_ok(c, ((const NormAttrs *)n->attrs)->eps);
+    return channels_ok(c, n, &n->in[0]->type, 1, 4) &&
+           eps_ok(c, ((const NormAttrs *)n->attrs)->eps);
 }
 
 /* The layer is affine in x, weight and bias, so its gradients are the layer itself with other constants. */
@@ -170,7 +197,8 @@ static void batch_norm_grad(Builder *b, const Node *n, Node *const *dy, Node **d
 {
     Node *weight = n->in[1], *zero = fill_like(b, weight, 0), *one = fill_like(b, weight, 1);
     dx[0] = mk(b, &op_batch_norm, n->attrs, 5, (Node *[]){ dy[0], weight, zero, zero, n->in[4] });
-    Node *h = mk(b, &op_batch_norm, n->attrs, 5, (Node *[]){ n->in[0], one, zero, n->in[3], n->in[4] });
+    Node *h =
+        mk(b, &op_batch_norm, n->attrs, 5, (Node *[]){ n->in[0], one, zero, n->in[3], n->in[4] });
     dx[1] = mk_bias_grad(b, mk_mul(b, dy[0], h), 1);
     dx[2] = mk_bias_grad(b, dy[0], 1);
 }
@@ -181,9 +209,11 @@ static void batch_norm_emit(CWriter *w, const Node *n)
     const bool last = x->rank == 4 && x->layout == LAYOUT_CHANNELS_LAST;
     const ll inner = (ll)type_numel(x, 2, x->rank);
     if (last)
-        cw_stmt(w, n, "nn_batch_norm(($rows) * %lld, %lld, 1, $eps, $0, $1, $2, $3, $4, $out);", inner, (ll)x->dim[1]);
+        cw_stmt(w, n, "nn_batch_norm(($rows) * %lld, %lld, 1, $eps, $0, $1, $2, $3, $4, $out);",
+                inner, (ll)x->dim[1]);
     else
-        cw_stmt(w, n, "nn_batch_norm($rows, %lld, %lld, $eps, $0, $1, $2, $3, $4, $out);", (ll)x->dim[1], inner);
+        cw_stmt(w, n, "nn_batch_norm($rows, %lld, %lld, $eps, $0, $1, $2, $3, $4, $out);",
+                (ll)x->dim[1], inner);
 }
 
 /* (x - mean) / sqrt(var + eps) * weight + bias = x * scale + shift. */
@@ -200,18 +230,29 @@ static bool batch_norm_as_affine(Builder *b, const Node *n, Node **scale, Node *
 }
 
 const OpDesc op_batch_norm = {
-    .name = "batch_norm", .summary = "batch normalisation with given statistics",
-    .doc = "Per channel c: `y = (x - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]`. Not differentiated with "
-           "respect to mean and var.",
-    .torch = "nn.functional.batch_norm(training=False)", .in = { "x", "weight", "bias", "mean", "var" },
-    .attrs = batch_norm_attrs, .attr_size = sizeof(NormAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST, .whole = 0x1e,
-    .shape = batch_norm_shape, .grad = batch_norm_grad, .work = norm_work, .emit = batch_norm_emit,
+    .name = "batch_norm",
+    .summary = "batch normalisation with given statistics",
+    .doc =
+        "Per channel c: `y = (x - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]`. Not differentiated with "
+        "respect to mean and var.",
+    .torch = "nn.functional.batch_norm(training=False)",
+    .in = { "x", "weight", "bias", "mean", "var" },
+    .attrs = batch_norm_attrs,
+    .attr_size = sizeof(NormAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST,
+    .whole = 0x1e,
+    .shape = batch_norm_shape,
+    .grad = batch_norm_grad,
+    .work = norm_work,
+    .emit = batch_norm_emit,
     .as_affine = batch_norm_as_affine,
     .samples = SAMPLES(
-        { "batch_norm(x: f32[3,5], weight: f32[5], bias: f32[5], mean: f32[5], var: f32[5])", "f32[3,5]" },
+        { "batch_norm(x: f32[3,5], weight: f32[5], bias: f32[5], mean: f32[5], var: f32[5])",
+          "f32[3,5]" },
         { "batch_norm(x: f32[2,17,3,2], weight: f32[17], bias: f32[17], mean: f32[17], var: f32[17], eps = 0.01)",
           "f32[2,17,3,2]" },
-        { "batch_norm(x: f32[2,3,7], weight: f32[3], bias: f32[3], mean: f32[3], var: f32[3])", "f32[2,3,7]" }),
+        { "batch_norm(x: f32[2,3,7], weight: f32[3], bias: f32[3], mean: f32[3], var: f32[3])",
+          "f32[2,3,7]" }),
 };
 
 /* ---- layer normalisation ---- */
@@ -230,7 +271,9 @@ static bool layer_norm_shape(ShapeCtx *c, const Node *n, TensorType *out)
         const TensorType *t = &n->in[i]->type;
         bool fits = t->dtype == DT_F32 && t->rank == x->rank - axis && !t->batch;
         for (int k = 0; fits && k < t->rank; k++) fits = t->dim[k] == x->dim[axis + k];
-        if (!want(c, fits, IN(i), "%s has the shape of x's axes from %d on", i == 1 ? "weight" : "bias", axis)) return false;
+        if (!want(c, fits, IN(i), "%s has the shape of x's axes from %d on",
+                  i == 1 ? "weight" : "bias", axis))
+            return false;
     }
     out[0] = *x;
     out[0].layout = LAYOUT_CANONICAL;
@@ -266,7 +309,8 @@ static void layer_norm_grad(Builder *b, const Node *n, Node *const *dy, Node **d
         dx[0] = dx[0] && part[0] ? mk_add(b, dx[0], part[0]) : part[0] ? part[0] : dx[0];
     }
     if (dy[2]) { /* rstd = (var + eps)^-1/2, so drstd/dvar = -rstd^3 / 2 */
-        Node *r = mk_result(b, self, 2), *d = mk_scale(b, mk_mul(b, dy[2], mk_mul(b, r, mk_mul(b, r, r))), -0.5);
+        Node *r = mk_result(b, self, 2),
+             *d = mk_scale(b, mk_mul(b, dy[2], mk_mul(b, r, mk_mul(b, r, r))), -0.5);
         part[0] = NULL;
         op_var.grad(b, mk1(b, &op_var, &a, x), &d, part);
         dx[0] = dx[0] && part[0] ? mk_add(b, dx[0], part[0]) : part[0] ? part[0] : dx[0];
@@ -277,20 +321,31 @@ static void layer_norm_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
     const int axis = norm_axis(n, x);
-    cw_stmt(w, n, "nn_layer_norm(%s, %lld, $eps, $0, $1, $2, $out, $out1, $out2);", share_text(x, axis).s,
-            (ll)type_numel(x, axis, x->rank));
+    cw_stmt(w, n, "nn_layer_norm(%s, %lld, $eps, $0, $1, $2, $out, $out1, $out2);",
+            share_text(x, axis).s, (ll)type_numel(x, axis, x->rank));
 }
 
 const OpDesc op_layer_norm = {
-    .name = "layer_norm", .summary = "normalisation of each sample over its last axes",
-    .doc = "Over the axes from `axis` on: `y = (x - mean) / sqrt(var + eps) * weight + bias` with the biased variance. "
-           "Results 1 and 2 are the mean and 1/sqrt(var + eps).",
-    .torch = "nn.functional.layer_norm", .in = { "x", "weight?", "bias?" }, .attrs = layer_norm_attrs,
-    .attr_size = sizeof(NormAttrs), .flags = OPF_LEAD, .whole = 1 << 1 | 1 << 2, .n_results = 3,
-    .shape = layer_norm_shape, .grad = layer_norm_grad, .work = norm_work, .emit = layer_norm_emit,
+    .name = "layer_norm",
+    .summary = "normalisation of each sample over its last axes",
+    .doc =
+        "Over the axes from `axis` on: `y = (x - mean) / sqrt(var + eps) * weight + bias` with the biased variance. "
+        "Results 1 and 2 are the mean and 1/sqrt(var + eps).",
+    .torch = "nn.functional.layer_norm",
+    .in = { "x", "weight?", "bias?" },
+    .attrs = layer_norm_attrs,
+    .attr_size = sizeof(NormAttrs),
+    .flags = OPF_LEAD,
+    .whole = 1 << 1 | 1 << 2,
+    .n_results = 3,
+    .shape = layer_norm_shape,
+    .grad = layer_norm_grad,
+    .work = norm_work,
+    .emit = layer_norm_emit,
     .samples = SAMPLES({ "layer_norm(x: f32[5,37], weight: f32[37], bias: f32[37])", "f32[5,37]" },
                        { "layer_norm(x: f32[3,5,7])", "f32[3,5,7]" },
-                       { "layer_norm(x: f32[2,3,5,4], weight: f32[3,5,4], axis = 1, eps = 0.001)", "f32[2,3,5,4]" }),
+                       { "layer_norm(x: f32[2,3,5,4], weight: f32[3,5,4], axis = 1, eps = 0.001)",
+                         "f32[2,3,5,4]" }),
 };
 
 static bool layer_norm_dx_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -305,23 +360,34 @@ static bool layer_norm_dx_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 static int64_t layer_norm_dx_scratch(const Node *n)
 {
-    return 2 * 32 * type_numel(&n->more[0], 0, n->more[0].rank); /* NN_NORM_PARTS partial sums of two results */
+    return 2 * 32 *
+           type_numel(&n->more[0], 0,
+                      n->more[0].rank); /* NN_NORM_PARTS partial sums of two results */
 }
 
 static void layer_norm_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[1]->type;
     const int axis = norm_axis(n, x);
-    cw_stmt(w, n, "nn_layer_norm_dx($team, %s, %lld, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2);",
+    cw_stmt(w, n,
+            "nn_layer_norm_dx($team, %s, %lld, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2);",
             rows_text(x, axis).s, (ll)type_numel(x, axis, x->rank));
 }
 
 const OpDesc op_layer_norm_dx = {
-    .name = "layer_norm_dx", .summary = "gradients of layer_norm",
-    .doc = "With `h = (x - mean) * rstd` and `g = dy * weight`: `dx = rstd * (g - mean(g) - h * mean(g*h))` per sample, "
-           "`dweight = sum dy*h` and `dbias = sum dy` over samples.",
-    .in = { "dy", "x", "mean", "rstd", "weight?" }, .attrs = layer_norm_attrs, .attr_size = sizeof(NormAttrs),
-    .flags = OPF_INTERNAL, .n_results = 3, .shape = layer_norm_dx_shape,
-    .no_grad = "second derivatives are not taken", .work = norm_work, .scratch = layer_norm_dx_scratch,
+    .name = "layer_norm_dx",
+    .summary = "gradients of layer_norm",
+    .doc =
+        "With `h = (x - mean) * rstd` and `g = dy * weight`: `dx = rstd * (g - mean(g) - h * mean(g*h))` per sample, "
+        "`dweight = sum dy*h` and `dbias = sum dy` over samples.",
+    .in = { "dy", "x", "mean", "rstd", "weight?" },
+    .attrs = layer_norm_attrs,
+    .attr_size = sizeof(NormAttrs),
+    .flags = OPF_INTERNAL,
+    .n_results = 3,
+    .shape = layer_norm_dx_shape,
+    .no_grad = "second derivatives are not taken",
+    .work = norm_work,
+    .scratch = layer_norm_dx_scratch,
     .emit = layer_norm_dx_emit,
 };

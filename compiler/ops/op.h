@@ -46,7 +46,8 @@ typedef struct Culprit {
 
 /* Reports when cond is false and returns cond. The text says what was expected and what was found; the
  * caller's shapes are added to the message by the context. */
-bool want(ShapeCtx *c, bool cond, Culprit who, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+bool want(ShapeCtx *c, bool cond, Culprit who, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 /* At most one hint, for the failure just reported. */
 void want_hint(ShapeCtx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* -Wrounding: the layer's window does not divide the padded size evenly. */
@@ -57,11 +58,14 @@ void shape_warn(ShapeCtx *c, Culprit who, const char *id, const char *fmt, ...)
 #define CHOICES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
 /* Shape rules shared by families. */
-bool shape_same(ShapeCtx *c, const Node *n, TensorType *out);        /* type of operand 0, which must be f32 */
-bool shape_broadcast(ShapeCtx *c, const Node *n, TensorType *out);   /* f32 operands, NumPy's rule */
-bool shape_compare(ShapeCtx *c, const Node *n, TensorType *out);     /* like broadcast, result bool */
-bool shape_like_operand0(ShapeCtx *c, const Node *n, TensorType *out); /* type of operand 0, any dtype */
-bool shape_from_attr(ShapeCtx *c, const Node *n, TensorType *out);   /* attrs begin with a TensorType */
+bool shape_same(ShapeCtx *c, const Node *n,
+                TensorType *out); /* type of operand 0, which must be f32 */
+bool shape_broadcast(ShapeCtx *c, const Node *n, TensorType *out); /* f32 operands, NumPy's rule */
+bool shape_compare(ShapeCtx *c, const Node *n, TensorType *out);   /* like broadcast, result bool */
+bool shape_like_operand0(ShapeCtx *c, const Node *n,
+                         TensorType *out); /* type of operand 0, any dtype */
+bool shape_from_attr(ShapeCtx *c, const Node *n,
+                     TensorType *out); /* attrs begin with a TensorType */
 
 /* axis in [-rank, rank) -> [0, rank); reports otherwise. */
 bool axis_normalize(ShapeCtx *c, const Node *n, int operand, int64_t axis, int *out);
@@ -80,7 +84,9 @@ Node *mk_div(Builder *b, Node *x, Node *y);
 Node *mk_neg(Builder *b, Node *x);
 Node *mk_sum_axes(Builder *b, Node *x, int n_axes, const int *axes, bool keepdims);
 Node *mk_reshape_like(Builder *b, Node *x, const TensorType *t);
-Node *mk_expand_to(Builder *b, Node *x, const TensorType *t); /* broadcasts x to t's shape (a view of strides 0 when fused) */
+Node *
+mk_expand_to(Builder *b, Node *x,
+             const TensorType *t); /* broadcasts x to t's shape (a view of strides 0 when fused) */
 
 /* Rewrite rules. const_is: every element of x is `value`. same_as: x may stand for n (type and layout agree).
  * fold1, fold2: the constant f gives for constant operands, NULL when one is not constant or when the result

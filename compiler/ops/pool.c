@@ -14,19 +14,32 @@ typedef struct PoolAttrs {
     bool ceil, count_pad;
 } PoolAttrs;
 
-#define WINDOW_ATTRS                                                                                             \
-    { "k", ATTR_INT2, offsetof(PoolAttrs, k), .def = NAN, .min = 1, .max = INT32_MAX,                            \
-      .doc = "Size of the window, [h, w] or one number." },                                                      \
-    { "stride", ATTR_INT2, offsetof(PoolAttrs, stride), .def = NAN, .min = 1, .max = INT32_MAX,                  \
-      .doc = "Distance of windows." },                                                                           \
-    { "pad", ATTR_INTS, offsetof(PoolAttrs, pad), .doc = "Padding: [top, left, bottom, right], at most half the window." }, \
-    { "ceil", ATTR_BOOL, offsetof(PoolAttrs, ceil), .def = 1,                                                    \
-      .doc = "Round the number of windows up instead of down." }
-#define DILATION_ATTR                                                                                            \
-    { "dilation", ATTR_INT2, offsetof(PoolAttrs, dilation), .def = 1, .min = 1, .max = INT32_MAX,                \
-      .doc = "Distance of the window's positions." }
-#define COUNT_ATTR                                                                                               \
-    { "count_pad", ATTR_BOOL, offsetof(PoolAttrs, count_pad), .doc = "Padding counts in the divisor." }
+#define WINDOW_ATTRS                                                                               \
+    { "k",                                                                                         \
+      ATTR_INT2,                                                                                   \
+      offsetof(PoolAttrs, k),                                                                      \
+      .def = NAN,                                                                                  \
+      .min = 1,                                                                                    \
+      .max = INT32_MAX,                                                                            \
+      .doc = "Size of the window, [h, w] or one number." },                                        \
+        { "stride", ATTR_INT2,        offsetof(PoolAttrs, stride),  .def = NAN,                    \
+          .min = 1, .max = INT32_MAX, .doc = "Distance of windows." },                             \
+        { "pad", ATTR_INTS, offsetof(PoolAttrs, pad),                                              \
+          .doc = "Padding: [top, left, bottom, right], at most half the window." },                \
+    {                                                                                              \
+        "ceil", ATTR_BOOL, offsetof(PoolAttrs, ceil),                                              \
+            .def = 1, .doc = "Round the number of windows up instead of down."                     \
+    }
+#define DILATION_ATTR                                                                              \
+    {                                                                                              \
+        "dilation", ATTR_INT2, offsetof(PoolAttrs, dilation),                                      \
+            .def = 1, .min = 1, .max = INT32_MAX, .doc = "Distance of the window's positions."     \
+    }
+#define COUNT_ATTR                                                                                 \
+    {                                                                                              \
+        "count_pad", ATTR_BOOL, offsetof(PoolAttrs, count_pad),                                    \
+            .doc = "Padding counts in the divisor."                                                \
+    }
 
 static const AttrDef max_attrs[] = { WINDOW_ATTRS, DILATION_ATTR, { 0 } };
 static const AttrDef max_dx_attrs[] = { LIKE_ATTR(PoolAttrs), WINDOW_ATTRS, DILATION_ATTR, { 0 } };
@@ -46,22 +59,26 @@ static bool pool_shape(ShapeCtx *c, const Node *n, TensorType *out)
     const PoolAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type;
     int64_t pad[4];
-    if (!want(c, x->dtype == DT_F32 && x->rank == 4, IN(0), "x is f32[N, C, H, W]") || !window_pad(c, &a->pad, pad))
+    if (!want(c, x->dtype == DT_F32 && x->rank == 4, IN(0), "x is f32[N, C, H, W]") ||
+        !window_pad(c, &a->pad, pad))
         return false;
     *out = *x;
     out->layout = LAYOUT_CANONICAL;
     for (int i = 0; i < 2; i++) {
         const int64_t most = a->k[i] / 2, p = pad[i] > pad[2 + i] ? pad[i] : pad[2 + i];
-        if (!want(c, a->k[i] >= 1 && a->k[i] <= INT32_MAX, ATTR(k), "the window's %s must be at least 1, got %lld",
-                  size_name[i], (ll)a->k[i]) ||
-            !want(c, a->stride[i] >= 1, ATTR(stride), "stride must be at least 1, got %lld", (ll)a->stride[i]) ||
+        if (!want(c, a->k[i] >= 1 && a->k[i] <= INT32_MAX, ATTR(k),
+                  "the window's %s must be at least 1, got %lld", size_name[i], (ll)a->k[i]) ||
+            !want(c, a->stride[i] >= 1, ATTR(stride), "stride must be at least 1, got %lld",
+                  (ll)a->stride[i]) ||
             !want(c, dilation_of(a, i) >= 1 && dilation_of(a, i) <= INT32_MAX, ATTR(dilation),
                   "dilation must be at least 1, got %lld", (ll)a->dilation[i]) ||
-            !want(c, p <= most, ATTR(pad), "pad %lld is more than half the window's %s %lld", (ll)p, size_name[i],
-                  (ll)a->k[i]))
+            !want(c, p <= most, ATTR(pad), "pad %lld is more than half the window's %s %lld", (ll)p,
+                  size_name[i], (ll)a->k[i]))
             return false;
-        const WindowAxis axis = { i, x->dim[2 + i], a->k[i], a->stride[i], dilation_of(a, i),
-                                  pad[i], pad[2 + i], a->ceil, 0 };
+        const WindowAxis axis = {
+            i,          x->dim[2 + i], a->k[i], a->stride[i], dilation_of(a, i), pad[i],
+            pad[2 + i], a->ceil,       0
+        };
         if (!window_count(c, axis, &out->dim[2 + i])) return false;
     }
     return true;
@@ -84,16 +101,18 @@ static PoolAttrs with_like(const Node *n)
 }
 
 /* "h, w, c, oh, ow, kh, kw, step_h, step_w, top, left, dil_h, dil_w" */
-static void pool_emit(CWriter *w, const Node *n, const char *call, const TensorType *x, const TensorType *y,
-                      const char *rest)
+static void pool_emit(CWriter *w, const Node *n, const char *call, const TensorType *x,
+                      const TensorType *y, const char *rest)
 {
     const PoolAttrs *a = n->attrs;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    cw_stmt(w, n, "%s($rows, NN_POOL(%lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld), %s);",
-            call, (ll)x->dim[2], (ll)x->dim[3], (ll)x->dim[1], (ll)y->dim[2], (ll)y->dim[3], (ll)a->k[0], (ll)a->k[1],
-            (ll)a->stride[0], (ll)a->stride[1], (ll)pad[0], (ll)pad[1], (ll)dilation_of(a, 0), (ll)dilation_of(a, 1),
-            rest);
+    cw_stmt(
+        w, n,
+        "%s($rows, NN_POOL(%lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld), %s);",
+        call, (ll)x->dim[2], (ll)x->dim[3], (ll)x->dim[1], (ll)y->dim[2], (ll)y->dim[3],
+        (ll)a->k[0], (ll)a->k[1], (ll)a->stride[0], (ll)a->stride[1], (ll)pad[0], (ll)pad[1],
+        (ll)dilation_of(a, 0), (ll)dilation_of(a, 1), rest);
 }
 
 static Work pool_work(const Node *n)
@@ -118,8 +137,8 @@ static void max_pool2d_grad(Builder *b, const Node *n, Node *const *dy, Node **d
 
 static void max_pool2d_emit(CWriter *w, const Node *n)
 {
-    pool_emit(w, n, n->more[0].dtype == DT_U8 ? "nn_max_pool2d_u8" : "nn_max_pool2d_i32", &n->in[0]->type, &n->type,
-              "$0, $out, $out1");
+    pool_emit(w, n, n->more[0].dtype == DT_U8 ? "nn_max_pool2d_u8" : "nn_max_pool2d_i32",
+              &n->in[0]->type, &n->type, "$0, $out, $out1");
 }
 
 static void pool_window(const Node *n, int64_t extent[2], int64_t stride[2])
@@ -132,33 +151,53 @@ static void pool_window(const Node *n, int64_t extent[2], int64_t stride[2])
 }
 
 const OpDesc op_max_pool2d = {
-    .name = "max_pool2d", .summary = "maximum over windows of an image",
-    .doc = "`y[n,c,i,j] = max over r,s of x[n, c, i*stride + r*dilation - pad, ..]`; padding never wins. The number of "
-           "windows is rounded up unless `ceil = false`; a last window that would start beyond the image is dropped. "
-           "The gradient goes to the first maximum; NaN wins over every number. Result 1 is the position within "
-           "the window.",
-    .torch = "nn.functional.max_pool2d", .in = { "x" }, .attrs = max_attrs, .attr_size = sizeof(PoolAttrs),
-    .flags = OPF_LEAD | OPF_CHANNELS_LAST, .n_results = 2, .shape = max_pool2d_shape, .grad = max_pool2d_grad,
-    .work = pool_work, .window = pool_window, .emit = max_pool2d_emit,
-    .samples = SAMPLES({ "max_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
-                       { "max_pool2d(x: f32[2,17,5,7], k = 2, stride = 2)", "f32[2,17,3,4]" },
-                       { "max_pool2d(x: f32[1,5,9,8], k = 3, stride = 2, pad = [1, 1, 1, 1], ceil = false)", "f32[1,5,5,4]" },
-                       { "max_pool2d(x: f32[2,2,7,9], k = [2, 3], stride = [1, 2], dilation = [2, 1])", "f32[2,2,5,4]" },
-                       { "max_pool2d(x: f32[1,3,5,5], k = 1, stride = 3)", "f32[1,3,2,2]" },
-                       { "max_pool2d(x: f32[1,2,17,17], k = 16, stride = 1)", "f32[1,2,2,2]" }),
+    .name = "max_pool2d",
+    .summary = "maximum over windows of an image",
+    .doc =
+        "`y[n,c,i,j] = max over r,s of x[n, c, i*stride + r*dilation - pad, ..]`; padding never wins. The number of "
+        "windows is rounded up unless `ceil = false`; a last window that would start beyond the image is dropped. "
+        "The gradient goes to the first maximum; NaN wins over every number. Result 1 is the position within "
+        "the window.",
+    .torch = "nn.functional.max_pool2d",
+    .in = { "x" },
+    .attrs = max_attrs,
+    .attr_size = sizeof(PoolAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST,
+    .n_results = 2,
+    .shape = max_pool2d_shape,
+    .grad = max_pool2d_grad,
+    .work = pool_work,
+    .window = pool_window,
+    .emit = max_pool2d_emit,
+    .samples = SAMPLES(
+        { "max_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
+        { "max_pool2d(x: f32[2,17,5,7], k = 2, stride = 2)", "f32[2,17,3,4]" },
+        { "max_pool2d(x: f32[1,5,9,8], k = 3, stride = 2, pad = [1, 1, 1, 1], ceil = false)",
+          "f32[1,5,5,4]" },
+        { "max_pool2d(x: f32[2,2,7,9], k = [2, 3], stride = [1, 2], dilation = [2, 1])",
+          "f32[2,2,5,4]" },
+        { "max_pool2d(x: f32[1,3,5,5], k = 1, stride = 3)", "f32[1,3,2,2]" },
+        { "max_pool2d(x: f32[1,2,17,17], k = 16, stride = 1)", "f32[1,2,2,2]" }),
 };
 
 static void max_pool2d_dx_emit(CWriter *w, const Node *n)
 {
-    pool_emit(w, n, n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_dx_u8" : "nn_max_pool2d_dx_i32", &n->type,
-              &n->in[0]->type, "$0, $1, $out");
+    pool_emit(w, n, n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_dx_u8" : "nn_max_pool2d_dx_i32",
+              &n->type, &n->in[0]->type, "$0, $1, $out");
 }
 
 const OpDesc op_max_pool2d_dx = {
-    .name = "max_pool2d_dx", .summary = "gradient of max_pool2d",
-    .doc = "Each dy goes to the position of its window's maximum.", .in = { "dy", "index" }, .attrs = max_dx_attrs,
-    .attr_size = sizeof(PoolAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL, .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken", .work = pool_dx_work, .emit = max_pool2d_dx_emit,
+    .name = "max_pool2d_dx",
+    .summary = "gradient of max_pool2d",
+    .doc = "Each dy goes to the position of its window's maximum.",
+    .in = { "dy", "index" },
+    .attrs = max_dx_attrs,
+    .attr_size = sizeof(PoolAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .shape = shape_from_attr,
+    .no_grad = "second derivatives are not taken",
+    .work = pool_dx_work,
+    .emit = max_pool2d_dx_emit,
 };
 
 /* ---- average ---- */
@@ -176,7 +215,8 @@ static const char *avg_rest(const Node *n, char text[64])
     const TensorType *x = op_is(n, &op_avg_pool2d) ? &n->in[0]->type : &n->type;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    snprintf(text, 64, "%d, %lld, %lld, $0, $out", a->count_pad, (ll)(x->dim[2] + pad[2]), (ll)(x->dim[3] + pad[3]));
+    snprintf(text, 64, "%d, %lld, %lld, $0, $out", a->count_pad, (ll)(x->dim[2] + pad[2]),
+             (ll)(x->dim[3] + pad[3]));
     return text;
 }
 
@@ -187,17 +227,29 @@ static void avg_pool2d_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_avg_pool2d = {
-    .name = "avg_pool2d", .summary = "mean over windows of an image",
-    .doc = "`y[n,c,i,j] = sum over the window of x / number of its positions`. With `count_pad` positions in the "
-           "padding count, otherwise only those in the image. The number of windows is rounded up unless "
-           "`ceil = false`.",
-    .torch = "nn.functional.avg_pool2d", .in = { "x" }, .attrs = avg_attrs, .attr_size = sizeof(PoolAttrs),
-    .flags = OPF_LEAD | OPF_CHANNELS_LAST, .shape = pool_shape, .grad = avg_pool2d_grad, .work = pool_work,
-    .window = pool_window, .emit = avg_pool2d_emit,
-    .samples = SAMPLES({ "avg_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
-                       { "avg_pool2d(x: f32[2,17,5,7], k = 3, stride = 2, pad = [1, 1, 1, 1])", "f32[2,17,3,4]" },
-                       { "avg_pool2d(x: f32[1,5,8,8], k = 3, stride = 2, pad = [1, 1, 1, 1], count_pad = true)", "f32[1,5,5,5]" },
-                       { "avg_pool2d(x: f32[1,2,5,9], k = [2, 3], stride = [3, 1], ceil = false)", "f32[1,2,2,7]" }),
+    .name = "avg_pool2d",
+    .summary = "mean over windows of an image",
+    .doc =
+        "`y[n,c,i,j] = sum over the window of x / number of its positions`. With `count_pad` positions in the "
+        "padding count, otherwise only those in the image. The number of windows is rounded up unless "
+        "`ceil = false`.",
+    .torch = "nn.functional.avg_pool2d",
+    .in = { "x" },
+    .attrs = avg_attrs,
+    .attr_size = sizeof(PoolAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST,
+    .shape = pool_shape,
+    .grad = avg_pool2d_grad,
+    .work = pool_work,
+    .window = pool_window,
+    .emit = avg_pool2d_emit,
+    .samples = SAMPLES(
+        { "avg_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
+        { "avg_pool2d(x: f32[2,17,5,7], k = 3, stride = 2, pad = [1, 1, 1, 1])", "f32[2,17,3,4]" },
+        { "avg_pool2d(x: f32[1,5,8,8], k = 3, stride = 2, pad = [1, 1, 1, 1], count_pad = true)",
+          "f32[1,5,5,5]" },
+        { "avg_pool2d(x: f32[1,2,5,9], k = [2, 3], stride = [3, 1], ceil = false)",
+          "f32[1,2,2,7]" }),
 };
 
 static void avg_pool2d_dx_emit(CWriter *w, const Node *n)
@@ -207,10 +259,16 @@ static void avg_pool2d_dx_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_avg_pool2d_dx = {
-    .name = "avg_pool2d_dx", .summary = "gradient of avg_pool2d",
-    .doc = "Each dy, divided as in the forward pass, goes to every position of its window.", .in = { "dy" },
-    .attrs = avg_dx_attrs, .attr_size = sizeof(PoolAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
-    .shape = shape_from_attr, .no_grad = "second derivatives are not taken", .work = pool_dx_work,
+    .name = "avg_pool2d_dx",
+    .summary = "gradient of avg_pool2d",
+    .doc = "Each dy, divided as in the forward pass, goes to every position of its window.",
+    .in = { "dy" },
+    .attrs = avg_dx_attrs,
+    .attr_size = sizeof(PoolAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .shape = shape_from_attr,
+    .no_grad = "second derivatives are not taken",
+    .work = pool_dx_work,
     .emit = avg_pool2d_dx_emit,
 };
 
@@ -219,7 +277,8 @@ const OpDesc op_avg_pool2d_dx = {
 static bool global_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *x = &n->in[0]->type;
-    if (!want(c, x->dtype == DT_F32 && x->rank >= 3, IN(0), "x is f32[N, C, ...] with at least one axis to pool over"))
+    if (!want(c, x->dtype == DT_F32 && x->rank >= 3, IN(0),
+              "x is f32[N, C, ...] with at least one axis to pool over"))
         return false;
     *out = *x;
     out->layout = LAYOUT_CANONICAL;
@@ -237,7 +296,8 @@ static bool global_max_shape(ShapeCtx *c, const Node *n, TensorType *out)
 }
 
 /* Distances between positions and between channels: channels-last for images, else as declared. */
-static void global_emit(CWriter *w, const Node *n, const char *call, const TensorType *x, const char *rest)
+static void global_emit(CWriter *w, const Node *n, const char *call, const TensorType *x,
+                        const char *rest)
 {
     const ll channels = (ll)x->dim[1], inner = (ll)type_numel(x, 2, x->rank);
     const bool last = x->layout == LAYOUT_CHANNELS_LAST;
@@ -265,9 +325,15 @@ static void global_avg_pool_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_global_avg_pool = {
-    .name = "global_avg_pool", .summary = "mean of each channel over all positions",
-    .doc = "`y[n,c] = mean of x[n,c,..]`", .torch = "AdaptiveAvgPool2d(1)", .in = { "x" },
-    .flags = OPF_LEAD | OPF_CHANNELS_LAST, .shape = global_shape, .grad = global_avg_pool_grad, .work = global_work,
+    .name = "global_avg_pool",
+    .summary = "mean of each channel over all positions",
+    .doc = "`y[n,c] = mean of x[n,c,..]`",
+    .torch = "AdaptiveAvgPool2d(1)",
+    .in = { "x" },
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST,
+    .shape = global_shape,
+    .grad = global_avg_pool_grad,
+    .work = global_work,
     .emit = global_avg_pool_emit,
     .samples = SAMPLES({ "global_avg_pool(x: f32[2,17,3,5])", "f32[2,17]" },
                        { "global_avg_pool(x: f32[3,4,7])", "f32[3,4]" },
@@ -286,10 +352,18 @@ static void global_max_pool_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_global_max_pool = {
-    .name = "global_max_pool", .summary = "maximum of each channel over all positions",
-    .doc = "`y[n,c] = max of x[n,c,..]`; the gradient goes to the first maximum, NaN wins. Result 1 is its position.",
-    .torch = "AdaptiveMaxPool2d(1)", .in = { "x" }, .flags = OPF_LEAD | OPF_CHANNELS_LAST, .n_results = 2,
-    .shape = global_max_shape, .grad = global_max_pool_grad, .work = global_work, .emit = global_max_pool_emit,
+    .name = "global_max_pool",
+    .summary = "maximum of each channel over all positions",
+    .doc =
+        "`y[n,c] = max of x[n,c,..]`; the gradient goes to the first maximum, NaN wins. Result 1 is its position.",
+    .torch = "AdaptiveMaxPool2d(1)",
+    .in = { "x" },
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST,
+    .n_results = 2,
+    .shape = global_max_shape,
+    .grad = global_max_pool_grad,
+    .work = global_work,
+    .emit = global_max_pool_emit,
     .samples = SAMPLES({ "global_max_pool(x: f32[2,17,3,5])", "f32[2,17]" },
                        { "global_max_pool(x: f32[3,4,7])", "f32[3,4]" }),
 };
@@ -305,8 +379,15 @@ static Work global_dx_work(const Node *n)
 }
 
 const OpDesc op_global_max_pool_dx = {
-    .name = "global_max_pool_dx", .summary = "gradient of global_max_pool",
-    .doc = "dy at the position of the maximum, zero elsewhere.", .in = { "dy", "index" }, .attrs = like_attrs,
-    .attr_size = sizeof(PoolAttrs), .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL, .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken", .work = global_dx_work, .emit = global_max_pool_dx_emit,
+    .name = "global_max_pool_dx",
+    .summary = "gradient of global_max_pool",
+    .doc = "dy at the position of the maximum, zero elsewhere.",
+    .in = { "dy", "index" },
+    .attrs = like_attrs,
+    .attr_size = sizeof(PoolAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .shape = shape_from_attr,
+    .no_grad = "second derivatives are not taken",
+    .work = global_dx_work,
+    .emit = global_max_pool_dx_emit,
 };

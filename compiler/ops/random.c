@@ -7,8 +7,15 @@
  */
 #include "ops/op.h"
 
-#define STREAM(T) { "stream", ATTR_INT, offsetof(T, stream), .doc = "Stream number; 0: chosen by the compiler." }
-#define PROBABILITY(T, text) { "p", ATTR_FLOAT, offsetof(T, p), .def = NAN, .min = 0, .max = 1, .doc = text }
+#define STREAM(T)                                                                                  \
+    {                                                                                              \
+        "stream", ATTR_INT, offsetof(T, stream),                                                   \
+            .doc = "Stream number; 0: chosen by the compiler."                                     \
+    }
+#define PROBABILITY(T, text)                                                                       \
+    {                                                                                              \
+        "p", ATTR_FLOAT, offsetof(T, p), .def = NAN, .min = 0, .max = 1, .doc = text               \
+    }
 
 /* kernel($key, index of the first element, number of elements ... */
 static void draw_emit(CWriter *w, const Node *n, const char *kernel, const char *rest)
@@ -20,7 +27,10 @@ static void draw_emit(CWriter *w, const Node *n, const char *kernel, const char 
         cw_stmt(w, n, "if ($team->rank == 0) %s($key, 0, 1, %s$out);", kernel, rest);
 }
 
-static bool rows_are_lead(const Node *n) { return n->type.rank > 0; }
+static bool rows_are_lead(const Node *n)
+{
+    return n->type.rank > 0;
+}
 
 static Work draw_work(const Node *n)
 {
@@ -35,15 +45,19 @@ typedef struct DrawAttrs {
     int64_t stream;
 } DrawAttrs;
 
-#define SHAPE_ATTR { "shape", ATTR_SHAPE, offsetof(DrawAttrs, shape), .def = NAN, .doc = "The shape of the result." }
+#define SHAPE_ATTR                                                                                 \
+    {                                                                                              \
+        "shape", ATTR_SHAPE, offsetof(DrawAttrs, shape), .def = NAN,                               \
+                                                         .doc = "The shape of the result."         \
+    }
 static const AttrDef shape_attrs[] = { SHAPE_ATTR, STREAM(DrawAttrs), { 0 } };
 static const AttrDef like_attrs[] = { STREAM(DrawAttrs), { 0 } };
 static const AttrDef bernoulli_attrs[] = {
     SHAPE_ATTR, PROBABILITY(DrawAttrs, "Probability of 1."), STREAM(DrawAttrs), { 0 }
 };
-static const AttrDef bernoulli_like_attrs[] = {
-    PROBABILITY(DrawAttrs, "Probability of 1."), STREAM(DrawAttrs), { 0 }
-};
+static const AttrDef bernoulli_like_attrs[] = { PROBABILITY(DrawAttrs, "Probability of 1."),
+                                                STREAM(DrawAttrs),
+                                                { 0 } };
 
 static const char NO_OPERAND[] = "it has no operand";
 
@@ -53,7 +67,8 @@ static bool draw_shape(ShapeCtx *c, const Node *n, TensorType *out)
     out->dtype = DT_F32;
     out->layout = LAYOUT_CANONICAL;
     for (int i = 0; i < out->rank; i++)
-        if (!want(c, out->dim[i] >= 1, ATTR(shape), "size %lld of axis %d is not positive", (ll)out->dim[i], i))
+        if (!want(c, out->dim[i] >= 1, ATTR(shape), "size %lld of axis %d is not positive",
+                  (ll)out->dim[i], i))
             return false;
     return true;
 }
@@ -83,60 +98,135 @@ static Node *like_to_shape(Builder *b, const Node *n, const OpDesc *op)
     return n->type.layout == LAYOUT_CANONICAL ? mk(b, op, &a, 0, NULL) : NULL;
 }
 
-static Node *randn_like_simplify(Builder *b, const Node *n) { return like_to_shape(b, n, &op_randn); }
-static Node *rand_like_simplify(Builder *b, const Node *n) { return like_to_shape(b, n, &op_rand); }
-static Node *bernoulli_like_simplify(Builder *b, const Node *n) { return like_to_shape(b, n, &op_bernoulli); }
+static Node *randn_like_simplify(Builder *b, const Node *n)
+{
+    return like_to_shape(b, n, &op_randn);
+}
+static Node *rand_like_simplify(Builder *b, const Node *n)
+{
+    return like_to_shape(b, n, &op_rand);
+}
+static Node *bernoulli_like_simplify(Builder *b, const Node *n)
+{
+    return like_to_shape(b, n, &op_bernoulli);
+}
 
-static void randn_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_randn", ""); }
-static void rand_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_rand", ""); }
-static void bernoulli_emit(CWriter *w, const Node *n) { draw_emit(w, n, "nn_bernoulli", "$p.double, "); }
+static void randn_emit(CWriter *w, const Node *n)
+{
+    draw_emit(w, n, "nn_randn", "");
+}
+static void rand_emit(CWriter *w, const Node *n)
+{
+    draw_emit(w, n, "nn_rand", "");
+}
+static void bernoulli_emit(CWriter *w, const Node *n)
+{
+    draw_emit(w, n, "nn_bernoulli", "$p.double, ");
+}
 
 const OpDesc op_randn = {
-    .name = "randn", .summary = "standard normal numbers", .torch = "torch.randn",
-    .doc = "By Box and Muller from Philox 4x32-10; a function of seed, routine, call and element only.",
-    .in = { NULL }, .attrs = shape_attrs, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead, .shape = draw_shape, .no_grad = NO_OPERAND, .work = draw_work, .emit = randn_emit,
+    .name = "randn",
+    .summary = "standard normal numbers",
+    .torch = "torch.randn",
+    .doc =
+        "By Box and Muller from Philox 4x32-10; a function of seed, routine, call and element only.",
+    .in = { NULL },
+    .attrs = shape_attrs,
+    .attr_size = sizeof(DrawAttrs),
+    .flags = OPF_RANDOM,
+    .is_lead = rows_are_lead,
+    .shape = draw_shape,
+    .no_grad = NO_OPERAND,
+    .work = draw_work,
+    .emit = randn_emit,
     .samples = SAMPLES({ "randn(shape = [3, 5])", "f32[3,5]" }),
 };
 
 const OpDesc op_rand = {
-    .name = "rand", .summary = "uniform numbers in [0, 1)", .torch = "torch.rand",
+    .name = "rand",
+    .summary = "uniform numbers in [0, 1)",
+    .torch = "torch.rand",
     .doc = "24 random bits each; a function of seed, routine, call and element only.",
-    .in = { NULL }, .attrs = shape_attrs, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead, .shape = draw_shape, .no_grad = NO_OPERAND, .work = draw_work, .emit = rand_emit,
+    .in = { NULL },
+    .attrs = shape_attrs,
+    .attr_size = sizeof(DrawAttrs),
+    .flags = OPF_RANDOM,
+    .is_lead = rows_are_lead,
+    .shape = draw_shape,
+    .no_grad = NO_OPERAND,
+    .work = draw_work,
+    .emit = rand_emit,
     .samples = SAMPLES({ "rand(shape = [3, 7])", "f32[3,7]" }),
 };
 
 const OpDesc op_bernoulli = {
-    .name = "bernoulli", .summary = "1 with probability p, else 0", .torch = "torch.bernoulli",
+    .name = "bernoulli",
+    .summary = "1 with probability p, else 0",
+    .torch = "torch.bernoulli",
     .doc = "A function of seed, routine, call and element only.",
-    .in = { NULL }, .attrs = bernoulli_attrs, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead, .shape = draw_shape, .no_grad = NO_OPERAND, .work = draw_work, .emit = bernoulli_emit,
+    .in = { NULL },
+    .attrs = bernoulli_attrs,
+    .attr_size = sizeof(DrawAttrs),
+    .flags = OPF_RANDOM,
+    .is_lead = rows_are_lead,
+    .shape = draw_shape,
+    .no_grad = NO_OPERAND,
+    .work = draw_work,
+    .emit = bernoulli_emit,
     .samples = SAMPLES({ "bernoulli(shape = [5, 7], p = 0.3)", "f32[5,7]" }),
 };
 
 const OpDesc op_randn_like = {
-    .name = "randn_like", .summary = "standard normal numbers in x's shape", .torch = "torch.randn_like",
+    .name = "randn_like",
+    .summary = "standard normal numbers in x's shape",
+    .torch = "torch.randn_like",
     .doc = "`randn` in the shape of `x`. No gradient flows to `x`.",
-    .in = { "x" }, .attrs = like_attrs, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead, .shape = like_shape, .grad = like_grad, .simplify = randn_like_simplify,
-    .work = draw_work, .emit = randn_emit, .samples = SAMPLES({ "randn_like(x: f32[3,5])", "f32[3,5]" }),
+    .in = { "x" },
+    .attrs = like_attrs,
+    .attr_size = sizeof(DrawAttrs),
+    .flags = OPF_RANDOM,
+    .is_lead = rows_are_lead,
+    .shape = like_shape,
+    .grad = like_grad,
+    .simplify = randn_like_simplify,
+    .work = draw_work,
+    .emit = randn_emit,
+    .samples = SAMPLES({ "randn_like(x: f32[3,5])", "f32[3,5]" }),
 };
 
 const OpDesc op_rand_like = {
-    .name = "rand_like", .summary = "uniform numbers in x's shape", .torch = "torch.rand_like",
+    .name = "rand_like",
+    .summary = "uniform numbers in x's shape",
+    .torch = "torch.rand_like",
     .doc = "`rand` in the shape of `x`. No gradient flows to `x`.",
-    .in = { "x" }, .attrs = like_attrs, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead, .shape = like_shape, .grad = like_grad, .simplify = rand_like_simplify,
-    .work = draw_work, .emit = rand_emit, .samples = SAMPLES({ "rand_like(x: f32[2,3,5])", "f32[2,3,5]" }),
+    .in = { "x" },
+    .attrs = like_attrs,
+    .attr_size = sizeof(DrawAttrs),
+    .flags = OPF_RANDOM,
+    .is_lead = rows_are_lead,
+    .shape = like_shape,
+    .grad = like_grad,
+    .simplify = rand_like_simplify,
+    .work = draw_work,
+    .emit = rand_emit,
+    .samples = SAMPLES({ "rand_like(x: f32[2,3,5])", "f32[2,3,5]" }),
 };
 
 const OpDesc op_bernoulli_like = {
-    .name = "bernoulli_like", .summary = "1 with probability p, else 0, in x's shape", .torch = "torch.bernoulli",
+    .name = "bernoulli_like",
+    .summary = "1 with probability p, else 0, in x's shape",
+    .torch = "torch.bernoulli",
     .doc = "`bernoulli` in the shape of `x`. No gradient flows to `x`.",
-    .in = { "x" }, .attrs = bernoulli_like_attrs, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead, .shape = like_shape, .grad = like_grad, .simplify = bernoulli_like_simplify,
-    .work = draw_work, .emit = bernoulli_emit,
+    .in = { "x" },
+    .attrs = bernoulli_like_attrs,
+    .attr_size = sizeof(DrawAttrs),
+    .flags = OPF_RANDOM,
+    .is_lead = rows_are_lead,
+    .shape = like_shape,
+    .grad = like_grad,
+    .simplify = bernoulli_like_simplify,
+    .work = draw_work,
+    .emit = bernoulli_emit,
     .samples = SAMPLES({ "bernoulli_like(x: f32[5,3], p = 0.8)", "f32[5,3]" }),
 };
 
@@ -149,7 +239,8 @@ typedef struct DropoutAttrs {
 static const AttrDef dropout_attrs[] = {
     { "p", ATTR_FLOAT, offsetof(DropoutAttrs, p), .def = NAN, .min = 0, .max = 0x1.fffffffffffffp-1,
       .doc = "Probability that an element is dropped, below 1." },
-    STREAM(DropoutAttrs), { 0 }
+    STREAM(DropoutAttrs),
+    { 0 }
 };
 
 /* The same elements are dropped and the same factor applied: the operator itself, with its stream. */
@@ -167,12 +258,14 @@ static Node *dropout_simplify(Builder *b, const Node *n)
 
 static bool dropout_is_lead(const Node *n)
 {
-    return n->type.rank > 0 && (n->type.layout == LAYOUT_CANONICAL || n->type.layout == LAYOUT_CHANNELS_LAST);
+    return n->type.rank > 0 &&
+           (n->type.layout == LAYOUT_CANONICAL || n->type.layout == LAYOUT_CHANNELS_LAST);
 }
 
 static bool dropout_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
-    return shape_same(c, n, out) && want(c, out->rank > 0, IN(0), "expected a tensor with axes, got a scalar");
+    return shape_same(c, n, out) &&
+           want(c, out->rank > 0, IN(0), "expected a tensor with axes, got a scalar");
 }
 
 /* Weights in the order of their kernels: rank 2 to 4, no batch. */
@@ -186,7 +279,8 @@ static void dropout_emit_strided(CWriter *w, const Node *n)
         size[4 - t->rank + i] = (ll)t->dim[i];
         step[4 - t->rank + i] = (ll)stride[i];
     }
-    cw_stmt(w, n, "if ($team->rank == 0) nn_dropout_strided($key, NN_BOX4(%lld, %lld, %lld, %lld), "
+    cw_stmt(w, n,
+            "if ($team->rank == 0) nn_dropout_strided($key, NN_BOX4(%lld, %lld, %lld, %lld), "
             "NN_BOX4(%lld, %lld, %lld, %lld), $p.double, $0, $out);",
             size[0], size[1], size[2], size[3], step[0], step[1], step[2], step[3]);
 }
@@ -194,9 +288,11 @@ static void dropout_emit_strided(CWriter *w, const Node *n)
 static void dropout_emit(CWriter *w, const Node *n)
 {
     const TensorType *t = &n->type;
-    if (t->layout == LAYOUT_CHANNELS_LAST && !type_layouts_coincide(t, LAYOUT_CANONICAL, LAYOUT_CHANNELS_LAST))
-        cw_stmt(w, n, "nn_dropout_channels_last($key, $row0, $rows, %lld, %lld, $p.double, $0, $out);", (ll)t->dim[1],
-                (ll)(t->dim[2] * t->dim[3]));
+    if (t->layout == LAYOUT_CHANNELS_LAST &&
+        !type_layouts_coincide(t, LAYOUT_CANONICAL, LAYOUT_CHANNELS_LAST))
+        cw_stmt(w, n,
+                "nn_dropout_channels_last($key, $row0, $rows, %lld, %lld, $p.double, $0, $out);",
+                (ll)t->dim[1], (ll)(t->dim[2] * t->dim[3]));
     else if (dropout_is_lead(n) || type_layouts_coincide(t, LAYOUT_CANONICAL, t->layout))
         draw_emit(w, n, "nn_dropout", "$p.double, $0, ");
     else
@@ -204,13 +300,23 @@ static void dropout_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_dropout = {
-    .name = "dropout", .summary = "sets elements to zero at random", .torch = "torch.nn.functional.dropout",
-    .doc = "Each element is 0 with probability `p`, else `x / (1 - p)`, so that the expectation is `x`. With `p = 1` "
-           "all are 0. The gradient drops the same elements. The block `dropout` is the identity in `infer`; the "
-           "operator always drops.",
-    .in = { "x" }, .attrs = dropout_attrs, .attr_size = sizeof(DropoutAttrs),
-    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_INPLACE, .is_lead = dropout_is_lead, .shape = dropout_shape,
-    .grad = same_draws_grad, .simplify = dropout_simplify, .work = draw_work, .emit = dropout_emit,
+    .name = "dropout",
+    .summary = "sets elements to zero at random",
+    .torch = "torch.nn.functional.dropout",
+    .doc =
+        "Each element is 0 with probability `p`, else `x / (1 - p)`, so that the expectation is `x`. With `p = 1` "
+        "all are 0. The gradient drops the same elements. The block `dropout` is the identity in `infer`; the "
+        "operator always drops.",
+    .in = { "x" },
+    .attrs = dropout_attrs,
+    .attr_size = sizeof(DropoutAttrs),
+    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_INPLACE,
+    .is_lead = dropout_is_lead,
+    .shape = dropout_shape,
+    .grad = same_draws_grad,
+    .simplify = dropout_simplify,
+    .work = draw_work,
+    .emit = dropout_emit,
     .samples = SAMPLES({ "dropout(x: f32[3,7], p = 0.25)", "f32[3,7]" },
                        { "dropout(x: f32[2,3,5,3], p = 0.5)", "f32[2,3,5,3]" }),
 };
@@ -229,7 +335,8 @@ static const AttrDef flip_attrs[] = {
 static bool flip_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     int axis;
-    return shape_same(c, n, out) && axis_normalize(c, n, 0, ((const FlipAttrs *)n->attrs)->axis, &axis) &&
+    return shape_same(c, n, out) &&
+           axis_normalize(c, n, 0, ((const FlipAttrs *)n->attrs)->axis, &axis) &&
            want(c, axis > 0, ATTR(axis), "axis 0 counts the samples and cannot be mirrored");
 }
 
@@ -241,9 +348,12 @@ static void split_at(const TensorType *t, int axis, ll *outer, ll *inner)
     *outer = *inner = 1;
     layout_order(t->layout, t->rank, order);
     for (int pos = 1; pos < t->rank; pos++) {
-        if (order[pos] == axis) before = false;
-        else if (before) *outer *= (ll)t->dim[order[pos]];
-        else *inner *= (ll)t->dim[order[pos]];
+        if (order[pos] == axis)
+            before = false;
+        else if (before)
+            *outer *= (ll)t->dim[order[pos]];
+        else
+            *inner *= (ll)t->dim[order[pos]];
     }
 }
 
@@ -254,7 +364,8 @@ static void flip_emit(CWriter *w, const Node *n)
     const int axis = (int)(given < 0 ? given + t->rank : given);
     ll outer, inner;
     split_at(t, axis, &outer, &inner);
-    cw_stmt(w, n, "nn_random_flip($key, $row0, $rows, %lld, %lld, %lld, $0, $out);", outer, (ll)t->dim[axis], inner);
+    cw_stmt(w, n, "nn_random_flip($key, $row0, $rows, %lld, %lld, %lld, $0, $out);", outer,
+            (ll)t->dim[axis], inner);
 }
 
 static Work move_work(const Node *n)
@@ -264,11 +375,19 @@ static Work move_work(const Node *n)
 }
 
 const OpDesc op_random_flip = {
-    .name = "random_flip", .summary = "mirrors half of the samples", .torch = "torchvision RandomHorizontalFlip",
-    .doc = "Each sample is mirrored along `axis` with probability 1/2: `axis = 3` flips images left to right. The "
-           "gradient is mirrored alike.",
-    .in = { "x" }, .attrs = flip_attrs, .attr_size = sizeof(FlipAttrs),
-    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_LEAD, .shape = flip_shape, .grad = same_draws_grad, .work = move_work,
+    .name = "random_flip",
+    .summary = "mirrors half of the samples",
+    .torch = "torchvision RandomHorizontalFlip",
+    .doc =
+        "Each sample is mirrored along `axis` with probability 1/2: `axis = 3` flips images left to right. The "
+        "gradient is mirrored alike.",
+    .in = { "x" },
+    .attrs = flip_attrs,
+    .attr_size = sizeof(FlipAttrs),
+    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_LEAD,
+    .shape = flip_shape,
+    .grad = same_draws_grad,
+    .work = move_work,
     .emit = flip_emit,
     .samples = SAMPLES({ "random_flip(x: f32[5,3,4,7], axis = 3)", "f32[5,3,4,7]" },
                        { "random_flip(x: f32[7,5])", "f32[7,5]" }),
@@ -287,7 +406,8 @@ static const AttrDef crop_attrs[] = {
 static bool crop_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     return shape_same(c, n, out) &&
-           want(c, out->rank >= 3, IN(0), "expected samples with at least two axes, got rank %d", out->rank);
+           want(c, out->rank >= 3, IN(0), "expected samples with at least two axes, got rank %d",
+                out->rank);
 }
 
 static void crop_emit_signed(CWriter *w, const Node *n, int sign)
@@ -296,12 +416,18 @@ static void crop_emit_signed(CWriter *w, const Node *n, int sign)
     ll outer, inner, unused;
     split_at(t, t->rank - 2, &outer, &unused);
     split_at(t, t->rank - 1, &unused, &inner);
-    cw_stmt(w, n, "nn_random_crop($key, $row0, $rows, $pad, %d, %lld, %lld, %lld, %lld, $0, $out);", sign, outer,
-            (ll)t->dim[t->rank - 2], (ll)t->dim[t->rank - 1], inner);
+    cw_stmt(w, n, "nn_random_crop($key, $row0, $rows, $pad, %d, %lld, %lld, %lld, %lld, $0, $out);",
+            sign, outer, (ll)t->dim[t->rank - 2], (ll)t->dim[t->rank - 1], inner);
 }
 
-static void crop_emit(CWriter *w, const Node *n) { crop_emit_signed(w, n, 1); }
-static void crop_dx_emit(CWriter *w, const Node *n) { crop_emit_signed(w, n, -1); }
+static void crop_emit(CWriter *w, const Node *n)
+{
+    crop_emit_signed(w, n, 1);
+}
+static void crop_dx_emit(CWriter *w, const Node *n)
+{
+    crop_emit_signed(w, n, -1);
+}
 
 static void crop_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
@@ -314,19 +440,34 @@ static void crop_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 }
 
 const OpDesc op_random_crop = {
-    .name = "random_crop", .summary = "shifts samples at random", .torch = "torchvision RandomCrop",
-    .doc = "Each sample is padded by `pad` zeros on all sides of its last two axes and cut back to its size at a random "
-           "place. The gradient is shifted back.",
-    .in = { "x" }, .attrs = crop_attrs, .attr_size = sizeof(CropAttrs),
-    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_LEAD, .shape = crop_shape, .grad = crop_grad, .work = move_work,
+    .name = "random_crop",
+    .summary = "shifts samples at random",
+    .torch = "torchvision RandomCrop",
+    .doc =
+        "Each sample is padded by `pad` zeros on all sides of its last two axes and cut back to its size at a random "
+        "place. The gradient is shifted back.",
+    .in = { "x" },
+    .attrs = crop_attrs,
+    .attr_size = sizeof(CropAttrs),
+    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_LEAD,
+    .shape = crop_shape,
+    .grad = crop_grad,
+    .work = move_work,
     .emit = crop_emit,
     .samples = SAMPLES({ "random_crop(x: f32[5,3,7,4], pad = 2)", "f32[5,3,7,4]" },
                        { "random_crop(x: f32[3,5,5], pad = 1)", "f32[3,5,5]" }),
 };
 
 const OpDesc op_random_crop_dx = {
-    .name = "random_crop_dx", .summary = "gradient of random_crop", .doc = "Shifts back by what random_crop drew.",
-    .in = { "dy" }, .attrs = crop_attrs, .attr_size = sizeof(CropAttrs),
-    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_LEAD | OPF_INTERNAL, .shape = crop_shape, .grad = crop_dx_grad,
-    .work = move_work, .emit = crop_dx_emit,
+    .name = "random_crop_dx",
+    .summary = "gradient of random_crop",
+    .doc = "Shifts back by what random_crop drew.",
+    .in = { "dy" },
+    .attrs = crop_attrs,
+    .attr_size = sizeof(CropAttrs),
+    .flags = OPF_RANDOM | OPF_ANY_LAYOUT | OPF_LEAD | OPF_INTERNAL,
+    .shape = crop_shape,
+    .grad = crop_dx_grad,
+    .work = move_work,
+    .emit = crop_dx_emit,
 };

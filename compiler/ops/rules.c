@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the rewrite rules and emit hooks of operators share. A rule returns an equal but simpler value; each states above
- * itself why rewriting ends.
+ * What the rewrite rules and emit hooks of operators share. A rule returns an equal but simpler
+ * value; each states above itself why rewriting ends.
  */
 #include "ops/op.h"
 

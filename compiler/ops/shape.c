@@ -9,10 +9,10 @@
 /* ---- boxes ---- */
 
 typedef struct Box {
-    int n;                                      /* axes besides axis 0 */
+    int n; /* axes besides axis 0 */
     int64_t size[MAX_RANK], xs[MAX_RANK], ys[MAX_RANK];
-    int64_t rows, row_xs, row_ys;               /* axis 0; rows = 0: as many as the thread has */
-    int64_t x_offset, y_offset;                 /* elements; where the box starts on either side */
+    int64_t rows, row_xs, row_ys; /* axis 0; rows = 0: as many as the thread has */
+    int64_t x_offset, y_offset;   /* elements; where the box starts on either side */
 } Box;
 
 /* Sorts by stride in the result, merges axes that are contiguous on both sides. False: more than five remain. */
@@ -34,7 +34,8 @@ static bool box_pack(Box *box)
     }
     int m = 0;
     for (int i = 0; i < n; i++) {
-        if (m && box->xs[m - 1] == box->xs[i] * box->size[i] && box->ys[m - 1] == box->ys[i] * box->size[i]) {
+        if (m && box->xs[m - 1] == box->xs[i] * box->size[i] &&
+            box->ys[m - 1] == box->ys[i] * box->size[i]) {
             box->size[m - 1] *= box->size[i];
         } else {
             box->size[m] = box->size[i];
@@ -71,10 +72,12 @@ static void box_emit(CWriter *w, const Node *n, int k, Box *box)
         sb_printf(&xs, ", %lld", used ? (ll)box->xs[at] : 0LL);
         sb_printf(&ys, ", %lld", used ? (ll)box->ys[at] : 0LL);
     }
-    const char *x = box->x_offset ? arena_printf(a, "$%d + %lld", k, (ll)box->x_offset) : arena_printf(a, "$%d", k);
+    const char *x = box->x_offset ? arena_printf(a, "$%d + %lld", k, (ll)box->x_offset)
+                                  : arena_printf(a, "$%d", k);
     const char *y = box->y_offset ? arena_printf(a, "$out + %lld", (ll)box->y_offset) : "$out";
-    cw_stmt(w, n, "%s%s, (nn_box){ { %s }, { %s }, { %s } }, %s, %s);", lead ? "nn_copy(" : "nn_copy_team($team, ",
-            element_size[n->type.dtype], size.text, xs.text, ys.text, x, y);
+    cw_stmt(w, n, "%s%s, (nn_box){ { %s }, { %s }, { %s } }, %s, %s);",
+            lead ? "nn_copy(" : "nn_copy_team($team, ", element_size[n->type.dtype], size.text,
+            xs.text, ys.text, x, y);
     arena_free(a);
 }
 
@@ -137,12 +140,14 @@ static bool reshape_shape(ShapeCtx *c, const Node *n, TensorType *out)
             ok = want(c, unknown < 0, ATTR(shape), "only one size may be -1");
             unknown = i;
         } else {
-            ok = want(c, out->dim[i] >= 1, ATTR(shape), "size %lld of axis %d is not positive", (ll)out->dim[i], i);
+            ok = want(c, out->dim[i] >= 1, ATTR(shape), "size %lld of axis %d is not positive",
+                      (ll)out->dim[i], i);
             if (ok && __builtin_mul_overflow(known, out->dim[i], &known)) known = INT64_MAX;
         }
     }
     if (ok && unknown >= 0) {
-        ok = want(c, all % known == 0, ATTR(shape), "%lld elements are not divisible by %lld", (ll)all, (ll)known);
+        ok = want(c, all % known == 0, ATTR(shape), "%lld elements are not divisible by %lld",
+                  (ll)all, (ll)known);
         if (ok) {
             out->dim[unknown] = all / known;
             if (unknown == 0) out->batch = x->batch;
@@ -150,9 +155,11 @@ static bool reshape_shape(ShapeCtx *c, const Node *n, TensorType *out)
         }
     }
     ok = ok && want(c, out->batch == x->batch, ATTR(shape),
-                    x->batch ? "the batch axis of the operand must stay axis 0" : "the operand has no batch axis");
-    ok = ok && want(c, known == all, ATTR(shape), "%s has %lld elements%s, the new shape %lld",
-                    type_text(a, x), (ll)all, x->batch ? " per unit of the batch size" : "", (ll)known);
+                    x->batch ? "the batch axis of the operand must stay axis 0"
+                             : "the operand has no batch axis");
+    ok = ok &&
+         want(c, known == all, ATTR(shape), "%s has %lld elements%s, the new shape %lld",
+              type_text(a, x), (ll)all, x->batch ? " per unit of the batch size" : "", (ll)known);
     arena_free(a);
     return ok;
 }
@@ -182,11 +189,20 @@ static Node *reshape_simplify(Builder *b, const Node *n)
 }
 
 const OpDesc op_reshape = {
-    .name = "reshape", .summary = "another shape for the same elements", .torch = "torch.reshape",
-    .doc = "Elements keep their row-major order. The batch axis stays axis 0: `f32[B,T,D]` may become "
-           "`f32[T*B,D]`. No element moves.",
-    .in = { "x" }, .attrs = reshape_attrs, .attr_size = sizeof(TypeAttrs), .flags = OPF_VIEW,
-    .shape = reshape_shape, .grad = reshape_grad, .simplify = reshape_simplify, .work = copy_work,
+    .name = "reshape",
+    .summary = "another shape for the same elements",
+    .torch = "torch.reshape",
+    .doc =
+        "Elements keep their row-major order. The batch axis stays axis 0: `f32[B,T,D]` may become "
+        "`f32[T*B,D]`. No element moves.",
+    .in = { "x" },
+    .attrs = reshape_attrs,
+    .attr_size = sizeof(TypeAttrs),
+    .flags = OPF_VIEW,
+    .shape = reshape_shape,
+    .grad = reshape_grad,
+    .simplify = reshape_simplify,
+    .work = copy_work,
     .samples = SAMPLES({ "reshape(x: f32[3,4,5], shape = [3, 20])", "f32[3,20]" },
                        { "reshape(x: f32[2,6,5], shape = [2, -1, 3, 5])", "f32[2,2,3,5]" }),
 };
@@ -195,7 +211,8 @@ typedef struct FlattenAttrs {
     int64_t start;
 } FlattenAttrs;
 static const AttrDef flatten_attrs[] = {
-    { "start", ATTR_INT, offsetof(FlattenAttrs, start), .def = 1, .doc = "The first axis that is merged." },
+    { "start", ATTR_INT, offsetof(FlattenAttrs, start), .def = 1,
+      .doc = "The first axis that is merged." },
     { 0 },
 };
 
@@ -204,11 +221,12 @@ static bool flatten_shape(ShapeCtx *c, const Node *n, TensorType *out)
     const TensorType *x = &n->in[0]->type;
     const int64_t given = ((const FlattenAttrs *)n->attrs)->start;
     const int64_t start = given < 0 ? given + x->rank : given;
-    if (!want(c, start >= 0 && start <= x->rank, ATTR(start), "axis %lld is out of range for rank %d", (ll)given,
-              x->rank))
+    if (!want(c, start >= 0 && start <= x->rank, ATTR(start),
+              "axis %lld is out of range for rank %d", (ll)given, x->rank))
         return false;
     *out = (TensorType){ .dtype = x->dtype, .batch = x->batch, .rank = (int)start + 1 };
-    if (!want(c, out->rank <= MAX_RANK, ATTR(start), "the result would have %d axes", out->rank)) return false;
+    if (!want(c, out->rank <= MAX_RANK, ATTR(start), "the result would have %d axes", out->rank))
+        return false;
     for (int i = 0; i < start; i++) out->dim[i] = x->dim[i];
     out->dim[start] = type_numel(x, (int)start, x->rank);
     return true;
@@ -221,10 +239,18 @@ static Node *flatten_simplify(Builder *b, const Node *n)
 }
 
 const OpDesc op_flatten = {
-    .name = "flatten", .summary = "merges all axes from one on", .torch = "torch.flatten",
+    .name = "flatten",
+    .summary = "merges all axes from one on",
+    .torch = "torch.flatten",
     .doc = "`f32[B,16,5,5]` becomes `f32[B,400]`. No element moves.",
-    .in = { "x" }, .attrs = flatten_attrs, .attr_size = sizeof(FlattenAttrs), .flags = OPF_VIEW,
-    .shape = flatten_shape, .grad = reshape_grad, .simplify = flatten_simplify, .work = copy_work,
+    .in = { "x" },
+    .attrs = flatten_attrs,
+    .attr_size = sizeof(FlattenAttrs),
+    .flags = OPF_VIEW,
+    .shape = flatten_shape,
+    .grad = reshape_grad,
+    .simplify = flatten_simplify,
+    .work = copy_work,
     .samples = SAMPLES({ "flatten(x: f32[2,3,5,7])", "f32[2,105]" },
                        { "flatten(x: f32[2,3,5,7], start = 2)", "f32[2,3,35]" }),
 };
@@ -238,10 +264,16 @@ static void stop_grad_grad(Builder *b, const Node *n, Node *const *dy, Node **dx
 }
 
 const OpDesc op_stop_grad = {
-    .name = "stop_grad", .summary = "the value without its gradient", .torch = "torch.Tensor.detach",
+    .name = "stop_grad",
+    .summary = "the value without its gradient",
+    .torch = "torch.Tensor.detach",
     .doc = "`y = x`; what led to `x` gets no gradient through `y`. No element moves.",
-    .in = { "x" }, .flags = OPF_VIEW | OPF_ANY_LAYOUT, .shape = shape_like_operand0, .grad = stop_grad_grad,
-    .work = copy_work, .samples = SAMPLES({ "stop_grad(x: f32[3,5])", "f32[3,5]" }),
+    .in = { "x" },
+    .flags = OPF_VIEW | OPF_ANY_LAYOUT,
+    .shape = shape_like_operand0,
+    .grad = stop_grad_grad,
+    .work = copy_work,
+    .samples = SAMPLES({ "stop_grad(x: f32[3,5])", "f32[3,5]" }),
 };
 
 /* ---- permute ---- */
@@ -250,7 +282,8 @@ typedef struct PermuteAttrs {
     IntList axes;
 } PermuteAttrs;
 static const AttrDef permute_attrs[] = {
-    { "axes", ATTR_INTS, offsetof(PermuteAttrs, axes), .def = NAN, .doc = "Axis i of the result is axis axes[i] of x." },
+    { "axes", ATTR_INTS, offsetof(PermuteAttrs, axes), .def = NAN,
+      .doc = "Axis i of the result is axis axes[i] of x." },
     { 0 },
 };
 
@@ -265,14 +298,15 @@ static bool permute_shape(ShapeCtx *c, const Node *n, TensorType *out)
     *out = (TensorType){ .dtype = x->dtype, .batch = x->batch, .rank = x->rank };
     for (int i = 0; i < x->rank; i++) {
         const int from = axis_of(x, axes->v[i]);
-        if (!want(c, from >= 0 && from < x->rank, ATTR(axes), "axis %lld is out of range for rank %d", (ll)axes->v[i],
-                  x->rank) ||
+        if (!want(c, from >= 0 && from < x->rank, ATTR(axes),
+                  "axis %lld is out of range for rank %d", (ll)axes->v[i], x->rank) ||
             !want(c, !used[from], ATTR(axes), "axis %d is named twice", from))
             return false;
         used[from] = true;
         out->dim[i] = x->dim[from];
     }
-    return want(c, !x->batch || axis_of(x, axes->v[0]) == 0, ATTR(axes), "the batch axis must stay axis 0");
+    return want(c, !x->batch || axis_of(x, axes->v[0]) == 0, ATTR(axes),
+                "the batch axis must stay axis 0");
 }
 
 static void permute_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -294,7 +328,8 @@ static Node *permute_simplify(Builder *b, const Node *n)
     if (!op_is(x, &op_permute)) return NULL;
     const IntList *inner = &((const PermuteAttrs *)x->attrs)->axes;
     PermuteAttrs both = { { .n = axes->n } };
-    for (int i = 0; i < axes->n; i++) both.axes.v[i] = axis_of(&n->type, inner->v[axis_of(&n->type, axes->v[i])]);
+    for (int i = 0; i < axes->n; i++)
+        both.axes.v[i] = axis_of(&n->type, inner->v[axis_of(&n->type, axes->v[i])]);
     return mk1(b, &op_permute, &both, x->in[0]);
 }
 
@@ -322,11 +357,20 @@ static void permute_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_permute = {
-    .name = "permute", .summary = "axes in another order", .torch = "torch.permute",
-    .doc = "Axis `i` of the result is axis `axes[i]` of `x`; a transposition is `axes = [1, 0]`. The batch axis stays "
-           "axis 0.",
-    .in = { "x" }, .attrs = permute_attrs, .attr_size = sizeof(PermuteAttrs), .is_lead = permute_is_lead,
-    .shape = permute_shape, .grad = permute_grad, .simplify = permute_simplify, .work = copy_work,
+    .name = "permute",
+    .summary = "axes in another order",
+    .torch = "torch.permute",
+    .doc =
+        "Axis `i` of the result is axis `axes[i]` of `x`; a transposition is `axes = [1, 0]`. The batch axis stays "
+        "axis 0.",
+    .in = { "x" },
+    .attrs = permute_attrs,
+    .attr_size = sizeof(PermuteAttrs),
+    .is_lead = permute_is_lead,
+    .shape = permute_shape,
+    .grad = permute_grad,
+    .simplify = permute_simplify,
+    .work = copy_work,
     .emit = permute_emit,
     .samples = SAMPLES({ "permute(x: f32[3,5], axes = [1, 0])", "f32[5,3]" },
                        { "permute(x: f32[2,3,5,7], axes = [0, 2, 3, 1])", "f32[2,5,7,3]" },
@@ -341,13 +385,16 @@ typedef struct SliceAttrs {
     int64_t axis, start, stop, step;
     TensorType like; /* slice_dx: the type of the operand of slice */
 } SliceAttrs;
-#define SLICE_ATTRS                                                                                          \
-    { "axis", ATTR_INT, offsetof(SliceAttrs, axis), .def = NAN, .doc = "The axis that is cut." },            \
-    { "start", ATTR_INT, offsetof(SliceAttrs, start), .doc = "The first index; negative ones count from the end." }, \
-    { "stop", ATTR_INT, offsetof(SliceAttrs, stop), .def = 281474976710656.0,                                \
-      .doc = "One past the last index; negative ones count from the end. Default: the end." },               \
-    { "step", ATTR_INT, offsetof(SliceAttrs, step), .def = 1, .min = 1, .max = 281474976710656.0,            \
-      .doc = "Distance between indices." }
+#define SLICE_ATTRS                                                                                \
+    { "axis", ATTR_INT, offsetof(SliceAttrs, axis), .def = NAN, .doc = "The axis that is cut." },  \
+        { "start", ATTR_INT, offsetof(SliceAttrs, start),                                          \
+          .doc = "The first index; negative ones count from the end." },                           \
+        { "stop", ATTR_INT, offsetof(SliceAttrs, stop), .def = 281474976710656.0,                  \
+          .doc = "One past the last index; negative ones count from the end. Default: the end." }, \
+    {                                                                                              \
+        "step", ATTR_INT, offsetof(SliceAttrs, step),                                              \
+            .def = 1, .min = 1, .max = 281474976710656.0, .doc = "Distance between indices."       \
+    }
 
 static const AttrDef slice_attrs[] = { SLICE_ATTRS, { 0 } };
 static const AttrDef slice_dx_attrs[] = {
@@ -376,10 +423,12 @@ static bool slice_shape(ShapeCtx *c, const Node *n, TensorType *out)
         !want(c, axis > 0 || !x->batch, ATTR(axis), "the batch axis cannot be cut"))
         return false;
     const int64_t size = x->dim[axis], start = slice_start(a, x), stop = slice_stop(a, x);
-    if (!want(c, start >= 0 && start < size, ATTR(start), "start %lld is outside axis %d of size %lld", (ll)a->start,
+    if (!want(c, start >= 0 && start < size, ATTR(start),
+              "start %lld is outside axis %d of size %lld", (ll)a->start, axis, (ll)size) ||
+        !want(c, stop <= size, ATTR(stop), "stop %lld is outside axis %d of size %lld", (ll)a->stop,
               axis, (ll)size) ||
-        !want(c, stop <= size, ATTR(stop), "stop %lld is outside axis %d of size %lld", (ll)a->stop, axis, (ll)size) ||
-        !want(c, stop > start, ATTR(stop), "the slice is empty: start %lld, stop %lld", (ll)start, (ll)stop) ||
+        !want(c, stop > start, ATTR(stop), "the slice is empty: start %lld, stop %lld", (ll)start,
+              (ll)stop) ||
         !want(c, a->step >= 1, ATTR(step), "step %lld is not positive", (ll)a->step))
         return false;
     *out = *x;
@@ -440,12 +489,22 @@ static void slice_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_slice = {
-    .name = "slice", .summary = "part of one axis", .torch = "torch.Tensor[start:stop:step]",
-    .doc = "Indices `start, start + step, ...` below `stop` of `axis`. A range that leaves the axis is an error. The "
-           "batch axis cannot be cut.",
-    .in = { "x" }, .attrs = slice_attrs, .attr_size = sizeof(SliceAttrs), .flags = OPF_ANY_LAYOUT,
-    .is_lead = slice_is_lead, .shape = slice_shape, .grad = slice_grad, .simplify = slice_simplify,
-    .work = copy_work, .emit = slice_emit,
+    .name = "slice",
+    .summary = "part of one axis",
+    .torch = "torch.Tensor[start:stop:step]",
+    .doc =
+        "Indices `start, start + step, ...` below `stop` of `axis`. A range that leaves the axis is an error. The "
+        "batch axis cannot be cut.",
+    .in = { "x" },
+    .attrs = slice_attrs,
+    .attr_size = sizeof(SliceAttrs),
+    .flags = OPF_ANY_LAYOUT,
+    .is_lead = slice_is_lead,
+    .shape = slice_shape,
+    .grad = slice_grad,
+    .simplify = slice_simplify,
+    .work = copy_work,
+    .emit = slice_emit,
     .samples = SAMPLES({ "slice(x: f32[3,7], axis = 1, start = 2, stop = 5)", "f32[3,3]" },
                        { "slice(x: f32[2,3,9,2], axis = 2, start = 1, step = 3)", "f32[2,3,3,2]" },
                        { "slice(x: f32[7,3], axis = 0, start = -3, stop = -1)", "f32[2,3]" }),
@@ -477,16 +536,25 @@ static void slice_dx_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_slice_dx = {
-    .name = "slice_dx", .summary = "gradient of slice", .doc = "Zeros, with `dy` where the slice was taken.",
-    .in = { "dy" }, .attrs = slice_dx_attrs, .attr_size = sizeof(SliceAttrs), .flags = OPF_ANY_LAYOUT | OPF_INTERNAL,
-    .is_lead = slice_is_lead, .shape = slice_dx_shape, .grad = slice_dx_grad, .work = copy_work,
+    .name = "slice_dx",
+    .summary = "gradient of slice",
+    .doc = "Zeros, with `dy` where the slice was taken.",
+    .in = { "dy" },
+    .attrs = slice_dx_attrs,
+    .attr_size = sizeof(SliceAttrs),
+    .flags = OPF_ANY_LAYOUT | OPF_INTERNAL,
+    .is_lead = slice_is_lead,
+    .shape = slice_dx_shape,
+    .grad = slice_dx_grad,
+    .work = copy_work,
     .emit = slice_dx_emit,
 };
 
 /* ---- concat ---- */
 
 static const AttrDef concat_attrs[] = {
-    { "axis", ATTR_INT, offsetof(AxisAttrs, axis), .def = 1, .doc = "The axis along which operands are joined." },
+    { "axis", ATTR_INT, offsetof(AxisAttrs, axis), .def = 1,
+      .doc = "The axis along which operands are joined." },
     { 0 },
 };
 
@@ -494,22 +562,28 @@ static bool concat_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *x = &n->in[0]->type;
     int axis;
-    if (!want_few_axes(c, n) || !axis_normalize(c, n, 0, ((const AxisAttrs *)n->attrs)->axis, &axis)) return false;
+    if (!want_few_axes(c, n) ||
+        !axis_normalize(c, n, 0, ((const AxisAttrs *)n->attrs)->axis, &axis))
+        return false;
     *out = *x;
     out->layout = LAYOUT_CANONICAL;
-    if (!want(c, axis > 0 || !x->batch, ATTR(axis), "cannot join along the batch axis")) return false;
+    if (!want(c, axis > 0 || !x->batch, ATTR(axis), "cannot join along the batch axis"))
+        return false;
     for (int k = 1; k < n->n_in; k++) {
         const TensorType *t = &n->in[k]->type;
-        if (!want(c, t->dtype == x->dtype, IN(k), "expected %s like operand 0, got %s", dtype_name(x->dtype),
-                  dtype_name(t->dtype)) ||
-            !want(c, t->rank == x->rank, IN(k), "expected rank %d like operand 0, got %d", x->rank, t->rank))
+        if (!want(c, t->dtype == x->dtype, IN(k), "expected %s like operand 0, got %s",
+                  dtype_name(x->dtype), dtype_name(t->dtype)) ||
+            !want(c, t->rank == x->rank, IN(k), "expected rank %d like operand 0, got %d", x->rank,
+                  t->rank))
             return false;
         for (int i = 0; i < x->rank; i++)
-            if (!want(c, i == axis || (t->dim[i] == x->dim[i] && (i || t->batch == x->batch)), IN(k),
-                      "operands differ on axis %d: only axis %d may", i, axis))
+            if (!want(c, i == axis || (t->dim[i] == x->dim[i] && (i || t->batch == x->batch)),
+                      IN(k), "operands differ on axis %d: only axis %d may", i, axis))
                 return false;
-        if (!want(c, !t->batch || axis > 0, IN(k), "cannot join along the batch axis")) return false;
-        if (__builtin_add_overflow(out->dim[axis], t->dim[axis], &out->dim[axis])) out->dim[axis] = INT64_MAX;
+        if (!want(c, !t->batch || axis > 0, IN(k), "cannot join along the batch axis"))
+            return false;
+        if (__builtin_add_overflow(out->dim[axis], t->dim[axis], &out->dim[axis]))
+            out->dim[axis] = INT64_MAX;
     }
     return true;
 }
@@ -552,15 +626,26 @@ static void concat_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_concat = {
-    .name = "concat", .summary = "joins tensors along an axis", .torch = "torch.cat",
-    .doc = "Operands agree in all other axes. Joining along axis 1 of images joins channels. The batch axis cannot be "
-           "joined.",
-    .in = { "x*" }, .attrs = concat_attrs, .attr_size = sizeof(AxisAttrs), .flags = OPF_ANY_LAYOUT,
-    .is_lead = concat_is_lead, .shape = concat_shape, .grad = concat_grad, .simplify = concat_simplify,
-    .work = copy_work, .emit = concat_emit,
-    .samples = SAMPLES({ "concat(a: f32[2,3], b: f32[2,5], axis = 1)", "f32[2,8]" },
-                       { "concat(a: f32[2,3,5,2], b: f32[2,1,5,2], c: f32[2,2,5,2])", "f32[2,6,5,2]" },
-                       { "concat(a: f32[3,5], b: f32[2,5], axis = 0)", "f32[5,5]" }),
+    .name = "concat",
+    .summary = "joins tensors along an axis",
+    .torch = "torch.cat",
+    .doc =
+        "Operands agree in all other axes. Joining along axis 1 of images joins channels. The batch axis cannot be "
+        "joined.",
+    .in = { "x*" },
+    .attrs = concat_attrs,
+    .attr_size = sizeof(AxisAttrs),
+    .flags = OPF_ANY_LAYOUT,
+    .is_lead = concat_is_lead,
+    .shape = concat_shape,
+    .grad = concat_grad,
+    .simplify = concat_simplify,
+    .work = copy_work,
+    .emit = concat_emit,
+    .samples =
+        SAMPLES({ "concat(a: f32[2,3], b: f32[2,5], axis = 1)", "f32[2,8]" },
+                { "concat(a: f32[2,3,5,2], b: f32[2,1,5,2], c: f32[2,2,5,2])", "f32[2,6,5,2]" },
+                { "concat(a: f32[3,5], b: f32[2,5], axis = 0)", "f32[5,5]" }),
 };
 
 /* ---- pad ---- */
@@ -570,8 +655,10 @@ typedef struct PadAttrs {
     double value;
 } PadAttrs;
 static const AttrDef pad_attrs[] = {
-    { "before", ATTR_INTS, offsetof(PadAttrs, before), .def = NAN, .doc = "Elements added in front, per axis." },
-    { "after", ATTR_INTS, offsetof(PadAttrs, after), .def = NAN, .doc = "Elements added at the end, per axis." },
+    { "before", ATTR_INTS, offsetof(PadAttrs, before), .def = NAN,
+      .doc = "Elements added in front, per axis." },
+    { "after", ATTR_INTS, offsetof(PadAttrs, after), .def = NAN,
+      .doc = "Elements added at the end, per axis." },
     { "value", ATTR_FLOAT, offsetof(PadAttrs, value), .doc = "What is added." },
     { 0 },
 };
@@ -582,8 +669,10 @@ static bool pad_shape(ShapeCtx *c, const Node *n, TensorType *out)
     const TensorType *x = &n->in[0]->type;
     if (!want(c, x->dtype == DT_F32, IN(0), "expected f32 values, got %s", dtype_name(x->dtype)) ||
         !want_few_axes(c, n) ||
-        !want(c, a->before.n == x->rank, ATTR(before), "expected %d numbers, got %d", x->rank, a->before.n) ||
-        !want(c, a->after.n == x->rank, ATTR(after), "expected %d numbers, got %d", x->rank, a->after.n) ||
+        !want(c, a->before.n == x->rank, ATTR(before), "expected %d numbers, got %d", x->rank,
+              a->before.n) ||
+        !want(c, a->after.n == x->rank, ATTR(after), "expected %d numbers, got %d", x->rank,
+              a->after.n) ||
         !want(c, isfinite(a->value), ATTR(value), "expected a finite value"))
         return false;
     *out = *x;
@@ -597,7 +686,8 @@ static bool pad_shape(ShapeCtx *c, const Node *n, TensorType *out)
             return false;
         out->dim[i] += a->before.v[i] + a->after.v[i];
     }
-    return want(c, !x->batch || out->dim[0] == x->dim[0], ATTR(before), "the batch axis cannot be padded");
+    return want(c, !x->batch || out->dim[0] == x->dim[0], ATTR(before),
+                "the batch axis cannot be padded");
 }
 
 static bool pad_is_lead(const Node *n)
@@ -644,14 +734,25 @@ static void pad_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_pad = {
-    .name = "pad", .summary = "adds a border", .torch = "torch.nn.functional.pad",
-    .doc = "Adds `before[i]` elements in front of axis `i` and `after[i]` behind it, all equal to `value`.",
-    .in = { "x" }, .attrs = pad_attrs, .attr_size = sizeof(PadAttrs), .flags = OPF_ANY_LAYOUT,
-    .is_lead = pad_is_lead, .shape = pad_shape, .grad = pad_grad, .simplify = pad_simplify, .work = copy_work,
+    .name = "pad",
+    .summary = "adds a border",
+    .torch = "torch.nn.functional.pad",
+    .doc =
+        "Adds `before[i]` elements in front of axis `i` and `after[i]` behind it, all equal to `value`.",
+    .in = { "x" },
+    .attrs = pad_attrs,
+    .attr_size = sizeof(PadAttrs),
+    .flags = OPF_ANY_LAYOUT,
+    .is_lead = pad_is_lead,
+    .shape = pad_shape,
+    .grad = pad_grad,
+    .simplify = pad_simplify,
+    .work = copy_work,
     .emit = pad_emit,
-    .samples = SAMPLES({ "pad(x: f32[2,3], before = [0, 1], after = [0, 2], value = 0.5)", "f32[2,6]" },
-                       { "pad(x: f32[2,3,5,3], before = [0, 0, 1, 2], after = [0, 0, 3, 0])", "f32[2,3,9,5]" },
-                       { "pad(x: f32[3], before = [2], after = [1])", "f32[6]" }),
+    .samples = SAMPLES(
+        { "pad(x: f32[2,3], before = [0, 1], after = [0, 2], value = 0.5)", "f32[2,6]" },
+        { "pad(x: f32[2,3,5,3], before = [0, 0, 1, 2], after = [0, 0, 3, 0])", "f32[2,3,9,5]" },
+        { "pad(x: f32[3], before = [2], after = [1])", "f32[6]" }),
 };
 
 /* ---- gather ---- */
@@ -660,7 +761,11 @@ typedef struct GatherAttrs {
     int64_t axis;
     TensorType like; /* gather_dx: the type of the operand of gather */
 } GatherAttrs;
-#define GATHER_AXIS { "axis", ATTR_INT, offsetof(GatherAttrs, axis), .doc = "The axis that ids are positions on." }
+#define GATHER_AXIS                                                                                \
+    {                                                                                              \
+        "axis", ATTR_INT, offsetof(GatherAttrs, axis),                                             \
+            .doc = "The axis that ids are positions on."                                           \
+    }
 
 static const AttrDef gather_attrs[] = { GATHER_AXIS, { 0 } };
 static const AttrDef gather_dx_attrs[] = {
@@ -673,11 +778,14 @@ static bool gather_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *x = &n->in[0]->type, *ids = &n->in[1]->type;
     int axis;
-    if (!want(c, ids->dtype == DT_I32, IN(1), "expected i32 positions, got %s", dtype_name(ids->dtype)) ||
+    if (!want(c, ids->dtype == DT_I32, IN(1), "expected i32 positions, got %s",
+              dtype_name(ids->dtype)) ||
         !axis_normalize(c, n, 0, ((const GatherAttrs *)n->attrs)->axis, &axis) ||
         !want(c, axis > 0 || !x->batch, ATTR(axis), "cannot pick from the batch axis") ||
-        !want(c, axis == 0 || !ids->batch, IN(1), "positions on axis %d cannot have a batch axis", axis) ||
-        !want(c, x->rank - 1 + ids->rank <= MAX_RANK, IN(1), "the result would have %d axes", x->rank - 1 + ids->rank))
+        !want(c, axis == 0 || !ids->batch, IN(1), "positions on axis %d cannot have a batch axis",
+              axis) ||
+        !want(c, x->rank - 1 + ids->rank <= MAX_RANK, IN(1), "the result would have %d axes",
+              x->rank - 1 + ids->rank))
         return false;
     *out = (TensorType){ .dtype = x->dtype, .batch = axis == 0 ? ids->batch : x->batch };
     for (int i = 0; i < axis; i++) out->dim[out->rank++] = x->dim[i];
@@ -713,25 +821,37 @@ static void gather_emit(CWriter *w, const Node *n)
     const ll size = (ll)x->dim[axis], inner = (ll)type_numel(x, axis + 1, x->rank);
     const char *bytes = element_size[x->dtype];
     if (!gather_is_lead(n)) {
-        cw_stmt(w, n, "if ($team->rank == 0) nn_gather(1, %lld, %lld, 1, %s, $0, $1, $out);", size, inner, bytes);
+        cw_stmt(w, n, "if ($team->rank == 0) nn_gather(1, %lld, %lld, 1, %s, $0, $1, $out);", size,
+                inner, bytes);
     } else if (axis == 0) {
         const Times per_row = by(type_numel(ids, 1, ids->rank));
-        cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows%s, %s, $0, $1 + $row0%s, $out);", size, inner, per_row.text,
-                bytes, per_row.text);
+        cw_stmt(w, n, "nn_gather(1, %lld, %lld, $rows%s, %s, $0, $1 + $row0%s, $out);", size, inner,
+                per_row.text, bytes, per_row.text);
     } else {
         const Times per_row = by(type_numel(x, 1, x->rank));
         cw_stmt(w, n, "nn_gather($rows%s, %lld, %lld, %lld, %s, $0 + $row0%s, $1, $out);",
-                by(type_numel(x, 1, axis)).text, size, inner, (ll)type_numel(ids, 0, ids->rank), bytes, per_row.text);
+                by(type_numel(x, 1, axis)).text, size, inner, (ll)type_numel(ids, 0, ids->rank),
+                bytes, per_row.text);
     }
 }
 
 const OpDesc op_gather = {
-    .name = "gather", .summary = "picks slices by position", .torch = "torch.index_select",
-    .doc = "Axis `axis` of `x` is replaced by the axes of `ids`: the slices of `x` at those positions. The gradient adds "
-           "up what was picked more than once.",
-    .in = { "x", "ids" }, .attrs = gather_attrs, .attr_size = sizeof(GatherAttrs), .whole = 3,
-    .is_lead = gather_is_lead, .shape = gather_shape, .grad = gather_grad, .work = copy_work,
-    .index_limit = gather_limit, .emit = gather_emit,
+    .name = "gather",
+    .summary = "picks slices by position",
+    .torch = "torch.index_select",
+    .doc =
+        "Axis `axis` of `x` is replaced by the axes of `ids`: the slices of `x` at those positions. The gradient adds "
+        "up what was picked more than once.",
+    .in = { "x", "ids" },
+    .attrs = gather_attrs,
+    .attr_size = sizeof(GatherAttrs),
+    .whole = 3,
+    .is_lead = gather_is_lead,
+    .shape = gather_shape,
+    .grad = gather_grad,
+    .work = copy_work,
+    .index_limit = gather_limit,
+    .emit = gather_emit,
     .samples = SAMPLES({ "gather(x: f32[7,3], ids: i32[5])", "f32[5,3]" },
                        { "gather(x: f32[7], ids: i32[2,3])", "f32[2,3]" },
                        { "gather(x: f32[2,5,3], ids: i32[4], axis = 1)", "f32[2,4,3]" }),
@@ -757,11 +877,16 @@ static void gather_dx_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_gather_dx = {
-    .name = "gather_dx", .summary = "gradient of gather",
+    .name = "gather_dx",
+    .summary = "gradient of gather",
     .doc = "Zeros, to which each slice of `dy` is added at its position, in the order of `ids`.",
-    .in = { "dy", "ids" }, .attrs = gather_dx_attrs, .attr_size = sizeof(GatherAttrs),
-    .flags = OPF_INTERNAL | OPF_ACCUMULATE, .shape = gather_dx_shape,
-    .no_grad = "the second derivative of gather is not provided", .emit = gather_dx_emit,
+    .in = { "dy", "ids" },
+    .attrs = gather_dx_attrs,
+    .attr_size = sizeof(GatherAttrs),
+    .flags = OPF_INTERNAL | OPF_ACCUMULATE,
+    .shape = gather_dx_shape,
+    .no_grad = "the second derivative of gather is not provided",
+    .emit = gather_dx_emit,
 };
 
 /* ---- one_hot ---- */
@@ -772,16 +897,19 @@ typedef struct OneHotAttrs {
     int64_t n, ignore_index;
 } OneHotAttrs;
 static const AttrDef one_hot_attrs[] = {
-    { "n", ATTR_INT, offsetof(OneHotAttrs, n), .def = NAN, .min = 1, .max = 2147483647, .doc = "Number of classes." },
-    { "ignore_index", ATTR_INT, offsetof(OneHotAttrs, ignore_index), .def = NO_CLASS, .min = NO_CLASS,
-      .max = 2147483647.0, .doc = "One more accepted class; outside [0, n) it gives zeros. -2147483649: none." },
+    { "n", ATTR_INT, offsetof(OneHotAttrs, n), .def = NAN, .min = 1, .max = 2147483647,
+      .doc = "Number of classes." },
+    { "ignore_index", ATTR_INT, offsetof(OneHotAttrs, ignore_index), .def = NO_CLASS,
+      .min = NO_CLASS, .max = 2147483647.0,
+      .doc = "One more accepted class; outside [0, n) it gives zeros. -2147483649: none." },
     { 0 },
 };
 
 static bool one_hot_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *ids = &n->in[0]->type;
-    if (!want(c, ids->dtype == DT_I32, IN(0), "expected i32 classes, got %s", dtype_name(ids->dtype)) ||
+    if (!want(c, ids->dtype == DT_I32, IN(0), "expected i32 classes, got %s",
+              dtype_name(ids->dtype)) ||
         !want(c, ids->rank < MAX_RANK, IN(0), "the result would have %d axes", ids->rank + 1))
         return false;
     *out = *ids;
@@ -791,7 +919,10 @@ static bool one_hot_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return true;
 }
 
-static bool one_hot_is_lead(const Node *n) { return n->in[0]->type.rank > 0; }
+static bool one_hot_is_lead(const Node *n)
+{
+    return n->in[0]->type.rank > 0;
+}
 
 static int64_t one_hot_limit(const Node *n, int operand)
 {
@@ -816,10 +947,20 @@ static void one_hot_emit(CWriter *w, const Node *n)
 }
 
 const OpDesc op_one_hot = {
-    .name = "one_hot", .summary = "classes as unit vectors", .torch = "torch.nn.functional.one_hot",
+    .name = "one_hot",
+    .summary = "classes as unit vectors",
+    .torch = "torch.nn.functional.one_hot",
     .doc = "A new last axis of size `n` that is 1 at the class and 0 elsewhere, as `f32`.",
-    .in = { "ids" }, .attrs = one_hot_attrs, .attr_size = sizeof(OneHotAttrs), .is_lead = one_hot_is_lead,
-    .shape = one_hot_shape, .no_grad = "a class has no gradient", .work = copy_work, .index_limit = one_hot_limit,
-    .index_ignore = one_hot_ignore, .emit = one_hot_emit,
-    .samples = SAMPLES({ "one_hot(ids: i32[5], n = 7)", "f32[5,7]" }, { "one_hot(ids: i32[2,3], n = 4)", "f32[2,3,4]" }),
+    .in = { "ids" },
+    .attrs = one_hot_attrs,
+    .attr_size = sizeof(OneHotAttrs),
+    .is_lead = one_hot_is_lead,
+    .shape = one_hot_shape,
+    .no_grad = "a class has no gradient",
+    .work = copy_work,
+    .index_limit = one_hot_limit,
+    .index_ignore = one_hot_ignore,
+    .emit = one_hot_emit,
+    .samples = SAMPLES({ "one_hot(ids: i32[5], n = 7)", "f32[5,7]" },
+                       { "one_hot(ids: i32[2,3], n = 4)", "f32[2,3,4]" }),
 };

@@ -9,7 +9,10 @@
 void window_pad_get(const IntList *list, int64_t pad[4])
 {
     for (int i = 0; i < 4; i++)
-        pad[i] = list->n == 0 ? 0 : list->n == 1 ? list->v[0] : list->n == 2 ? list->v[i % 2] : list->v[i];
+        pad[i] = list->n == 0   ? 0
+                 : list->n == 1 ? list->v[0]
+                 : list->n == 2 ? list->v[i % 2]
+                                : list->v[i];
 }
 
 bool window_pad(ShapeCtx *c, const IntList *list, int64_t pad[4])
@@ -19,43 +22,50 @@ bool window_pad(ShapeCtx *c, const IntList *list, int64_t pad[4])
         return false;
     window_pad_get(list, pad);
     for (int i = 0; i < 4; i++)
-        if (!want(c, pad[i] >= 0 && pad[i] <= INT32_MAX, ATTR(pad), "pad must be 0 or more, got %lld", (ll)pad[i]))
+        if (!want(c, pad[i] >= 0 && pad[i] <= INT32_MAX, ATTR(pad),
+                  "pad must be 0 or more, got %lld", (ll)pad[i]))
             return false;
     return true;
 }
 
 bool window_count(ShapeCtx *c, WindowAxis a, int64_t *n)
 {
-    static const char *const size_name[] = { "height", "width" }, *const lines[] = { "row", "column" };
+    static const char *const size_name[] = { "height", "width" }, *const lines[] = { "row",
+                                                                                     "column" };
     const char *what = size_name[a.axis];
-    const int64_t padded = a.in + a.before + a.after, window = (a.k - 1) * a.dilation + 1, room = padded - window;
-    if (!want(c, room >= 0, IN(a.operand),
-              "the window is larger than the padded image: %s %lld (kernel %lld, dilation %lld) over %lld + %lld + %lld",
-              what, (ll)window, (ll)a.k, (ll)a.dilation, (ll)a.before, (ll)a.in, (ll)a.after))
+    const int64_t padded = a.in + a.before + a.after, window = (a.k - 1) * a.dilation + 1,
+                  room = padded - window;
+    if (!want(
+            c, room >= 0, IN(a.operand),
+            "the window is larger than the padded image: %s %lld (kernel %lld, dilation %lld) over %lld + %lld + %lld",
+            what, (ll)window, (ll)a.k, (ll)a.dilation, (ll)a.before, (ll)a.in, (ll)a.after))
         return false;
     const int64_t over = room % a.stride;
     *n = room / a.stride + 1;
     if (!over) return true;
     if (!a.ceil) {
-        shape_warn(c, ATTR(stride), "rounding",
-                   "%s (%lld - %lld + %lld)/%lld + 1 rounds down to %lld and drops the last %lld %s%s of the padded image",
-                   what, (ll)a.in, (ll)window, (ll)(a.before + a.after), (ll)a.stride, (ll)*n, (ll)over,
-                   lines[a.axis], over == 1 ? "" : "s");
+        shape_warn(
+            c, ATTR(stride), "rounding",
+            "%s (%lld - %lld + %lld)/%lld + 1 rounds down to %lld and drops the last %lld %s%s of the padded image",
+            what, (ll)a.in, (ll)window, (ll)(a.before + a.after), (ll)a.stride, (ll)*n, (ll)over,
+            lines[a.axis], over == 1 ? "" : "s");
         return true;
     }
     if (*n * a.stride >= a.in + a.before) {
-        shape_warn(c, ATTR(stride), "rounding",
-                   "%s (%lld - %lld + %lld)/%lld + 1 would round up to %lld, but the last window would start beyond "
-                   "the image: it is dropped, and with it the last %lld %s%s of the padded image",
-                   what, (ll)a.in, (ll)window, (ll)(a.before + a.after), (ll)a.stride, (ll)(*n + 1), (ll)over,
-                   lines[a.axis], over == 1 ? "" : "s");
+        shape_warn(
+            c, ATTR(stride), "rounding",
+            "%s (%lld - %lld + %lld)/%lld + 1 would round up to %lld, but the last window would start beyond "
+            "the image: it is dropped, and with it the last %lld %s%s of the padded image",
+            what, (ll)a.in, (ll)window, (ll)(a.before + a.after), (ll)a.stride, (ll)(*n + 1),
+            (ll)over, lines[a.axis], over == 1 ? "" : "s");
         return true;
     }
     ++*n;
-    shape_warn(c, ATTR(stride), "rounding",
-               "%s (%lld - %lld + %lld)/%lld + 1 rounds up to %lld; the last window hangs over the padded image by %lld %s%s",
-               what, (ll)a.in, (ll)window, (ll)(a.before + a.after), (ll)a.stride, (ll)*n, (ll)(a.stride - over),
-               lines[a.axis], a.stride - over == 1 ? "" : "s");
+    shape_warn(
+        c, ATTR(stride), "rounding",
+        "%s (%lld - %lld + %lld)/%lld + 1 rounds up to %lld; the last window hangs over the padded image by %lld %s%s",
+        what, (ll)a.in, (ll)window, (ll)(a.before + a.after), (ll)a.stride, (ll)*n,
+        (ll)(a.stride - over), lines[a.axis], a.stride - over == 1 ? "" : "s");
     return true;
 }
 

@@ -17,11 +17,13 @@ NN_INLINE void nn_rotation(nn_key key, nn_dim sample, double degrees, double *co
     *sine = sin(angle);
 }
 
-/* The pixel of [h,w] that (i, j) of the turned image shows: the upper left of four neighbours, and how far beyond it. */
-NN_INLINE void nn_rotated_from(double cosine, double sine, nn_dim h, nn_dim w, nn_dim i, nn_dim j, nn_dim *top,
-                               nn_dim *left, nn_real *v, nn_real *u)
+/* The pixel of [h,w] that (i, j) of the turned image shows: the upper left of four neighbours, and how
+ * far beyond it. */
+NN_INLINE void nn_rotated_from(double cosine, double sine, nn_dim h, nn_dim w, nn_dim i, nn_dim j,
+                               nn_dim *top, nn_dim *left, nn_real *v, nn_real *u)
 {
-    const double cy = 0.5 * (double)(h - 1), cx = 0.5 * (double)(w - 1), dy = (double)i - cy, dx = (double)j - cx;
+    const double cy = 0.5 * (double)(h - 1), cx = 0.5 * (double)(w - 1), dy = (double)i - cy,
+                 dx = (double)j - cx;
     const double y = cy + sine * dx + cosine * dy, x = cx + cosine * dx - sine * dy;
     *top = (nn_dim)floor(y);
     *left = (nn_dim)floor(x);
@@ -30,8 +32,8 @@ NN_INLINE void nn_rotated_from(double cosine, double sine, nn_dim h, nn_dim w, n
 }
 
 /* Images are [h][w][c]. */
-NN_INLINE void nn_random_rotate(nn_key key, nn_dim row0, nn_dim rows, double degrees, nn_dim h, nn_dim w, nn_dim c,
-                                const nn_real *x, nn_real *y)
+NN_INLINE void nn_random_rotate(nn_key key, nn_dim row0, nn_dim rows, double degrees, nn_dim h,
+                                nn_dim w, nn_dim c, const nn_real *x, nn_real *y)
 {
     memset(y, 0, (size_t)(rows * h * w * c) * sizeof(nn_real));
     for (nn_dim n = 0; n < rows; n++, x += h * w * c) {
@@ -54,8 +56,8 @@ NN_INLINE void nn_random_rotate(nn_key key, nn_dim row0, nn_dim rows, double deg
 }
 
 /* The adjoint: each dy goes to the pixels it was made from. */
-NN_INLINE void nn_random_rotate_dx(nn_key key, nn_dim row0, nn_dim rows, double degrees, nn_dim h, nn_dim w, nn_dim c,
-                                   const nn_real *dy, nn_real *dx)
+NN_INLINE void nn_random_rotate_dx(nn_key key, nn_dim row0, nn_dim rows, double degrees, nn_dim h,
+                                   nn_dim w, nn_dim c, const nn_real *dy, nn_real *dx)
 {
     memset(dx, 0, (size_t)(rows * h * w * c) * sizeof(nn_real));
     for (nn_dim n = 0; n < rows; n++, dx += h * w * c) {
@@ -88,7 +90,8 @@ NN_INLINE double nn_symmetric_beta(nn_key key, nn_dim sample, double a)
         for (int i = 0; i < 4; i += 2) {
             const double u = ((double)w[i] + 0.5) * 0x1p-32, v = ((double)w[i + 1] + 0.5) * 0x1p-32;
             if (a > 0.5)
-                return 0.5 + 0.5 * sqrt(1 - pow(u, 2 / (2 * a - 1))) * cos(6.28318530717958647692 * v);
+                return 0.5 +
+                       0.5 * sqrt(1 - pow(u, 2 / (2 * a - 1))) * cos(6.28318530717958647692 * v);
             const double p = log(u) / a, q = log(v) / a;
             if (exp(p) + exp(q) <= 1) return 1 / (1 + exp(q - p));
         }
@@ -98,10 +101,11 @@ NN_INLINE double nn_symmetric_beta(nn_key key, nn_dim sample, double a)
 
 /* Row i of the result is l(i) times row i plus 1 - l(i) times row i + s, around the batch; the adjoint takes row
  * i - s with that row's share. x is the whole batch, y the share of `rows` rows from row0 on. */
-NN_INLINE void nn_mixup(nn_key key, nn_dim row0, nn_dim rows, nn_dim batch, double alpha, int adjoint, nn_dim n,
-                        const nn_real *x, nn_real *y)
+NN_INLINE void nn_mixup(nn_key key, nn_dim row0, nn_dim rows, nn_dim batch, double alpha,
+                        int adjoint, nn_dim n, const nn_real *x, nn_real *y)
 {
-    const nn_dim shift = batch > 1 ? 1 + (nn_dim)((uint64_t)nn_word(key, 0) * (uint64_t)(batch - 1) >> 32) : 0;
+    const nn_dim shift =
+        batch > 1 ? 1 + (nn_dim)((uint64_t)nn_word(key, 0) * (uint64_t)(batch - 1) >> 32) : 0;
     for (nn_dim r = 0; r < rows; r++, y += n) {
         const nn_dim i = row0 + r, j = adjoint ? (i + batch - shift) % batch : (i + shift) % batch;
         const nn_real own = (nn_real)nn_symmetric_beta(key, i, alpha);

@@ -21,11 +21,11 @@ typedef struct nn_axis {
 /* A convolution-like walk; all literals in generated code. Distances are in elements. */
 typedef struct nn_walk {
     nn_axis h, w;
-    nn_dim x_row, x_pix;    /* between rows and pixels of the input */
-    nn_dim y_row, y_pix;    /* and of the output */
-    nn_dim w_h, w_w, w_c;   /* between taps and input channels of the weights */
-    nn_dim depth, cols;     /* input channels summed, output channels written */
-    nn_dim tap, first;      /* elements of one tap in the weights, and the tap the walk starts with */
+    nn_dim x_row, x_pix;  /* between rows and pixels of the input */
+    nn_dim y_row, y_pix;  /* and of the output */
+    nn_dim w_h, w_w, w_c; /* between taps and input channels of the weights */
+    nn_dim depth, cols;   /* input channels summed, output channels written */
+    nn_dim tap, first;    /* elements of one tap in the weights, and the tap the walk starts with */
 } nn_walk;
 
 NN_INLINE nn_dim nn_div_up(nn_dim a, nn_dim b)
@@ -51,7 +51,8 @@ NN_INLINE nn_dim nn_axis_from(nn_axis a, nn_dim t)
 
 NN_INLINE nn_dim nn_axis_to(nn_axis a, nn_dim t)
 {
-    return nn_clamp(nn_div_down(a.in - 1 - (t * a.dil + a.base), a.step) + 1, nn_axis_from(a, t), a.out);
+    return nn_clamp(nn_div_down(a.in - 1 - (t * a.dil + a.base), a.step) + 1, nn_axis_from(a, t),
+                    a.out);
 }
 
 /* Outputs [from, to) for which every tap meets an input; the first and the last tap decide. */
@@ -69,11 +70,12 @@ NN_INLINE nn_dim nn_axis_inner_to(nn_axis a)
 NN_INLINE void nn_walk_edge_tap(int mr, int nv, nn_walk g, nn_dim s, nn_dim o0, const nn_real *xr,
                                 const nn_real *wr, nn_vec (*restrict acc)[NN_TILE_VECS])
 {
-    const nn_dim lo = nn_clamp(nn_axis_from(g.w, s) - o0, 0, mr), hi = nn_clamp(nn_axis_to(g.w, s) - o0, lo, mr);
+    const nn_dim lo = nn_clamp(nn_axis_from(g.w, s) - o0, 0, mr),
+                 hi = nn_clamp(nn_axis_to(g.w, s) - o0, lo, mr);
     const nn_dim in = (o0 + lo) * g.w.step + s * g.w.dil + g.w.base;
     if (lo < hi)
-        nn_tile_mul((int)(hi - lo), nv, g.depth, xr + in * g.x_pix, g.w.step * g.x_pix, 1, wr + s * g.w_w, g.w_c,
-                    acc + lo);
+        nn_tile_mul((int)(hi - lo), nv, g.depth, xr + in * g.x_pix, g.w.step * g.x_pix, 1,
+                    wr + s * g.w_w, g.w_c, acc + lo);
 }
 
 /* Taps beyond this width take the pixel-by-pixel path at the edges. */
@@ -81,8 +83,9 @@ NN_INLINE void nn_walk_edge_tap(int mr, int nv, nn_walk g, nn_dim s, nn_dim o0, 
 
 /* A tile of mr output pixels from column o0 of output row oh, nv vectors of channels, the last one of `tail`
  * lanes (0: all). `inner`: no tap leaves the image sideways. */
-NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int relu, nn_walk g, nn_dim oh, nn_dim o0,
-                            const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int relu, nn_walk g, nn_dim oh,
+                            nn_dim o0, const nn_real *x, const nn_real *w, const nn_real *bias,
+                            nn_real *y)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_real *out = y + oh * g.y_row + o0 * g.y_pix;
@@ -96,11 +99,11 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int relu, nn_wa
             const int merged = g.w.dil == 1 && g.x_pix == g.depth && g.w_w == g.depth * g.w_c;
             for (nn_dim s = 0; s < (merged ? 1 : g.w.taps); s++)
                 nn_tile_mul(mr, nv, merged ? g.w.taps * g.depth : g.depth,
-                            xr + (o0 * g.w.step + s * g.w.dil + g.w.base) * g.x_pix, g.w.step * g.x_pix, 1,
-                            wr + s * g.w_w, g.w_c, acc);
+                            xr + (o0 * g.w.step + s * g.w.dil + g.w.base) * g.x_pix,
+                            g.w.step * g.x_pix, 1, wr + s * g.w_w, g.w_c, acc);
         } else {
             /* Written out, because the rows that take part must be literals. */
-#define NN_EDGE(s) \
+#define NN_EDGE(s)                                                                                 \
     if (g.w.taps > s) nn_walk_edge_tap(mr, nv, g, s, o0, xr, wr, acc)
             NN_EDGE(0);
             NN_EDGE(1);
@@ -117,9 +120,10 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int relu, nn_wa
 
 /* Output pixels [o0, o1) of row oh for one vector of `lanes` channels: any geometry, for what the tiles do not
  * handle. An ordinary function, compiled once. */
-static __attribute__((noinline, unused)) void nn_walk_pixels(int lanes, int relu, const nn_walk *g, nn_dim oh,
-                                                             nn_dim o0, nn_dim o1, const nn_real *x,
-                                                             const nn_real *w, const nn_real *bias, nn_real *y)
+static __attribute__((noinline, unused)) void nn_walk_pixels(int lanes, int relu, const nn_walk *g,
+                                                             nn_dim oh, nn_dim o0, nn_dim o1,
+                                                             const nn_real *x, const nn_real *w,
+                                                             const nn_real *bias, nn_real *y)
 {
     for (nn_dim o = o0; o < o1; o++) {
         nn_vec acc = { 0 };
@@ -130,10 +134,12 @@ static __attribute__((noinline, unused)) void nn_walk_pixels(int lanes, int relu
             for (nn_dim s = 0; s < g->w.taps; s++) {
                 const nn_dim iw = o * g->w.step + s * g->w.dil + g->w.base;
                 if (iw < 0 || iw >= g->w.in) continue;
-                const nn_real *xp = x + ih * g->x_row + iw * g->x_pix, *wp = w + r * g->w_h + s * g->w_w;
+                const nn_real *xp = x + ih * g->x_row + iw * g->x_pix,
+                              *wp = w + r * g->w_h + s * g->w_w;
                 for (nn_dim c = 0; c < g->depth; c++)
-                    acc += nn_splat(xp[c]) *
-                           (lanes == NN_VL ? nn_load(wp + c * g->w_c) : nn_load_part(wp + c * g->w_c, lanes, 0));
+                    acc += nn_splat(xp[c]) * (lanes == NN_VL
+                                                  ? nn_load(wp + c * g->w_c)
+                                                  : nn_load_part(wp + c * g->w_c, lanes, 0));
             }
         }
         if (relu) acc = (nn_vec)((nn_ivec)acc & ~(acc < (nn_vec){ 0 }));
@@ -142,8 +148,9 @@ static __attribute__((noinline, unused)) void nn_walk_pixels(int lanes, int relu
 }
 
 /* The same for all columns from k on. */
-static __attribute__((noinline, unused)) void nn_walk_pixels_all(int relu, const nn_walk *g, const nn_real *x,
-                                                                 const nn_real *w, const nn_real *bias, nn_real *y)
+static __attribute__((noinline, unused)) void nn_walk_pixels_all(int relu, const nn_walk *g,
+                                                                 const nn_real *x, const nn_real *w,
+                                                                 const nn_real *bias, nn_real *y)
 {
     for (nn_dim k = 0; k < g->cols; k += NN_VL)
         for (nn_dim oh = 0; oh < g->h.out; oh++)
@@ -153,24 +160,27 @@ static __attribute__((noinline, unused)) void nn_walk_pixels_all(int relu, const
 
 /* All pixels of one sample, for a group of nv vectors of output channels. A row is cut into equal tiles; the
  * first and the last one may stick out of the image, those between them normally do not. */
-NN_INLINE void nn_walk_columns(int nv, int tail, int relu, nn_walk g, const nn_real *x, const nn_real *w,
-                               const nn_real *bias, nn_real *y)
+NN_INLINE void nn_walk_columns(int nv, int tail, int relu, nn_walk g, const nn_real *x,
+                               const nn_real *w, const nn_real *bias, nn_real *y)
 {
     const int most = nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv;
     const int mr = nn_tile_rows(g.w.out, most), rest = (int)(g.w.out % mr);
     const nn_dim inner_from = nn_axis_inner_from(g.w), inner_to = nn_axis_inner_to(g.w);
     const nn_dim n_full = g.w.out / mr, last = (n_full - 1) * mr;
-#define NN_INNER(o, m) (inner_from <= (o) && (o) + (m) <= inner_to)
+#define NN_INNER(o, m)       (inner_from <= (o) && (o) + (m) <= inner_to)
 #define NN_TILE(m, inner, o) nn_walk_tile(m, nv, tail, inner, relu, g, oh, o, x, w, bias, y)
-    const int first_inner = NN_INNER(0, mr), last_inner = NN_INNER(last, mr), rest_inner = NN_INNER(last + mr, rest);
+    const int first_inner = NN_INNER(0, mr), last_inner = NN_INNER(last, mr),
+              rest_inner = NN_INNER(last + mr, rest);
     const nn_dim from = first_inner ? 0 : mr, to = last_inner ? n_full * mr : last;
-    const int tiles = g.w.taps <= NN_WALK_EDGE_TAPS || (first_inner && last_inner && (!rest || rest_inner));
+    const int tiles =
+        g.w.taps <= NN_WALK_EDGE_TAPS || (first_inner && last_inner && (!rest || rest_inner));
     if (!tiles || (from < to && !NN_INNER(from, to - from))) {
-        const nn_walk copy = g; /* g itself must stay a set of literals, so its address is not taken */
+        const nn_walk copy =
+            g; /* g itself must stay a set of literals, so its address is not taken */
         for (int j = 0; j < nv; j++)
             for (nn_dim oh = 0; oh < g.h.out; oh++)
-                nn_walk_pixels(tail && j == nv - 1 ? tail : NN_VL, relu, &copy, oh, 0, g.w.out, x, w + j * NN_VL,
-                               bias ? bias + j * NN_VL : NULL, y + j * NN_VL);
+                nn_walk_pixels(tail && j == nv - 1 ? tail : NN_VL, relu, &copy, oh, 0, g.w.out, x,
+                               w + j * NN_VL, bias ? bias + j * NN_VL : NULL, y + j * NN_VL);
         return;
     }
     for (nn_dim oh = 0; oh < g.h.out; oh++) {
@@ -195,8 +205,9 @@ NN_INLINE int nn_walk_packs(nn_walk g, nn_dim rows)
 /* `samples` samples x_next and y_next apart. taps is the number of taps that lie in w. Narrow images take more
  * vectors of channels per tile, so that there are enough independent sums to keep the multipliers busy. Columns
  * that do not fill a vector are covered by one that overlaps its neighbour; both compute the same bits. */
-NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_dim taps, int relu, nn_walk g,
-                               const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_dim taps, int relu,
+                               nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
+                               nn_real *y)
 {
     if (g.cols < NN_VL) {
         nn_real pack[NN_WALK_PACK * NN_VL];
@@ -205,20 +216,23 @@ NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_
         if (!nn_walk_packs(g, rows)) {
             const nn_walk copy = g;
             for (nn_dim n = 0; n < samples; n++)
-                nn_walk_pixels_all(relu, &copy, x + n * x_next, w + g.first * g.tap, bias, y + n * y_next);
+                nn_walk_pixels_all(relu, &copy, x + n * x_next, w + g.first * g.tap, bias,
+                                   y + n * y_next);
             return;
         }
         /* Taps are w_w apart in w, rows of a tap w_c. */
         const nn_dim tap = g.tap;
         for (nn_dim t = 0; t < taps; t++)
             for (nn_dim c = 0; c < g.depth; c++)
-                nn_store(pack + (t * g.depth + c) * NN_VL, nn_load_part(w + t * tap + c * g.w_c, tail, 0));
+                nn_store(pack + (t * g.depth + c) * NN_VL,
+                         nn_load_part(w + t * tap + c * g.w_c, tail, 0));
         nn_walk p = g;
         p.w_c = NN_VL;
         p.w_w = g.w_w / tap * (g.depth * NN_VL);
         p.w_h = g.w_h / tap * (g.depth * NN_VL);
         for (nn_dim n = 0; n < samples; n++)
-            nn_walk_columns(1, tail, relu, p, x + n * x_next, pack + g.first * g.depth * NN_VL, bias, y + n * y_next);
+            nn_walk_columns(1, tail, relu, p, x + n * x_next, pack + g.first * g.depth * NN_VL,
+                            bias, y + n * y_next);
         return;
     }
     const int group = NN_TILE_ACC >= 24 && g.w.out <= 6 ? 4 : 2;
@@ -228,15 +242,19 @@ NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_
     const int far = taps * g.depth * g.cols > 131072;
     const nn_real *w0 = w + g.first * g.tap;
     for (nn_dim i = 0; i < n_main * samples; i++) {
-        const nn_dim n = far ? i % samples : i / n_main, k = (far ? i / samples : i % n_main) * group * NN_VL;
-        nn_walk_columns(group, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL, y + n * y_next + k);
+        const nn_dim n = far ? i % samples : i / n_main,
+                     k = (far ? i / samples : i % n_main) * group * NN_VL;
+        nn_walk_columns(group, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL,
+                        y + n * y_next + k);
     }
     const nn_dim k = n_main * group * NN_VL, kl = g.cols - NN_VL;
     for (nn_dim n = 0; n < samples; n++) {
         if (rest)
-            nn_walk_columns(rest, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL, y + n * y_next + k);
+            nn_walk_columns(rest, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL,
+                            y + n * y_next + k);
         if (overlap)
-            nn_walk_columns(1, 0, relu, g, x + n * x_next, w0 + kl, bias ? bias + kl : NULL, y + n * y_next + kl);
+            nn_walk_columns(1, 0, relu, g, x + n * x_next, w0 + kl, bias ? bias + kl : NULL,
+                            y + n * y_next + kl);
     }
 }
 
@@ -248,8 +266,10 @@ typedef struct nn_conv {
     nn_dim step_h, step_w, pad_top, pad_left, dil_h, dil_w, groups;
 } nn_conv;
 
-#define NN_CONV(h, w, ci, oh, ow, co, r, s, step_h, step_w, pad_top, pad_left, dil_h, dil_w, groups)      \
-    ((nn_conv){ h, w, ci, oh, ow, co, r, s, step_h, step_w, pad_top, pad_left, dil_h, dil_w, groups })
+#define NN_CONV(h, w, ci, oh, ow, co, r, s, step_h, step_w, pad_top, pad_left, dil_h, dil_w,       \
+                groups)                                                                            \
+    ((nn_conv){ h, w, ci, oh, ow, co, r, s, step_h, step_w, pad_top, pad_left, dil_h, dil_w,       \
+                groups })
 
 NN_INLINE nn_dim nn_conv_weights(nn_conv c)
 {
@@ -259,8 +279,9 @@ NN_INLINE nn_dim nn_conv_weights(nn_conv c)
 /* ---- depthwise: y[i,j,c] = bias[c] + sum over r,s of x[.., .., c] * w[r,s,c] ---- */
 
 /* Pixels [o0, o0 + mr) of a row for one vector of channels (n lanes of it). Inner tiles share the weights. */
-NN_INLINE void nn_depthwise_tile(int mr, int inner, int relu, nn_conv c, nn_dim oh, nn_dim o0, int n,
-                                 const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_depthwise_tile(int mr, int inner, int relu, nn_conv c, nn_dim oh, nn_dim o0,
+                                 int n, const nn_real *x, const nn_real *w, const nn_real *bias,
+                                 nn_real *y)
 {
     nn_vec acc[8];
     const int tail = n == NN_VL ? 0 : n;
@@ -287,20 +308,20 @@ NN_INLINE void nn_depthwise_tile(int mr, int inner, int relu, nn_conv c, nn_dim 
     }
 }
 
-NN_INLINE void nn_depthwise_sample(int relu, nn_conv c, const nn_real *x, const nn_real *w, const nn_real *bias,
-                                   nn_real *y)
+NN_INLINE void nn_depthwise_sample(int relu, nn_conv c, const nn_real *x, const nn_real *w,
+                                   const nn_real *bias, nn_real *y)
 {
     enum { ROW = 8 };
     const nn_axis a = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
     const nn_dim from = nn_axis_inner_from(a), to = nn_max_dim(from, nn_axis_inner_to(a));
-#define NN_CHANNELS(n)                                                                                     \
-    do {                                                                                                   \
-        const nn_real *b = bias ? bias + k : NULL;                                                         \
-        nn_dim o = 0;                                                                                      \
-        for (; o < from; o++) nn_depthwise_tile(1, 0, relu, c, oh, o, n, x + k, w + k, b, y + k);          \
-        for (; o + ROW <= to; o += ROW)                                                                    \
-            nn_depthwise_tile(ROW, 1, relu, c, oh, o, n, x + k, w + k, b, y + k);                          \
-        for (; o < c.ow; o++) nn_depthwise_tile(1, 0, relu, c, oh, o, n, x + k, w + k, b, y + k);          \
+#define NN_CHANNELS(n)                                                                             \
+    do {                                                                                           \
+        const nn_real *b = bias ? bias + k : NULL;                                                 \
+        nn_dim o = 0;                                                                              \
+        for (; o < from; o++) nn_depthwise_tile(1, 0, relu, c, oh, o, n, x + k, w + k, b, y + k);  \
+        for (; o + ROW <= to; o += ROW)                                                            \
+            nn_depthwise_tile(ROW, 1, relu, c, oh, o, n, x + k, w + k, b, y + k);                  \
+        for (; o < c.ow; o++) nn_depthwise_tile(1, 0, relu, c, oh, o, n, x + k, w + k, b, y + k);  \
     } while (0)
     for (nn_dim oh = 0; oh < c.oh; oh++) {
         nn_dim k = 0;
@@ -324,7 +345,8 @@ NN_INLINE void nn_depthwise_dx_sample(nn_conv c, const nn_real *dy, const nn_rea
                     for (nn_dim s = 0; s < c.s; s++) {
                         const nn_dim left = iw + c.pad_left - s * c.dil_w;
                         if (left < 0 || left % c.step_w || left / c.step_w >= c.ow) continue;
-                        const nn_real *d = dy + ((up / c.step_h) * c.ow + left / c.step_w) * c.co + k;
+                        const nn_real *d =
+                            dy + ((up / c.step_h) * c.ow + left / c.step_w) * c.co + k;
                         const nn_real *wk = w + (r * c.s + s) * c.co + k;
                         if (last && tail)
                             v += nn_load_part(d, tail, 0) * nn_load_part(wk, tail, 0);
@@ -359,7 +381,8 @@ NN_INLINE void nn_depthwise_dw_sample(nn_conv c, const nn_real *x, const nn_real
                     nn_dim o = from;
                     if (last && tail) {
                         for (; o < to; o++)
-                            v[0] += nn_load_part(xr + o * xs, tail, 0) * nn_load_part(dr + o * c.co, tail, 0);
+                            v[0] += nn_load_part(xr + o * xs, tail, 0) *
+                                    nn_load_part(dr + o * c.co, tail, 0);
                     } else {
                         for (; o + 4 <= to; o += 4) {
                             NN_UNROLL_FULL
@@ -388,12 +411,21 @@ NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, con
     const nn_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
-        .x_row = c.w * c.ci, .x_pix = c.ci, .y_row = c.ow * c.co, .y_pix = c.co,
-        .w_h = c.s * ci * c.co, .w_w = ci * c.co, .w_c = c.co, .depth = ci, .cols = co, .tap = ci * c.co, .first = 0,
+        .x_row = c.w * c.ci,
+        .x_pix = c.ci,
+        .y_row = c.ow * c.co,
+        .y_pix = c.co,
+        .w_h = c.s * ci * c.co,
+        .w_w = ci * c.co,
+        .w_c = c.co,
+        .depth = ci,
+        .cols = co,
+        .tap = ci * c.co,
+        .first = 0,
     };
     for (nn_dim q = 0; q < c.groups; q++)
-        nn_walk_samples(rows, c.h * c.w * c.ci, c.oh * c.ow * c.co, c.r * c.s, relu, g, x + q * ci, w + q * co,
-                        bias ? bias + q * co : NULL, y + q * co);
+        nn_walk_samples(rows, c.h * c.w * c.ci, c.oh * c.ow * c.co, c.r * c.s, relu, g, x + q * ci,
+                        w + q * co, bias ? bias + q * co : NULL, y + q * co);
 }
 
 /* 1x1, stride 1, no padding, one group: a dense layer over pixels; blocks keep its input in cache. */
@@ -402,13 +434,13 @@ NN_INLINE void nn_conv2d_point(nn_dim rows, nn_conv c, int relu, const nn_real *
 {
     const nn_dim pixels = rows * c.h * c.w, block = 128;
     for (nn_dim p = 0; p < pixels; p += block)
-        nn_product(nn_min_dim(block, pixels - p), c.co, c.ci, NN_FROM_BIAS, relu, x + p * c.ci, c.ci, 1, w, c.co,
-                   w + c.ci * c.co, bias, y + p * c.co, c.co);
+        nn_product(nn_min_dim(block, pixels - p), c.co, c.ci, NN_FROM_BIAS, relu, x + p * c.ci,
+                   c.ci, 1, w, c.co, w + c.ci * c.co, bias, y + p * c.co, c.co);
 }
 
 /* groups = ci = co > 1. */
-NN_INLINE void nn_conv2d_depthwise(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
-                                   const nn_real *bias, nn_real *y)
+NN_INLINE void nn_conv2d_depthwise(nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                   const nn_real *w, const nn_real *bias, nn_real *y)
 {
     for (nn_dim n = 0; n < rows; n++)
         nn_depthwise_sample(relu, c, x + n * c.h * c.w * c.ci, w, bias, y + n * c.oh * c.ow * c.co);
@@ -422,7 +454,8 @@ typedef struct nn_phase {
     nn_dim taps, first, period, dil, base, count;
 } nn_phase;
 
-NN_INLINE nn_phase nn_phase_of(nn_dim phase, nn_dim in, nn_dim taps, nn_dim step, nn_dim dil, nn_dim pad)
+NN_INLINE nn_phase nn_phase_of(nn_dim phase, nn_dim in, nn_dim taps, nn_dim step, nn_dim dil,
+                               nn_dim pad)
 {
     nn_phase p = { .taps = 0, .first = 0, .period = step, .dil = dil, .base = 0, .count = 0 };
     if (phase < in) p.count = (in - phase + step - 1) / step;
@@ -432,8 +465,9 @@ NN_INLINE nn_phase nn_phase_of(nn_dim phase, nn_dim in, nn_dim taps, nn_dim step
     p.period = step / g;
     p.dil = dil / g;
     nn_dim first = -1;
-#define NN_FIRST(t) \
-    if (first < 0 && (t) < taps && (t) < p.period && (phase + pad - (t) * dil) % step == 0) first = (t)
+#define NN_FIRST(t)                                                                                \
+    if (first < 0 && (t) < taps && (t) < p.period && (phase + pad - (t)*dil) % step == 0)          \
+    first = (t)
     NN_FIRST(0);
     NN_FIRST(1);
     NN_FIRST(2);
@@ -459,29 +493,40 @@ NN_INLINE nn_walk nn_phase_walk(nn_conv c, nn_dim ph, nn_dim pw, int flipped)
     const nn_dim r0 = flipped ? c.r - 1 - a.first - (a.taps - 1) * a.period : a.first;
     const nn_dim s0 = flipped ? c.s - 1 - b.first - (b.taps - 1) * b.period : b.first;
     return (nn_walk){
-        .h = { a.count, c.oh, a.taps, 1, flipped ? a.dil : -a.dil, a.base - (flipped ? (a.taps - 1) * a.dil : 0) },
-        .w = { b.count, c.ow, b.taps, 1, flipped ? b.dil : -b.dil, b.base - (flipped ? (b.taps - 1) * b.dil : 0) },
-        .x_row = c.ow * c.co, .x_pix = c.co, .y_row = c.step_h * c.w * c.ci, .y_pix = c.step_w * c.ci,
-        .w_h = a.period * c.s * tap, .w_w = b.period * tap, .w_c = ci, .depth = c.co / c.groups, .cols = ci,
-        .tap = tap, .first = a.taps > 0 && b.taps > 0 ? r0 * c.s + s0 : 0,
+        .h = { a.count, c.oh, a.taps, 1, flipped ? a.dil : -a.dil,
+               a.base - (flipped ? (a.taps - 1) * a.dil : 0) },
+        .w = { b.count, c.ow, b.taps, 1, flipped ? b.dil : -b.dil,
+               b.base - (flipped ? (b.taps - 1) * b.dil : 0) },
+        .x_row = c.ow * c.co,
+        .x_pix = c.co,
+        .y_row = c.step_h * c.w * c.ci,
+        .y_pix = c.step_w * c.ci,
+        .w_h = a.period * c.s * tap,
+        .w_w = b.period * tap,
+        .w_c = ci,
+        .depth = c.co / c.groups,
+        .cols = ci,
+        .tap = tap,
+        .first = a.taps > 0 && b.taps > 0 ? r0 * c.s + s0 : 0,
     };
 }
 
 /* `rows` samples of one phase, in tiles (a literal phase). */
-NN_INLINE void nn_conv_phase(nn_dim rows, nn_conv c, nn_dim ph, nn_dim pw, int flipped, int relu, const nn_real *dy,
-                             const nn_real *wt, const nn_real *bias, nn_real *dx)
+NN_INLINE void nn_conv_phase(nn_dim rows, nn_conv c, nn_dim ph, nn_dim pw, int flipped, int relu,
+                             const nn_real *dy, const nn_real *wt, const nn_real *bias, nn_real *dx)
 {
     const nn_walk g = nn_phase_walk(c, ph, pw, flipped);
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
     if (g.h.out <= 0 || g.w.out <= 0) return;
     for (nn_dim q = 0; q < c.groups; q++)
         nn_walk_samples(rows, c.oh * c.ow * c.co, c.h * c.w * c.ci, c.r * c.s, relu, g, dy + q * co,
-                        wt + q * co * ci, bias ? bias + q * ci : NULL, dx + (ph * c.w + pw) * c.ci + q * ci);
+                        wt + q * co * ci, bias ? bias + q * ci : NULL,
+                        dx + (ph * c.w + pw) * c.ci + q * ci);
 }
 
 /* Stride 1. */
-NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy, const nn_real *wt,
-                              const nn_real *bias, nn_real *dx)
+NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
+                              const nn_real *wt, const nn_real *bias, nn_real *dx)
 {
     nn_conv_phase(rows, c, 0, 0, flipped, relu, dy, wt, bias, dx);
 }
@@ -507,7 +552,8 @@ NN_INLINE void nn_conv_phases_any(nn_dim rows, nn_conv c, int flipped, int relu,
             for (nn_dim n = 0; n < rows; n++)
                 for (nn_dim q = 0; q < c.groups; q++)
                     nn_walk_pixels_all(relu, &g, dy + n * c.oh * c.ow * c.co + q * co,
-                                       wt + q * co * ci + g.first * g.tap, bias ? bias + q * ci : NULL,
+                                       wt + q * co * ci + g.first * g.tap,
+                                       bias ? bias + q * ci : NULL,
                                        dx + n * c.h * c.w * c.ci + (ph * c.w + pw) * c.ci + q * ci);
         }
 }
@@ -521,46 +567,51 @@ NN_INLINE void nn_conv_flip(const nn_team *team, nn_conv c, const nn_real *w, nn
     nn_share(team->rank, team->size, items * c.co, 1, &from, &to);
     while (from < to) {
         const nn_dim t = from / c.co, k0 = from % c.co, k1 = nn_min_dim(c.co, k0 + (to - from));
-        nn_transpose(ci, k1 - k0, w + t * ci * c.co + k0, c.co, wt + ((items - 1 - t) * c.co + k0) * ci, ci);
+        nn_transpose(ci, k1 - k0, w + t * ci * c.co + k0, c.co,
+                     wt + ((items - 1 - t) * c.co + k0) * ci, ci);
         from += k1 - k0;
     }
 }
 
 /* dx = gradient of a convolution of stride 1 with respect to x. scratch holds the weights once more. */
-NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
-                  nn_real *scratch, nn_real *dx)
+NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                            const nn_real *w, nn_real *scratch, nn_real *dx)
 {
     nn_dim from, to;
     nn_conv_flip(team, c, w, scratch);
     nn_barrier(team);
     nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv_phases(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL, dx + from * c.h * c.w * c.ci);
+    nn_conv_phases(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
+                   dx + from * c.h * c.w * c.ci);
 }
 
 /* The same for strides of 1 and 2. */
-NN_INLINE void nn_conv2d_dx_half(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
-                  nn_real *scratch, nn_real *dx)
+NN_INLINE void nn_conv2d_dx_half(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                 const nn_real *w, nn_real *scratch, nn_real *dx)
 {
     nn_dim from, to;
     nn_conv_flip(team, c, w, scratch);
     nn_barrier(team);
     nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv_phases_half(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL, dx + from * c.h * c.w * c.ci);
+    nn_conv_phases_half(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
+                        dx + from * c.h * c.w * c.ci);
 }
 
 /* The same for any stride. */
-NN_INLINE void nn_conv2d_dx_any(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
-                  nn_real *scratch, nn_real *dx)
+NN_INLINE void nn_conv2d_dx_any(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                const nn_real *w, nn_real *scratch, nn_real *dx)
 {
     nn_dim from, to;
     nn_conv_flip(team, c, w, scratch);
     nn_barrier(team);
     nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv_phases_any(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL, dx + from * c.h * c.w * c.ci);
+    nn_conv_phases_any(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
+                       dx + from * c.h * c.w * c.ci);
 }
 
-NN_INLINE void nn_conv2d_depthwise_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
-                                      const nn_real *w, nn_real *scratch, nn_real *dx)
+NN_INLINE void nn_conv2d_depthwise_dx(const nn_team *team, nn_dim rows, nn_conv c,
+                                      const nn_real *dy, const nn_real *w, nn_real *scratch,
+                                      nn_real *dx)
 {
     nn_dim from, to;
     (void)scratch;
@@ -590,10 +641,9 @@ typedef struct nn_dw_walk {
 
 /* dw[i][j] += sum over `rows` rows of `depth` pixels of a[i] * b[j], lane by lane: for the end of b's memory. An
  * ordinary function, compiled once. */
-static __attribute__((noinline, unused)) void nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth,
-                                                              const nn_real *a, nn_dim a_row, nn_dim a_k,
-                                                              const nn_real *b, nn_dim b_row, nn_dim b_k, nn_real *dw,
-                                                              nn_dim dw_c)
+static __attribute__((noinline, unused)) void
+nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_row,
+                nn_dim a_k, const nn_real *b, nn_dim b_row, nn_dim b_k, nn_real *dw, nn_dim dw_c)
 {
     const nn_dim cols = (nn_dim)(nv - 1) * NN_VL + tail;
     for (nn_dim r = 0; r < rows; r++)
@@ -611,31 +661,34 @@ NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim r, nn_dim s, nn_dim i
     const nn_dim w0 = nn_axis_from(g.w, s), w1 = nn_axis_to(g.w, s);
     const int group = mr <= NN_TILE_ACC / 3 && NN_TILE_ACC >= 24 ? 3 : 2;
     const nn_dim n_main = g.cols / NN_VL / group;
-    const int tail = (int)(g.cols % NN_VL), rest = (int)((g.cols + NN_VL - 1) / NN_VL - n_main * group);
-    const nn_dim a_step = g.a_moves ? g.w.step * g.a_pix : g.a_pix, b_step = g.a_moves ? g.b_pix : g.w.step * g.b_pix;
+    const int tail = (int)(g.cols % NN_VL),
+              rest = (int)((g.cols + NN_VL - 1) / NN_VL - n_main * group);
+    const nn_dim a_step = g.a_moves ? g.w.step * g.a_pix : g.a_pix,
+                 b_step = g.a_moves ? g.b_pix : g.w.step * g.b_pix;
     nn_real *out = dw + (r * g.w.taps + s) * g.dw_tap + i * g.dw_c;
     if (h0 >= h1 || w0 >= w1) return;
     const nn_dim w_moved = w0 * g.w.step + s * g.w.dil + g.w.base, depth = w1 - w0;
     const nn_real *ap = a + (g.a_moves ? w_moved * g.a_pix : w0 * g.a_pix) + i;
     const nn_real *bp = b + (g.a_moves ? w0 * g.b_pix : w_moved * g.b_pix);
-#define NN_MOVED(o) ((o) * g.h.step + r * g.h.dil + g.h.base)
+#define NN_MOVED(o) ((o)*g.h.step + r * g.h.dil + g.h.base)
 #define NN_A_ROW(o) (ap + (g.a_moves ? NN_MOVED(o) : (o)) * g.a_row)
 #define NN_B_ROW(o) (bp + (g.a_moves ? (o) : NN_MOVED(o)) * g.b_row)
     /* Only the last rows of the last sample can end too close to b's end; they are added apart, so that the main
        loop stays a loop of whole vectors. */
-#define NN_DW_TILE(nv, tail, k)                                                                            \
-    do {                                                                                                   \
-        nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];                                                            \
-        nn_dim o = h0;                                                                                     \
-        nn_tile_start(mr, nv, tail, NN_FROM_RESULT, NULL, out + (k), g.dw_c, acc);                         \
-        for (; o < h1; o++) {                                                                              \
-            if (tail && NN_B_ROW(o) + (k) + (depth - 1) * b_step + (nv) * NN_VL > b_end) break;            \
-            nn_tile_mul(mr, nv, depth, NN_A_ROW(o), 1, a_step, NN_B_ROW(o) + (k), b_step, acc);            \
-        }                                                                                                  \
-        nn_tile_end(mr, nv, tail, 0, out + (k), g.dw_c, acc);                                              \
-        if (tail && o < h1)                                                                                \
-            nn_dw_last_rows(mr, nv, tail, h1 - o, depth, NN_A_ROW(o), NN_A_ROW(1) - NN_A_ROW(0), a_step,    \
-                            NN_B_ROW(o) + (k), NN_B_ROW(1) - NN_B_ROW(0), b_step, out + (k), g.dw_c);      \
+#define NN_DW_TILE(nv, tail, k)                                                                    \
+    do {                                                                                           \
+        nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];                                                    \
+        nn_dim o = h0;                                                                             \
+        nn_tile_start(mr, nv, tail, NN_FROM_RESULT, NULL, out + (k), g.dw_c, acc);                 \
+        for (; o < h1; o++) {                                                                      \
+            if (tail && NN_B_ROW(o) + (k) + (depth - 1) * b_step + (nv)*NN_VL > b_end) break;      \
+            nn_tile_mul(mr, nv, depth, NN_A_ROW(o), 1, a_step, NN_B_ROW(o) + (k), b_step, acc);    \
+        }                                                                                          \
+        nn_tile_end(mr, nv, tail, 0, out + (k), g.dw_c, acc);                                      \
+        if (tail && o < h1)                                                                        \
+            nn_dw_last_rows(mr, nv, tail, h1 - o, depth, NN_A_ROW(o), NN_A_ROW(1) - NN_A_ROW(0),   \
+                            a_step, NN_B_ROW(o) + (k), NN_B_ROW(1) - NN_B_ROW(0), b_step,          \
+                            out + (k), g.dw_c);                                                    \
     } while (0)
     nn_dim k = 0;
     for (nn_dim n = 0; n < n_main; n++, k += group * NN_VL) NN_DW_TILE(group, 0, k);
@@ -649,17 +702,20 @@ NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim r, nn_dim s, nn_dim i
 /* Rows of dw in one item of work, a literal. */
 NN_INLINE int nn_dw_rows(nn_dim rows, nn_dim cols)
 {
-    return nn_tile_rows(rows, cols <= NN_VL ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC >= 24 ? 8 : 6);
+    return nn_tile_rows(rows, cols <= NN_VL       ? (NN_TILE_ACC > 16 ? 16 : 8)
+                              : NN_TILE_ACC >= 24 ? 8
+                                                  : 6);
 }
 
 /* Items [from, to) of the taps times blocks of rows, one sample added to dw. */
-NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim from, nn_dim to, const nn_real *a, const nn_real *b,
-                            const nn_real *b_end, nn_real *dw)
+NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim from, nn_dim to, const nn_real *a,
+                            const nn_real *b, const nn_real *b_end, nn_real *dw)
 {
     const int mr = nn_dw_rows(g.rows, g.cols), rest = (int)(g.rows % mr);
     const nn_dim blocks = (g.rows + mr - 1) / mr;
     for (nn_dim item = from; item < to; item++) {
-        const nn_dim tap = item / blocks, block = item % blocks, r = tap / g.w.taps, s = tap % g.w.taps;
+        const nn_dim tap = item / blocks, block = item % blocks, r = tap / g.w.taps,
+                     s = tap % g.w.taps;
         if (rest && block == blocks - 1)
             nn_dw_tap_rows(rest, g, r, s, block * mr, a, b, b_end, dw);
         else
@@ -670,8 +726,9 @@ NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim from, nn_dim to, const nn_real 
 /* With few input channels the rows of a tile are (s, c) together: neighbours in x and in dw. Only pixels for
  * which all taps of a row lie inside are summed that way; at the edges a small zero-padded copy is used. */
 enum { NN_DW_MERGED_MAX = 64 };
-NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, int tail, nn_dim k, const nn_real *x,
-                                 const nn_real *dy, const nn_real *dy_end, nn_real *dw)
+NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, int tail, nn_dim k,
+                                 const nn_real *x, const nn_real *dy, const nn_real *dy_end,
+                                 nn_real *dw)
 {
     const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
     const nn_axis aw = { c.ow, c.w, c.s, c.step_w, 1, -c.pad_left };
@@ -692,28 +749,29 @@ NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, 
                 edge[j] = left + j >= 0 && left + j < c.w * c.ci ? xr[left + j] : 0;
             nn_tile_mul_tail(mr, nv, tail, 1, edge, 1, 0, dr + o * c.co, c.co, dy_end, acc);
         }
-        nn_tile_mul_tail(mr, nv, tail, w1 - w0, xr + (w0 * c.step_w - c.pad_left) * c.ci + i, 1, c.step_w * c.ci,
-                         dr + w0 * c.co, c.co, dy_end, acc);
+        nn_tile_mul_tail(mr, nv, tail, w1 - w0, xr + (w0 * c.step_w - c.pad_left) * c.ci + i, 1,
+                         c.step_w * c.ci, dr + w0 * c.co, c.co, dy_end, acc);
     }
     nn_tile_end(mr, nv, tail, 0, out, c.co, acc);
 }
 
-NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_real *x, const nn_real *dy,
-                                   const nn_real *dy_end, nn_real *dw)
+NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_real *x,
+                                   const nn_real *dy, const nn_real *dy_end, nn_real *dw)
 {
     const nn_dim rows = c.s * c.ci;
-    const int mr = nn_dw_rows(rows, c.co), rest = (int)(rows % mr), group = NN_TILE_ACC >= 24 ? 3 : 2;
+    const int mr = nn_dw_rows(rows, c.co), rest = (int)(rows % mr),
+              group = NN_TILE_ACC >= 24 ? 3 : 2;
     const nn_dim blocks = (rows + mr - 1) / mr, n_main = c.co / NN_VL / group;
     const int tail = (int)(c.co % NN_VL), last = (int)((c.co + NN_VL - 1) / NN_VL - n_main * group);
     for (nn_dim item = from; item < to; item++) {
         const nn_dim r = item / blocks, block = item % blocks;
         nn_dim k = 0;
-#define NN_COLUMNS(nv, tail)                                                                               \
-    do {                                                                                                   \
-        if (rest && block == blocks - 1)                                                                   \
-            nn_dw_merged_rows(rest, c, r, block * mr, nv, tail, k, x, dy, dy_end, dw);                     \
-        else                                                                                               \
-            nn_dw_merged_rows(mr, c, r, block * mr, nv, tail, k, x, dy, dy_end, dw);                       \
+#define NN_COLUMNS(nv, tail)                                                                       \
+    do {                                                                                           \
+        if (rest && block == blocks - 1)                                                           \
+            nn_dw_merged_rows(rest, c, r, block *mr, nv, tail, k, x, dy, dy_end, dw);              \
+        else                                                                                       \
+            nn_dw_merged_rows(mr, c, r, block *mr, nv, tail, k, x, dy, dy_end, dw);                \
     } while (0)
         for (nn_dim n = 0; n < n_main; n++, k += group * NN_VL) NN_COLUMNS(group, 0);
         if (last) NN_COLUMNS(last, tail);
@@ -722,32 +780,40 @@ NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_r
 }
 
 /* What the drivers below do with the samples [n0, n1) and the items [from, to) of dw they are responsible for. */
-NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to, const nn_real *x,
-                             const nn_real *dy, nn_real *dw)
+NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
+                             const nn_real *x, const nn_real *dy, nn_real *dw)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
     const nn_dw_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
-        .a_row = c.w * c.ci, .a_pix = c.ci, .b_row = c.ow * c.co, .b_pix = c.co,
-        .rows = ci, .cols = co, .dw_c = c.co, .dw_tap = ci * c.co, .a_moves = 1,
+        .a_row = c.w * c.ci,
+        .a_pix = c.ci,
+        .b_row = c.ow * c.co,
+        .b_pix = c.co,
+        .rows = ci,
+        .cols = co,
+        .dw_c = c.co,
+        .dw_tap = ci * c.co,
+        .a_moves = 1,
     };
     for (nn_dim n = n0; n < n1; n++)
         for (nn_dim q = 0; q < c.groups; q++)
-            nn_dw_sample(g, from, to, x + n * c.h * c.w * c.ci + q * ci, dy + n * c.oh * c.ow * c.co + q * co,
-                         dy + rows * c.oh * c.ow * c.co, dw + q * co);
+            nn_dw_sample(g, from, to, x + n * c.h * c.w * c.ci + q * ci,
+                         dy + n * c.oh * c.ow * c.co + q * co, dy + rows * c.oh * c.ow * c.co,
+                         dw + q * co);
 }
 
-NN_INLINE void nn_dw_merged_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
-                                    const nn_real *x, const nn_real *dy, nn_real *dw)
+NN_INLINE void nn_dw_merged_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from,
+                                    nn_dim to, const nn_real *x, const nn_real *dy, nn_real *dw)
 {
     for (nn_dim n = n0; n < n1; n++)
         nn_dw_merged_sample(c, from, to, x + n * c.h * c.w * c.ci, dy + n * c.oh * c.ow * c.co,
                             dy + rows * c.oh * c.ow * c.co, dw);
 }
 
-NN_INLINE void nn_dw_depthwise_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
-                                       const nn_real *x, const nn_real *dy, nn_real *dw)
+NN_INLINE void nn_dw_depthwise_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from,
+                                       nn_dim to, const nn_real *x, const nn_real *dy, nn_real *dw)
 {
     (void)rows, (void)from, (void)to;
     for (nn_dim n = n0; n < n1; n++)
@@ -762,46 +828,48 @@ NN_INLINE nn_dim nn_dw_items(nn_dim taps, nn_dim rows, nn_dim cols)
 }
 
 /* Sets what items [from, to) write to zero; a row of dw has `width` elements. */
-NN_INLINE void nn_dw_clear(nn_dim rows, nn_dim cols, nn_dim width, nn_dim from, nn_dim to, nn_real *dw)
+NN_INLINE void nn_dw_clear(nn_dim rows, nn_dim cols, nn_dim width, nn_dim from, nn_dim to,
+                           nn_real *dw)
 {
     const nn_dim mr = nn_dw_rows(rows, cols), blocks = (rows + mr - 1) / mr;
-    const nn_dim r0 = from / blocks * rows + from % blocks * mr, r1 = to / blocks * rows + to % blocks * mr;
+    const nn_dim r0 = from / blocks * rows + from % blocks * mr,
+                 r1 = to / blocks * rows + to % blocks * mr;
     if (r0 < r1) memset(dw + r0 * width, 0, (size_t)((r1 - r0) * width) * sizeof *dw);
 }
 
 /* dw = (acc ? dw : 0) + gradient with respect to w. Small gradients are summed in parts of the samples (scratch
  * holds NN_DW_PARTS of them), of large ones (NN_DW_IN_PARTS false) the threads divide the items. */
-#define NN_DW_DRIVER(samples, in_parts, taps, row_count, col_count)                                         \
-    do {                                                                                                    \
-        const nn_dim size = nn_conv_weights(c), items = nn_dw_items(taps, row_count, col_count);            \
-        const nn_dim parts = nn_min_dim(NN_DW_PARTS, rows);                                                 \
-        const int divided = in_parts;                                                                       \
-        nn_dim from = 0, to = items, p0 = 0, p1 = 1;                                                        \
-        if (divided)                                                                                        \
-            nn_share(team->rank, team->size, parts, 1, &p0, &p1);                                           \
-        else                                                                                                \
-            nn_share(team->rank, team->size, items, 1, &from, &to);                                         \
-        if (!divided && !acc) nn_dw_clear(row_count, col_count, c.co, from, to, dw);                        \
-        for (nn_dim p = p0; p < p1; p++) {                                                                  \
-            nn_real *part = divided ? scratch + p * size : dw;                                              \
-            if (divided) memset(part, 0, (size_t)size * sizeof *dw);                                        \
-            samples(c, divided ? nn_cut(rows, 1, p, parts) : 0, divided ? nn_cut(rows, 1, p + 1, parts) : rows, \
-                    rows, from, to, x, dy, part);                                                           \
-        }                                                                                                   \
-        if (!divided) return;                                                                               \
-        nn_barrier(team);                                                                                   \
-        nn_sum_parts(team, size, parts, scratch, acc, dw);                                                  \
+#define NN_DW_DRIVER(samples, in_parts, taps, row_count, col_count)                                \
+    do {                                                                                           \
+        const nn_dim size = nn_conv_weights(c), items = nn_dw_items(taps, row_count, col_count);   \
+        const nn_dim parts = nn_min_dim(NN_DW_PARTS, rows);                                        \
+        const int divided = in_parts;                                                              \
+        nn_dim from = 0, to = items, p0 = 0, p1 = 1;                                               \
+        if (divided)                                                                               \
+            nn_share(team->rank, team->size, parts, 1, &p0, &p1);                                  \
+        else                                                                                       \
+            nn_share(team->rank, team->size, items, 1, &from, &to);                                \
+        if (!divided && !acc) nn_dw_clear(row_count, col_count, c.co, from, to, dw);               \
+        for (nn_dim p = p0; p < p1; p++) {                                                         \
+            nn_real *part = divided ? scratch + p * size : dw;                                     \
+            if (divided) memset(part, 0, (size_t)size * sizeof *dw);                               \
+            samples(c, divided ? nn_cut(rows, 1, p, parts) : 0,                                    \
+                    divided ? nn_cut(rows, 1, p + 1, parts) : rows, rows, from, to, x, dy, part);  \
+        }                                                                                          \
+        if (!divided) return;                                                                      \
+        nn_barrier(team);                                                                          \
+        nn_sum_parts(team, size, parts, scratch, acc, dw);                                         \
     } while (0)
 
-NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x, const nn_real *dy,
-                            nn_real *scratch, nn_real *dw, int acc)
+NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
+                            const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
     NN_DW_DRIVER(nn_dw_samples, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);
 }
 
 /* Few input channels (below 8), one group, no dilation in width, s*ci at most NN_DW_MERGED_MAX. */
-NN_INLINE void nn_conv2d_dw_merged(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x, const nn_real *dy,
-                                   nn_real *scratch, nn_real *dw, int acc)
+NN_INLINE void nn_conv2d_dw_merged(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
+                                   const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
     NN_DW_DRIVER(nn_dw_merged_samples, NN_DW_IN_PARTS(size), c.r, c.s * c.ci, c.co);
 }

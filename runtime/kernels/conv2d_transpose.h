@@ -9,31 +9,33 @@
 
 #include "kernels/conv2d.h"
 
-/* rows samples of y[i*step + r*dil - pad, .., o] += x[i, .., k] * w[r,s,k,o], plus bias, then relu if asked; stride 1. */
-NN_INLINE void nn_conv2d_transpose(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
-                  nn_real *y)
+/* rows samples of y[i*step + r*dil - pad, .., o] += x[i, .., k] * w[r,s,k,o], plus bias, then relu if
+ * asked; stride 1. */
+NN_INLINE void nn_conv2d_transpose(nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                   const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_conv_phases(rows, c, 0, relu, x, w, bias, y);
 }
 
 /* The same for strides of 1 and 2. */
-NN_INLINE void nn_conv2d_transpose_half(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
-                  nn_real *y)
+NN_INLINE void nn_conv2d_transpose_half(nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                        const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_conv_phases_half(rows, c, 0, relu, x, w, bias, y);
 }
 
 /* The same for any stride. */
-NN_INLINE void nn_conv2d_transpose_any(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
-                  nn_real *y)
+NN_INLINE void nn_conv2d_transpose_any(nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                       const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_conv_phases_any(rows, c, 0, relu, x, w, bias, y);
 }
 
 /* dx = conv(dy, w): the convolution this layer is the transpose of. scratch holds the weights as
  * [R][S][ci/g][co]. */
-NN_INLINE void nn_conv2d_transpose_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
-                                      const nn_real *w, nn_real *scratch, nn_real *dx)
+NN_INLINE void nn_conv2d_transpose_dx(const nn_team *team, nn_dim rows, nn_conv c,
+                                      const nn_real *dy, const nn_real *w, nn_real *scratch,
+                                      nn_real *dx)
 {
     const nn_dim ci = c.ci / c.groups;
     nn_dim from, to;
@@ -42,7 +44,8 @@ NN_INLINE void nn_conv2d_transpose_dx(const nn_team *team, nn_dim rows, nn_conv 
         nn_transpose(c.co, ci, w + t * c.co * ci, ci, scratch + t * ci * c.co, c.co);
     nn_barrier(team);
     nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv2d(to - from, c, 0, dy + from * c.h * c.w * c.ci, scratch, NULL, dx + from * c.oh * c.ow * c.co);
+    nn_conv2d(to - from, c, 0, dy + from * c.h * c.w * c.ci, scratch, NULL,
+              dx + from * c.oh * c.ow * c.co);
 }
 
 /* dw[r,s,k,o] = (acc ? dw : 0) + sum over samples and pixels of x[i,j,k] * dy[i*step + r*dil - pad, .., o]. */
@@ -54,8 +57,15 @@ NN_INLINE void nn_conv2d_transpose_dw(const nn_team *team, nn_dim rows, nn_conv 
     const nn_dw_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
-        .a_row = c.ow * c.co, .a_pix = c.co, .b_row = c.w * c.ci, .b_pix = c.ci,
-        .rows = co, .cols = ci, .dw_c = ci, .dw_tap = c.co * ci, .a_moves = 0,
+        .a_row = c.ow * c.co,
+        .a_pix = c.co,
+        .b_row = c.w * c.ci,
+        .b_pix = c.ci,
+        .rows = co,
+        .cols = ci,
+        .dw_c = ci,
+        .dw_tap = c.co * ci,
+        .a_moves = 0,
     };
     const nn_dim mr = nn_dw_rows(co, ci), blocks = (co + mr - 1) / mr, items = c.r * c.s * blocks;
     nn_dim from = 0, to = items, p0 = 0, p1 = 1;
@@ -71,15 +81,17 @@ NN_INLINE void nn_conv2d_transpose_dw(const nn_team *team, nn_dim rows, nn_conv 
             memset(part, 0, (size_t)size * sizeof *part);
         } else if (!acc) {
             for (nn_dim item = from; item < to; item++) {
-                const nn_dim tap = item / blocks, i = item % blocks * mr, n = nn_min_dim(mr, co - i);
+                const nn_dim tap = item / blocks, i = item % blocks * mr,
+                             n = nn_min_dim(mr, co - i);
                 for (nn_dim q = 0; q < c.groups; q++)
-                    memset(dw + tap * c.co * ci + (q * co + i) * ci, 0, (size_t)(n * ci) * sizeof *dw);
+                    memset(dw + tap * c.co * ci + (q * co + i) * ci, 0,
+                           (size_t)(n * ci) * sizeof *dw);
             }
         }
         for (nn_dim n = nn_cut(rows, 1, p, parts); n < nn_cut(rows, 1, p + 1, parts); n++)
             for (nn_dim q = 0; q < c.groups; q++)
-                nn_dw_sample(g, from, to, x + n * c.oh * c.ow * c.co + q * co, dy + n * c.h * c.w * c.ci + q * ci,
-                             dy_end, part + q * co * ci);
+                nn_dw_sample(g, from, to, x + n * c.oh * c.ow * c.co + q * co,
+                             dy + n * c.h * c.w * c.ci + q * ci, dy_end, part + q * co * ci);
     }
     if (!in_parts) return;
     nn_barrier(team);

@@ -82,7 +82,8 @@ NN_INLINE void nn_normal_pair(uint32_t a, uint32_t b, nn_real *first, nn_real *s
 {
     const double radius = sqrt(-2 * nn_unit_log(((double)a + 1) * 0x1p-32));
     const uint32_t quarter = (b + 0x20000000u) >> 30;
-    const double t = (double)(int32_t)(b - (quarter << 30)) * (6.28318530717958647692 * 0x1p-32), z = t * t;
+    const double t = (double)(int32_t)(b - (quarter << 30)) * (6.28318530717958647692 * 0x1p-32),
+                 z = t * t;
     double s = -1.0 / 1307674368000;
     s = s * z + 1.0 / 6227020800;
     s = s * z - 1.0 / 39916800;
@@ -148,7 +149,8 @@ NN_INLINE void nn_bernoulli(nn_key key, nn_dim first, nn_dim n, double p, nn_rea
 }
 
 /* y = x / (1 - p) where draw i is kept, else 0. x and y may be the same memory. */
-NN_INLINE void nn_dropout(nn_key key, nn_dim first, nn_dim n, double p, const nn_real *x, nn_real *y)
+NN_INLINE void nn_dropout(nn_key key, nn_dim first, nn_dim n, double p, const nn_real *x,
+                          nn_real *y)
 {
     const uint64_t limit = nn_threshold(p);
     const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
@@ -163,8 +165,8 @@ NN_INLINE void nn_dropout(nn_key key, nn_dim first, nn_dim n, double p, const nn
 }
 
 /* The same for channels-last memory: element (b, c, s) lies at (b, s, c) but draws as number (b, c, s). */
-NN_INLINE void nn_dropout_channels_last(nn_key key, nn_dim row0, nn_dim rows, nn_dim channels, nn_dim spatial,
-                                        double p, const nn_real *x, nn_real *y)
+NN_INLINE void nn_dropout_channels_last(nn_key key, nn_dim row0, nn_dim rows, nn_dim channels,
+                                        nn_dim spatial, double p, const nn_real *x, nn_real *y)
 {
     const uint64_t limit = nn_threshold(p);
     const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
@@ -182,14 +184,15 @@ NN_INLINE void nn_dropout_channels_last(nn_key key, nn_dim row0, nn_dim rows, nn
         }
 }
 
-/* The same for up to four axes in any order of memory: element (i0, i1, i2, i3) lies at the sum of i * step but draws by
- * its place in canonical order. */
+/* The same for up to four axes in any order of memory: element (i0, i1, i2, i3) lies at the sum of
+ * i * step but draws by its place in canonical order. */
 typedef struct nn_box4 {
     nn_dim v[4];
 } nn_box4;
 #define NN_BOX4(a, b, c, d) ((nn_box4){ { a, b, c, d } })
 
-NN_INLINE void nn_dropout_strided(nn_key key, nn_box4 size, nn_box4 step, double p, const nn_real *x, nn_real *y)
+NN_INLINE void nn_dropout_strided(nn_key key, nn_box4 size, nn_box4 step, double p,
+                                  const nn_real *x, nn_real *y)
 {
     const uint64_t limit = nn_threshold(p);
     const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
@@ -206,21 +209,23 @@ NN_INLINE void nn_dropout_strided(nn_key key, nn_box4 size, nn_box4 step, double
 }
 
 /* Sample row0 + b of [outer][n][inner] is mirrored along n when its draw says so. Its own inverse. */
-NN_INLINE void nn_random_flip(nn_key key, nn_dim row0, nn_dim rows, nn_dim outer, nn_dim n, nn_dim inner,
-                              const nn_real *x, nn_real *y)
+NN_INLINE void nn_random_flip(nn_key key, nn_dim row0, nn_dim rows, nn_dim outer, nn_dim n,
+                              nn_dim inner, const nn_real *x, nn_real *y)
 {
     for (nn_dim b = 0; b < rows; b++) {
         const int flip = (int)(nn_word(key, row0 + b) >> 31);
         for (nn_dim o = 0; o < outer; o++, x += n * inner, y += n * inner)
             for (nn_dim i = 0; i < n; i++)
-                memcpy(y + (flip ? n - 1 - i : i) * inner, x + i * inner, (size_t)inner * sizeof(nn_real));
+                memcpy(y + (flip ? n - 1 - i : i) * inner, x + i * inner,
+                       (size_t)inner * sizeof(nn_real));
     }
 }
 
 /* Sample of [outer][h][w][inner], zero-padded by `pad` on all sides, cut back to h x w at a random place: a
  * shift by (dv, du) in [-pad, pad]^2. sign = 1 shifts, sign = -1 shifts back (the adjoint). */
-NN_INLINE void nn_random_crop(nn_key key, nn_dim row0, nn_dim rows, nn_dim pad, int sign, nn_dim outer, nn_dim h,
-                              nn_dim w, nn_dim inner, const nn_real *x, nn_real *y)
+NN_INLINE void nn_random_crop(nn_key key, nn_dim row0, nn_dim rows, nn_dim pad, int sign,
+                              nn_dim outer, nn_dim h, nn_dim w, nn_dim inner, const nn_real *x,
+                              nn_real *y)
 {
     const uint64_t places = (uint64_t)(2 * pad + 1);
     for (nn_dim b = 0; b < rows; b++) {

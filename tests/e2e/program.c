@@ -88,7 +88,8 @@ int main(int argc, char **argv)
     lenet_train_out out = { 0 };
     vae_train_out vout = { 0 };
     static float eps[BATCH * 20];
-    expect(vae_train(v, BATCH, x, eps, &vout) == NN_OK && isfinite(vout.loss), "the second model trains");
+    expect(vae_train(v, BATCH, x, eps, &vout) == NN_OK && isfinite(vout.loss),
+           "the second model trains");
     expect(isfinite(vout.rec) && isfinite(vout.kl) &&
                fabsf(vout.rec + vout.kl - vout.loss) <= 1e-4F * fabsf(vout.loss),
            "reported values add up to the loss");
@@ -96,7 +97,8 @@ int main(int argc, char **argv)
     /* Wrong arguments change nothing. */
     expect(lenet_predict(m, BATCH, x, z, p) == NN_OK, "predict works");
     expect(lenet_predict(m, 0, x, z, q) == NN_ESIZE, "a batch below the bound is refused");
-    expect(lenet_predict(m, LENET_B_MAX + 1, x, z, q) == NN_ESIZE, "a batch above the bound is refused");
+    expect(lenet_predict(m, LENET_B_MAX + 1, x, z, q) == NN_ESIZE,
+           "a batch above the bound is refused");
     expect(lenet_predict(m, BATCH, NULL, z, q) == NN_EINVAL, "a null pointer is refused");
     expect(lenet_train_apply(m, 1.0F) == NN_ESTATE, "apply without gradients is refused");
     y[1] = 10;
@@ -105,21 +107,24 @@ int main(int argc, char **argv)
     expect(lenet_train(m, BATCH, x, y, &out) == NN_EINDEX, "a negative class is refused");
     y[1] = 1;
     x[5] = NAN;
-    expect(lenet_train(m, BATCH, x, y, &out) == NN_ENONFINITE, "a loss that is not finite is refused");
+    expect(lenet_train(m, BATCH, x, y, &out) == NN_ENONFINITE,
+           "a loss that is not finite is refused");
     inputs(x, y);
     lenet_predict(m, BATCH, x, z, q);
     expect(memcmp(p, q, sizeof p) == 0, "refused calls leave the weights alone");
     lenet *only = lenet_new(LENET_PREDICT, NULL);
     expect(only && lenet_train(only, BATCH, x, y, &out) == NN_EINVAL,
            "a routine the object was not made for is refused");
-    expect(lenet_bytes(LENET_PREDICT) < lenet_bytes(LENET_TRAIN), "prediction alone needs less memory");
+    expect(lenet_bytes(LENET_PREDICT) < lenet_bytes(LENET_TRAIN),
+           "prediction alone needs less memory");
     lenet_free(only);
 
     /* Memory of the caller. */
     size_t bytes = lenet_bytes(LENET_PREDICT);
     void *mem = aligned_alloc(64, (bytes + 63) / 64 * 64);
     lenet *own = NULL;
-    expect(mem && lenet_init(&own, mem, bytes, LENET_PREDICT, &(nn_options){ .seed = 7, .threads = 1 }) == NN_OK,
+    expect(mem && lenet_init(&own, mem, bytes, LENET_PREDICT,
+                             &(nn_options){ .seed = 7, .threads = 1 }) == NN_OK,
            "an object lives in memory of the caller");
     if (own) {
         lenet_predict(own, BATCH, x, z, q);
@@ -127,7 +132,8 @@ int main(int argc, char **argv)
         lenet_free(own);
     }
     lenet *small = NULL;
-    expect(lenet_init(&small, mem, bytes - 1, LENET_PREDICT, NULL) == NN_ENOMEM, "too little memory is refused");
+    expect(lenet_init(&small, mem, bytes - 1, LENET_PREDICT, NULL) == NN_ENOMEM,
+           "too little memory is refused");
     free(mem);
 
     /* The halves of a step, and accumulation: two equal batches with half the scale are one batch. */
@@ -145,7 +151,8 @@ int main(int argc, char **argv)
     lenet_train_apply(b, 0.5F);
     float wa[84 * 10], wb[84 * 10];
     int t = lenet_find(a, "net.f3.weight");
-    expect(t >= 0 && lenet_get(a, t, wa) == NN_OK && lenet_get(b, t, wb) == NN_OK, "a tensor is found by name");
+    expect(t >= 0 && lenet_get(a, t, wa) == NN_OK && lenet_get(b, t, wb) == NN_OK,
+           "a tensor is found by name");
     double worst = 0;
     for (int i = 0; i < 84 * 10; i++) worst = fmax(worst, fabs((double)wa[i] - (double)wb[i]));
     expect(worst <= 1e-6, "gradients accumulate");
@@ -159,9 +166,10 @@ int main(int argc, char **argv)
 
     /* Partial load: the same names, another model. */
     nn_load_report report;
-    expect(vae_load(v, NN_WEIGHTS, path_a, &report) == NN_EMISMATCH && report.message[0], "a foreign checkpoint is refused");
-    expect(vae_load(v, NN_WEIGHTS | NN_PARTIAL, path_a, &report) == NN_OK && report.loaded == 0 && report.missing > 0 &&
-               report.unexpected > 0,
+    expect(vae_load(v, NN_WEIGHTS, path_a, &report) == NN_EMISMATCH && report.message[0],
+           "a foreign checkpoint is refused");
+    expect(vae_load(v, NN_WEIGHTS | NN_PARTIAL, path_a, &report) == NN_OK && report.loaded == 0 &&
+               report.missing > 0 && report.unexpected > 0,
            "a partial load reports what did not match");
     expect(lenet_load(a, NN_ALL, "no/such/file", &report) == NN_EIO, "a missing file is reported");
     lenet_free(a);
@@ -172,9 +180,11 @@ int main(int argc, char **argv)
     pthread_t threads[4];
     for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, train_alone, &jobs[i]);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
-    expect(!jobs[0].bad && !jobs[1].bad && !jobs[2].bad && !jobs[3].bad, "four objects train in four threads");
+    expect(!jobs[0].bad && !jobs[1].bad && !jobs[2].bad && !jobs[3].bad,
+           "four objects train in four threads");
     expect(memcmp(&jobs[0].loss, &jobs[2].loss, sizeof(double)) == 0 &&
-               memcmp(&jobs[1].loss, &jobs[3].loss, sizeof(double)) == 0 && jobs[0].loss != jobs[1].loss,
+               memcmp(&jobs[1].loss, &jobs[3].loss, sizeof(double)) == 0 &&
+               jobs[0].loss != jobs[1].loss,
            "each thread gets the result of its seed");
     lenet_free(m);
     vae_free(v);

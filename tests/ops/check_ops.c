@@ -11,15 +11,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DIFFERENCES = 160 }; /* elements of a tensor that are moved; larger tensors are sampled evenly */
+enum {
+    MAX_DIFFERENCES = 160
+}; /* elements of a tensor that are moved; larger tensors are sampled evenly */
 static const double TOLERANCE = 1e-6;
 
 static int failures;
 
 static void verdict(const Case *c, int good, const char *what, const char *detail)
 {
-    if (good) printf("ok %s %s: %s\n", c->id, c->op, what);
-    else printf("FAIL %s %s: %s: %s: %s\n", c->id, c->op, what, c->expr, detail);
+    if (good)
+        printf("ok %s %s: %s\n", c->id, c->op, what);
+    else
+        printf("FAIL %s %s: %s: %s: %s\n", c->id, c->op, what, c->expr, detail);
     failures += !good;
 }
 
@@ -59,7 +63,10 @@ static void *checked(void *p)
     return p;
 }
 
-static size_t dtype_bytes(char t) { return t == 'i' ? 4 : t == 'b' ? 1 : sizeof(double); }
+static size_t dtype_bytes(char t)
+{
+    return t == 'i' ? 4 : t == 'b' ? 1 : sizeof(double);
+}
 
 /* Everything one case runs on. */
 typedef struct Bench {
@@ -79,9 +86,13 @@ static void inputs_fill(Bench *b, int modulus)
         const nn_dim n = in->count * (in->batched ? b->batch : 1);
         for (nn_dim i = 0; i < n; i++) {
             const double u = draw(100 + (uint64_t)k, (uint64_t)i);
-            if (in->dtype == 'i') ((int32_t *)b->in[k])[i] = (int32_t)(u * modulus);
-            else if (in->dtype == 'b') ((unsigned char *)b->in[k])[i] = u < 0.5;
-            else ((double *)b->in[k])[i] = operand_value(100 + (uint64_t)k, i, is_positive(b->c, "*"));
+            if (in->dtype == 'i')
+                ((int32_t *)b->in[k])[i] = (int32_t)(u * modulus);
+            else if (in->dtype == 'b')
+                ((unsigned char *)b->in[k])[i] = u < 0.5;
+            else
+                ((double *)b->in[k])[i] =
+                    operand_value(100 + (uint64_t)k, i, is_positive(b->c, "*"));
         }
     }
 }
@@ -101,8 +112,11 @@ static int bench_open(Bench *b, const Case *c, int threads, int batch)
         free(values);
     }
     for (int k = 0; k < c->n_in; k++)
-        b->in[k] = checked(aligned_alloc(
-            64, ((size_t)(c->in[k].count * (c->in[k].batched ? batch : 1) + 1) * dtype_bytes(c->in[k].dtype) + 63) / 64 * 64));
+        b->in[k] = checked(
+            aligned_alloc(64, ((size_t)(c->in[k].count * (c->in[k].batched ? batch : 1) + 1) *
+                                   dtype_bytes(c->in[k].dtype) +
+                               63) /
+                                  64 * 64));
     inputs_fill(b, 3);
     const nn_dim n = c->out_count * batch;
     b->r = checked(malloc((size_t)n * sizeof *b->r + 64));
@@ -127,7 +141,8 @@ static void prepare(Bench *b)
     for (int i = 0; i < b->m->info->n_routines; i++) {
         b->m->calls[i] = 0;
         b->m->grads_ready[i] = 0;
-        if (b->m->info->routines[i].arena_bytes > arena) arena = b->m->info->routines[i].arena_bytes;
+        if (b->m->info->routines[i].arena_bytes > arena)
+            arena = b->m->info->routines[i].arena_bytes;
     }
     if (b->m->arena) memset(b->m->arena, 0xFF, arena);
 }
@@ -222,8 +237,10 @@ static void check_differences(Bench *b)
         }
         nn_model_set(b->m, t, values);
         /* The differences themselves are exact to a few units of the loss's last place over eps. */
-        const double distance = sqrt(d2), allowed = TOLERANCE * sqrt(n2) + 1e-10 * fmax(1, fabs(loss));
-        snprintf(detail, sizeof detail, "%s, L2 distance from central differences %.3g, allowed %.3g, norm %.3g",
+        const double distance = sqrt(d2),
+                     allowed = TOLERANCE * sqrt(n2) + 1e-10 * fmax(1, fabs(loss));
+        snprintf(detail, sizeof detail,
+                 "%s, L2 distance from central differences %.3g, allowed %.3g, norm %.3g",
                  s == NN_OK ? "wrong" : nn_strerror(s), distance, allowed, sqrt(n2));
         verdict(b->c, s == NN_OK && distance <= allowed && isfinite(n2), what, detail);
         at += x->count;
@@ -238,7 +255,8 @@ static void check_threads(Bench *b)
     run_value(b);
     memcpy(y, b->y, b->y_bytes);
     run_value(b);
-    verdict(b->c, memcmp(y, b->y, b->y_bytes) == 0, "same bits twice", "a second run gave other bits");
+    verdict(b->c, memcmp(y, b->y, b->y_bytes) == 0, "same bits twice",
+            "a second run gave other bits");
 
     nn_dim n = 0;
     double loss = 0, *g = NULL;
@@ -253,12 +271,14 @@ static void check_threads(Bench *b)
         }
         for (int k = 0; k < b->c->n_in; k++)
             memcpy(other.in[k], b->in[k],
-                   (size_t)(b->c->in[k].count * (b->c->in[k].batched ? b->batch : 1)) * dtype_bytes(b->c->in[k].dtype));
+                   (size_t)(b->c->in[k].count * (b->c->in[k].batched ? b->batch : 1)) *
+                       dtype_bytes(b->c->in[k].dtype));
         int good = run_value(&other) == NN_OK && memcmp(y, other.y, b->y_bytes) == 0;
         if (g) {
             double other_loss;
             nn_dim m;
-            good &= run_grad(&other, &other_loss) == NN_OK && memcmp(&loss, &other_loss, sizeof loss) == 0;
+            good &= run_grad(&other, &other_loss) == NN_OK &&
+                    memcmp(&loss, &other_loss, sizeof loss) == 0;
             double *h = gradients(&other, &m);
             good &= m == n && memcmp(g, h, (size_t)n * sizeof *g) == 0;
             free(h);
@@ -283,7 +303,8 @@ static void check_batch(const Case *c)
     for (int i = 0; i < (c->random ? 1 : 2); i++) {
         for (int k = 0; k < c->n_in; k++) {
             const size_t bytes = (size_t)c->in[k].count * dtype_bytes(c->in[k].dtype);
-            memcpy(one.in[k], (char *)two.in[k] + (c->in[k].batched ? (size_t)i * bytes : 0), bytes);
+            memcpy(one.in[k], (char *)two.in[k] + (c->in[k].batched ? (size_t)i * bytes : 0),
+                   bytes);
         }
         good &= run_value(&one) == NN_OK && memcmp(one.y, two.y + (size_t)i * row, row) == 0;
     }

@@ -55,8 +55,8 @@ static nn_real *copy_of(const nn_real *x, nn_dim n)
 /* Fails for NaN too. */
 static void ck_near(double got, double want, double tolerance, const char *what, nn_dim i)
 {
-    ck_assert_msg(fabs(got - want) <= tolerance * (1 + fabs(want)), "%s[%lld]: got %.17g, want %.17g", what, (long long)i,
-                  got, want);
+    ck_assert_msg(fabs(got - want) <= tolerance * (1 + fabs(want)),
+                  "%s[%lld]: got %.17g, want %.17g", what, (long long)i, got, want);
 }
 
 enum { N_TEAMS = 4 };
@@ -84,8 +84,11 @@ static void same_on_all_teams(nn_team_fn fn, void *arg, void *out, size_t bytes,
     for (int i = 0; i < N_TEAMS; i++) {
         memcpy(out, start, bytes);
         nn_pool_run(pool[i], fn, arg);
-        if (i == 0) memcpy(first, out, bytes);
-        else ck_assert_msg(memcmp(first, out, bytes) == 0, "%s: %d threads give other bits", what, team_size[i]);
+        if (i == 0)
+            memcpy(first, out, bytes);
+        else
+            ck_assert_msg(memcmp(first, out, bytes) == 0, "%s: %d threads give other bits", what,
+                          team_size[i]);
     }
     free(first);
     free(start);
@@ -111,7 +114,8 @@ static void check_ulps(const char *what, Function f, Reference reference, double
 {
     double worst = 0;
     float at = 0;
-    for (uint64_t i = 0; i <= UINT32_MAX; i += 4099) { /* a prime: every exponent, both signs, NaNs */
+    for (uint64_t i = 0; i <= UINT32_MAX;
+         i += 4099) { /* a prime: every exponent, both signs, NaNs */
         const float x = nn_from_bits((uint32_t)i);
         const double e = ulps(reference((double)x), f(x));
         if (!(e <= worst)) {
@@ -130,14 +134,38 @@ static void check_ulps(const char *what, Function f, Reference reference, double
     ck_assert_msg(worst <= limit, "%s: %.3f ulp at %a, limit %.2f", what, worst, (double)at, limit);
 }
 
-static float exp_f(float x) { return nn_exp(x); }
-static float log_f(float x) { return nn_log(x); }
-static float tanh_f(float x) { return nn_tanh(x); }
-static float sigmoid_f(float x) { return nn_sigmoid(x); }
-static float erf_f(float x) { return nn_erf(x); }
-static float softplus_f(float x) { return nn_softplus(x); }
-static double sigmoid_d(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
-static double softplus_d(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+static float exp_f(float x)
+{
+    return nn_exp(x);
+}
+static float log_f(float x)
+{
+    return nn_log(x);
+}
+static float tanh_f(float x)
+{
+    return nn_tanh(x);
+}
+static float sigmoid_f(float x)
+{
+    return nn_sigmoid(x);
+}
+static float erf_f(float x)
+{
+    return nn_erf(x);
+}
+static float softplus_f(float x)
+{
+    return nn_softplus(x);
+}
+static double sigmoid_d(double x)
+{
+    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
+}
+static double softplus_d(double x)
+{
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
 
 START_TEST(functions_keep_their_stated_accuracy)
 {
@@ -166,20 +194,25 @@ END_TEST
 START_TEST(functions_at_the_edges)
 {
     const nn_real nan = (nn_real)NAN, inf = NN_INF;
-    ck_assert(isnan(nn_max(nan, 1)) && isnan(nn_max(1, nan)) && isnan(nn_min(nan, 1)) && isnan(nn_min(1, nan)));
+    ck_assert(isnan(nn_max(nan, 1)) && isnan(nn_max(1, nan)) && isnan(nn_min(nan, 1)) &&
+              isnan(nn_min(1, nan)));
     ck_assert(nn_max(2, 1) == 2 && nn_max(1, 2) == 2 && nn_min(2, 1) == 1 && nn_min(1, 2) == 1);
     ck_assert(nn_exp(-inf) == 0 && nn_exp(inf) == inf && isnan(nn_exp(nan)) && nn_exp(0) == 1);
-    ck_assert(nn_log(0) == -inf && nn_log(inf) == inf && isnan(nn_log(-1)) && isnan(nn_log(nan)) && nn_log(1) == 0);
+    ck_assert(nn_log(0) == -inf && nn_log(inf) == inf && isnan(nn_log(-1)) && isnan(nn_log(nan)) &&
+              nn_log(1) == 0);
     ck_assert(nn_tanh(inf) == 1 && nn_tanh(-inf) == -1 && isnan(nn_tanh(nan)) && nn_tanh(0) == 0);
     ck_assert(signbit(nn_tanh(NN_R(-0.0))) != 0);
-    ck_assert(nn_sigmoid(inf) == 1 && nn_sigmoid(-inf) == 0 && nn_sigmoid(0) == NN_R(0.5) && isnan(nn_sigmoid(nan)));
+    ck_assert(nn_sigmoid(inf) == 1 && nn_sigmoid(-inf) == 0 && nn_sigmoid(0) == NN_R(0.5) &&
+              isnan(nn_sigmoid(nan)));
     ck_assert(nn_softplus(inf) == inf && nn_softplus(-inf) == 0 && isnan(nn_softplus(nan)));
     ck_assert(nn_sign(-3) == -1 && nn_sign(0) == 0 && nn_sign(2) == 1 && nn_sign(nan) == 0);
-    ck_assert(nn_gelu_none(0) == 0 && nn_gelu_tanh(0) == 0 && isnan(nn_gelu_none(nan)) && isnan(nn_gelu_tanh(nan)));
+    ck_assert(nn_gelu_none(0) == 0 && nn_gelu_tanh(0) == 0 && isnan(nn_gelu_none(nan)) &&
+              isnan(nn_gelu_tanh(nan)));
     ck_assert(nn_gelu_dx_tanh(NN_R(1e20)) == 1 && nn_gelu_dx_tanh(NN_R(-1e20)) == 0);
     ck_assert(nn_gelu_dx_none(NN_R(1e20)) == 1 && nn_gelu_dx_none(NN_R(-1e20)) == 0);
     ck_assert(nn_bce_with_logits(NN_R(1e30), 1) == 0 && nn_bce_with_logits(NN_R(-1e30), 0) == 0);
-    ck_assert(nn_bce_with_logits(NN_R(1e30), 0) == NN_R(1e30) && nn_bce_with_logits(NN_R(-1e30), 1) == NN_R(1e30));
+    ck_assert(nn_bce_with_logits(NN_R(1e30), 0) == NN_R(1e30) &&
+              nn_bce_with_logits(NN_R(-1e30), 1) == NN_R(1e30));
     ck_assert_int_eq(nn_cast_i32((nn_real)2.9), 2);
     ck_assert_int_eq(nn_cast_i32((nn_real)-2.9), -2);
     ck_assert_int_eq(nn_cast_i32((nn_real)1e20), INT32_MAX);
@@ -189,14 +222,17 @@ START_TEST(functions_at_the_edges)
     ck_assert_int_eq(nn_cast_i32((int32_t)16777217), 16777217);
     ck_assert(nn_cast_bool(nan) && nn_cast_bool(-1) && !nn_cast_bool(NN_R(0.0)));
     for (int i = -60; i <= 60; i++) {
-        const double x = i * 0.1, u = sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x), phi = 0.5 * (1 + erf(x / sqrt(2)));
+        const double x = i * 0.1, u = sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x),
+                     phi = 0.5 * (1 + erf(x / sqrt(2)));
         ck_near((double)nn_gelu_none((nn_real)x), x * phi, TOLERANCE, "gelu", i);
-        ck_near((double)nn_gelu_tanh((nn_real)x), 0.5 * x * (1 + tanh(u)), TOLERANCE, "gelu tanh", i);
-        ck_near((double)nn_gelu_dx_none((nn_real)x), phi + x * exp(-x * x / 2) / sqrt(2 * acos(-1.0)), TOLERANCE,
-                "gelu_dx", i);
+        ck_near((double)nn_gelu_tanh((nn_real)x), 0.5 * x * (1 + tanh(u)), TOLERANCE, "gelu tanh",
+                i);
+        ck_near((double)nn_gelu_dx_none((nn_real)x),
+                phi + x * exp(-x * x / 2) / sqrt(2 * acos(-1.0)), TOLERANCE, "gelu_dx", i);
         const double h = 1e-6, v = sqrt(2 / acos(-1.0)) * (x + h + 0.044715 * pow(x + h, 3)),
                      t = sqrt(2 / acos(-1.0)) * (x - h + 0.044715 * pow(x - h, 3));
-        const double slope = (0.5 * (x + h) * (1 + tanh(v)) - 0.5 * (x - h) * (1 + tanh(t))) / (2 * h);
+        const double slope =
+            (0.5 * (x + h) * (1 + tanh(v)) - 0.5 * (x - h) * (1 + tanh(t))) / (2 * h);
         ck_near((double)nn_gelu_dx_tanh((nn_real)x), slope, 1e-6, "gelu_dx tanh", i);
     }
 }
@@ -215,23 +251,30 @@ typedef struct ReduceCase {
 static void reduce_body(void *arg, const nn_team *team)
 {
     const ReduceCase *c = arg;
-    if (c->kind == NN_REDUCE_SUM) nn_sum_team(team, c->g, c->chunks, c->x, 0.5, c->scratch, c->y, c->acc);
-    else if (c->kind == NN_REDUCE_VAR) nn_var_team(team, c->g, c->x, 1, c->y);
-    else nn_extreme_team(team, c->kind == NN_REDUCE_MAX, c->g, c->chunks, c->x, c->scratch, c->y);
+    if (c->kind == NN_REDUCE_SUM)
+        nn_sum_team(team, c->g, c->chunks, c->x, 0.5, c->scratch, c->y, c->acc);
+    else if (c->kind == NN_REDUCE_VAR)
+        nn_var_team(team, c->g, c->x, 1, c->y);
+    else
+        nn_extreme_team(team, c->kind == NN_REDUCE_MAX, c->g, c->chunks, c->x, c->scratch, c->y);
 }
 
 static nn_reduction general(nn_groups g)
 {
     const nn_dim s1 = g.r1 * g.k2, s0 = g.k1 * s1;
-    return (nn_reduction){ { 1, 1, 1, 1, 1, g.k0, g.k1, g.k2 }, { 0, 0, 0, 0, 0, g.r0 * s0, s1, 1 },
+    return (nn_reduction){ { 1, 1, 1, 1, 1, g.k0, g.k1, g.k2 },
+                           { 0, 0, 0, 0, 0, g.r0 * s0, s1, 1 },
                            { 0, 0, 0, 0, 0, g.k1 * g.k2, g.k2, 1 },
-                           { 1, 1, 1, 1, 1, 1, g.r0, g.r1 }, { 0, 0, 0, 0, 0, 0, s0, g.k2 } };
+                           { 1, 1, 1, 1, 1, 1, g.r0, g.r1 },
+                           { 0, 0, 0, 0, 0, 0, s0, g.k2 } };
 }
 
 static void check_reduce(nn_groups g)
 {
-    const nn_dim s1 = g.r1 * g.k2, s0 = g.k1 * s1, n = g.k0 * g.r0 * s0, out = g.k0 * g.k1 * g.k2, count = g.r0 * g.r1;
-    nn_real *x = reals(n), *sum = reals(out), *var = reals(out), *max = reals(out), *min = reals(out);
+    const nn_dim s1 = g.r1 * g.k2, s0 = g.k1 * s1, n = g.k0 * g.r0 * s0, out = g.k0 * g.k1 * g.k2,
+                 count = g.r0 * g.r1;
+    nn_real *x = reals(n), *sum = reals(out), *var = reals(out), *max = reals(out),
+            *min = reals(out);
     nn_real *start = copy_of(sum, out), *any = reals(out);
     nn_sum(g, x, 0.5, sum, 1);
     if (count > 1) nn_var(g, x, 1, var);
@@ -251,9 +294,11 @@ static void check_reduce(nn_groups g)
                         lo = fmin(lo, v);
                     }
                 for (nn_dim r = 0; r < g.r0; r++)
-                    for (nn_dim u = 0; u < g.r1; u++) q += pow((double)p[r * s0 + u * g.k2] - s / (double)count, 2);
+                    for (nn_dim u = 0; u < g.r1; u++)
+                        q += pow((double)p[r * s0 + u * g.k2] - s / (double)count, 2);
                 ck_near((double)sum[at], (double)start[at] + 0.5 * s, TOLERANCE * 4, "sum", at);
-                if (count > 1) ck_near((double)var[at], q / (double)(count - 1), TOLERANCE * 4, "var", at);
+                if (count > 1)
+                    ck_near((double)var[at], q / (double)(count - 1), TOLERANCE * 4, "var", at);
                 ck_near((double)max[at], hi, 0, "max", at);
                 ck_near((double)min[at], lo, 0, "min", at);
             }
@@ -263,17 +308,20 @@ static void check_reduce(nn_groups g)
     ck_assert_mem_eq(any, min, (size_t)out * sizeof *any);
     memcpy(any, start, (size_t)out * sizeof *any);
     nn_reduce_any(NN_REDUCE_SUM, general(g), 0, out, x, 0.5, any, 1);
-    for (nn_dim i = 0; i < out; i++) ck_near((double)any[i], (double)sum[i], TOLERANCE * 4, "general sum", i);
+    for (nn_dim i = 0; i < out; i++)
+        ck_near((double)any[i], (double)sum[i], TOLERANCE * 4, "general sum", i);
     if (count > 1) {
         nn_reduce_any(NN_REDUCE_VAR, general(g), 0, out, x, 1, any, 0);
-        for (nn_dim i = 0; i < out; i++) ck_near((double)any[i], (double)var[i], TOLERANCE * 4, "general var", i);
+        for (nn_dim i = 0; i < out; i++)
+            ck_near((double)any[i], (double)var[i], TOLERANCE * 4, "general var", i);
     }
     if (g.k0 == 1) {
         for (nn_dim chunks = 1; chunks <= 16; chunks += 15) {
             nn_real *scratch = reals(2 * chunks * out), *y = copy_of(start, out);
             ReduceCase c = { g, chunks, x, scratch, y, NN_REDUCE_SUM, 1 };
             same_on_all_teams(reduce_body, &c, y, (size_t)out * sizeof *y, "sum over the batch");
-            for (nn_dim i = 0; i < out; i++) ck_near((double)y[i], (double)sum[i], TOLERANCE * 4, "team sum", i);
+            for (nn_dim i = 0; i < out; i++)
+                ck_near((double)y[i], (double)sum[i], TOLERANCE * 4, "team sum", i);
             c.kind = NN_REDUCE_MAX;
             same_on_all_teams(reduce_body, &c, y, (size_t)out * sizeof *y, "max over the batch");
             ck_assert_mem_eq(y, max, (size_t)out * sizeof *y);
@@ -282,7 +330,8 @@ static void check_reduce(nn_groups g)
             ck_assert_mem_eq(y, min, (size_t)out * sizeof *y);
             c.kind = NN_REDUCE_VAR;
             if (count > 1) {
-                same_on_all_teams(reduce_body, &c, y, (size_t)out * sizeof *y, "var over the batch");
+                same_on_all_teams(reduce_body, &c, y, (size_t)out * sizeof *y,
+                                  "var over the batch");
                 ck_assert_mem_eq(y, var, (size_t)out * sizeof *y);
             }
             free(scratch);
@@ -301,9 +350,10 @@ static void check_reduce(nn_groups g)
 START_TEST(reductions_match_plain_loops)
 {
     static const nn_groups cases[] = {
-        { 1, 1, 1, 1, 1 },    { 3, 7, 1, 1, 1 },    { 5, 129, 1, 1, 1 },  { 1, 20011, 1, 1, 1 }, { 2, 5, 1, 1, 3 },
-        { 2, 301, 1, 1, 67 }, { 1, 64, 1, 1, 130 }, { 3, 4, 5, 6, 7 },    { 1, 9, 4, 11, 1 },    { 1, 3, 2, 1, 16 },
-        { 1, 600, 1, 1, 10 }, { 2, 2, 3, 70, 65 },  { 1, 33, 17, 2, 33 }, { 1, 2, 1, 5, 64 },    { 7, 1, 1, 1, 3 },
+        { 1, 1, 1, 1, 1 },    { 3, 7, 1, 1, 1 },    { 5, 129, 1, 1, 1 },  { 1, 20011, 1, 1, 1 },
+        { 2, 5, 1, 1, 3 },    { 2, 301, 1, 1, 67 }, { 1, 64, 1, 1, 130 }, { 3, 4, 5, 6, 7 },
+        { 1, 9, 4, 11, 1 },   { 1, 3, 2, 1, 16 },   { 1, 600, 1, 1, 10 }, { 2, 2, 3, 70, 65 },
+        { 1, 33, 17, 2, 33 }, { 1, 2, 1, 5, 64 },   { 7, 1, 1, 1, 3 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_reduce(cases[i]);
 }
@@ -331,7 +381,8 @@ END_TEST
 static void check_softmax(nn_dim outer, nn_dim n, nn_dim inner, double size)
 {
     const nn_dim all = outer * n * inner;
-    nn_real *x = reals(all), *y = reals(all), *l = reals(all), *dy = reals(all), *dx = reals(all), *dl = reals(all);
+    nn_real *x = reals(all), *y = reals(all), *l = reals(all), *dy = reals(all), *dx = reals(all),
+            *dl = reals(all);
     for (nn_dim i = 0; i < all; i++) x[i] *= (nn_real)size;
     nn_softmax(outer, n, inner, x, y);
     nn_log_softmax(outer, n, inner, x, l);
@@ -352,8 +403,10 @@ static void check_softmax(nn_dim outer, nn_dim n, nn_dim inner, double size)
                 const double p = exp((double)x[at] - m) / sum;
                 ck_near((double)y[at], p, TOLERANCE, "softmax", at);
                 ck_near((double)l[at], (double)x[at] - m - log(sum), TOLERANCE, "log_softmax", at);
-                ck_near((double)dx[at], p * ((double)dy[at] - dot), TOLERANCE * 4, "softmax_dx", at);
-                ck_near((double)dl[at], (double)dy[at] - p * total, TOLERANCE * 8, "log_softmax_dx", at);
+                ck_near((double)dx[at], p * ((double)dy[at] - dot), TOLERANCE * 4, "softmax_dx",
+                        at);
+                ck_near((double)dl[at], (double)dy[at] - p * total, TOLERANCE * 8, "log_softmax_dx",
+                        at);
             }
         }
     nn_softmax(outer, n, inner, x, x); /* in place */
@@ -380,7 +433,8 @@ END_TEST
 /* Positions (p, q) of one sample in canonical order [n][p][q] or channels last [p][q][n]. */
 static nn_classes classes(nn_dim n, nn_dim pn, nn_dim qn, int last)
 {
-    return last ? (nn_classes){ n, 1, pn, qn * n, qn, qn, n, 1 } : (nn_classes){ n, pn * qn, pn, qn, qn, qn, 1, 1 };
+    return last ? (nn_classes){ n, 1, pn, qn * n, qn, qn, n, 1 }
+                : (nn_classes){ n, pn * qn, pn, qn, qn, qn, 1, 1 };
 }
 
 static void check_cross_entropy(nn_dim rows, nn_dim n, nn_dim pn, nn_dim qn, int last, double s)
@@ -388,7 +442,8 @@ static void check_cross_entropy(nn_dim rows, nn_dim n, nn_dim pn, nn_dim qn, int
     const nn_classes k = classes(n, pn, qn, last);
     const nn_dim positions = pn * qn, all = rows * n * positions;
     nn_real *z = reals(all), *dz = reals(all), *soft = reals(all), *dsoft = reals(all);
-    nn_real *loss = reals(rows * positions), *dl = reals(rows * positions), *soft_loss = reals(rows * positions);
+    nn_real *loss = reals(rows * positions), *dl = reals(rows * positions),
+            *soft_loss = reals(rows * positions);
     int32_t *t = malloc((size_t)(rows * positions) * sizeof *t);
     for (nn_dim i = 0; i < all; i++) z[i] *= 10;
     for (nn_dim i = 0; i < rows * positions; i++) t[i] = i % 5 == 3 ? -7 : (int32_t)((i * 31) % n);
@@ -399,7 +454,8 @@ static void check_cross_entropy(nn_dim rows, nn_dim n, nn_dim pn, nn_dim qn, int
     for (nn_dim b = 0; b < rows; b++)
         for (nn_dim p = 0; p < pn; p++)
             for (nn_dim q = 0; q < qn; q++) {
-                const nn_dim base = b * n * positions + p * k.pz + q * k.qz, at = b * positions + p * qn + q;
+                const nn_dim base = b * n * positions + p * k.pz + q * k.qz,
+                             at = b * positions + p * qn + q;
                 double m = -INFINITY, sum = 0, index = 0, dist = 0, weights = 0;
                 for (nn_dim c = 0; c < n; c++) m = fmax(m, (double)z[base + c * k.stride]);
                 for (nn_dim c = 0; c < n; c++) sum += exp((double)z[base + c * k.stride] - m);
@@ -415,10 +471,12 @@ static void check_cross_entropy(nn_dim rows, nn_dim n, nn_dim pn, nn_dim qn, int
                 for (nn_dim c = 0; c < n; c++) {
                     const double prob = exp((double)z[base + c * k.stride] - m) / sum;
                     const double w = (1 - s) * (double)soft[base + c * k.stride] + s / (double)n;
-                    const double d = t[at] == -7 ? 0 : prob - (c == t[at]) * (1 - s) - s / (double)n;
-                    ck_near((double)dz[base + c * k.stride], (double)dl[at] * d, TOLERANCE, "dz", at);
-                    ck_near((double)dsoft[base + c * k.stride], (double)dl[at] * (prob * weights - w), TOLERANCE * 4,
-                            "soft dz", at);
+                    const double d =
+                        t[at] == -7 ? 0 : prob - (c == t[at]) * (1 - s) - s / (double)n;
+                    ck_near((double)dz[base + c * k.stride], (double)dl[at] * d, TOLERANCE, "dz",
+                            at);
+                    ck_near((double)dsoft[base + c * k.stride],
+                            (double)dl[at] * (prob * weights - w), TOLERANCE * 4, "soft dz", at);
                 }
             }
     free(z);
@@ -472,13 +530,19 @@ START_TEST(draws_depend_on_key_and_index_alone)
     for (int kind = 0; kind < 3; kind++) {
         for (nn_dim from = 0; from < N; from += 97) {
             const nn_dim n = nn_min_dim(97, N - from);
-            if (kind == 0) nn_rand(key, from, n, part + from);
-            else if (kind == 1) nn_randn(key, from, n, part + from);
-            else nn_bernoulli(key, from, n, 0.3, part + from);
+            if (kind == 0)
+                nn_rand(key, from, n, part + from);
+            else if (kind == 1)
+                nn_randn(key, from, n, part + from);
+            else
+                nn_bernoulli(key, from, n, 0.3, part + from);
         }
-        if (kind == 0) nn_rand(key, 0, N, whole);
-        else if (kind == 1) nn_randn(key, 0, N, whole);
-        else nn_bernoulli(key, 0, N, 0.3, whole);
+        if (kind == 0)
+            nn_rand(key, 0, N, whole);
+        else if (kind == 1)
+            nn_randn(key, 0, N, whole);
+        else
+            nn_bernoulli(key, 0, N, 0.3, whole);
         ck_assert_mem_eq(whole, part, sizeof whole);
     }
     nn_rand(key, 0, N, whole);
@@ -616,16 +680,20 @@ START_TEST(copies_follow_their_strides)
         for (int b = 0; b < N1; b++)
             for (int c = 0; c < N2; c++)
                 for (int d = 0; d < N3; d++)
-                    ck_assert(y[((a * N2 + c) * N3 + d) * N1 + b] == x[((a * N1 + b) * N2 + c) * N3 + d]);
+                    ck_assert(y[((a * N2 + c) * N3 + d) * N1 + b] ==
+                              x[((a * N1 + b) * N2 + c) * N3 + d]);
     nn_permute4(N0, N1, N2, N3, y, N1 * N2 * N3, 1, N3 * N1, N1, z);
     ck_assert_mem_eq(x, z, N * sizeof *x);
     /* Every other column of the middle rows, the box's own rows shared by the team. */
-    CopyCase c = { { { N0, 1, 1, 1, 2, 4 }, { N1 * N2 * N3, 0, 0, 0, N3, 2 }, { 8, 0, 0, 0, 4, 1 } }, x + N3, y };
+    CopyCase c = {
+        { { N0, 1, 1, 1, 2, 4 }, { N1 * N2 * N3, 0, 0, 0, N3, 2 }, { 8, 0, 0, 0, 4, 1 } }, x + N3, y
+    };
     memset(y, 0, N * sizeof *y);
     same_on_all_teams(copy_body, &c, y, N * sizeof *y, "copy");
     for (int a = 0; a < N0; a++)
         for (int b = 0; b < 2; b++)
-            for (int d = 0; d < 4; d++) ck_assert(y[a * 8 + b * 4 + d] == x[a * N1 * N2 * N3 + (b + 1) * N3 + 2 * d]);
+            for (int d = 0; d < 4; d++)
+                ck_assert(y[a * 8 + b * 4 + d] == x[a * N1 * N2 * N3 + (b + 1) * N3 + 2 * d]);
     for (int i = 8 * N0; i < N; i++) ck_assert(y[i] == 0);
     free(x);
     free(y);
@@ -649,8 +717,16 @@ static void scatter_body(void *arg, const nn_team *team)
 
 START_TEST(scatter_is_the_adjoint_of_gather)
 {
-    enum { OUTER = 2, ROWS = 5, INNER = 3, COUNT = 11, NX = OUTER * ROWS * INNER, NY = OUTER * COUNT * INNER };
-    nn_real *x = reals(NX), *dy = reals(NY), *y = reals(NY), *dx = reals(NX), *start = copy_of(dx, NX);
+    enum {
+        OUTER = 2,
+        ROWS = 5,
+        INNER = 3,
+        COUNT = 11,
+        NX = OUTER * ROWS * INNER,
+        NY = OUTER * COUNT * INNER
+    };
+    nn_real *x = reals(NX), *dy = reals(NY), *y = reals(NY), *dx = reals(NX),
+            *start = copy_of(dx, NX);
     int32_t ids[COUNT];
     for (int i = 0; i < COUNT; i++) ids[i] = i * 3 % 4;
     nn_gather(OUTER, ROWS, INNER, COUNT, sizeof *x, x, ids, y);
@@ -660,7 +736,8 @@ START_TEST(scatter_is_the_adjoint_of_gather)
         same_on_all_teams(scatter_body, &c, dx, NX * sizeof *dx, "scatter");
         double forward = 0, backward = 0;
         for (int i = 0; i < NY; i++) forward += (double)y[i] * (double)dy[i];
-        for (int i = 0; i < NX; i++) backward += (double)x[i] * ((double)dx[i] - (acc ? (double)start[i] : 0));
+        for (int i = 0; i < NX; i++)
+            backward += (double)x[i] * ((double)dx[i] - (acc ? (double)start[i] : 0));
         ck_near(forward, backward, TOLERANCE, "adjoint", acc);
     }
     const int32_t outside[2] = { -3, 99 };
@@ -682,7 +759,8 @@ END_TEST
 
 enum { OPT_N = 131, OPT_STEPS = 20 };
 
-static void optim_step(int kind, nn_dim n, nn_real *w, const nn_real *g, nn_real *a, nn_real *b, int64_t t)
+static void optim_step(int kind, nn_dim n, nn_real *w, const nn_real *g, nn_real *a, nn_real *b,
+                       int64_t t)
 {
     switch (kind) {
     case 0: nn_sgd(n, w, g, a, 0.1, 0.9, 0, 0.01); break;
@@ -698,14 +776,18 @@ static void optim_step(int kind, nn_dim n, nn_real *w, const nn_real *g, nn_real
 static void optim_reference(int kind, double *w, double g, double *a, double *b, int t)
 {
     double lr = 1e-2, m, v;
-    if (kind == 3) *w *= 1 - lr * 0.1;
-    else g += 0.01 * *w;
+    if (kind == 3)
+        *w *= 1 - lr * 0.1;
+    else
+        g += 0.01 * *w;
     switch (kind) {
-    case 0: case 1:
+    case 0:
+    case 1:
         *a = 0.9 * *a + g;
         *w -= 0.1 * (kind ? g + 0.9 * *a : *a);
         break;
-    case 2: case 3:
+    case 2:
+    case 3:
         *a = 0.9 * *a + (1 - 0.9) * g;
         *b = 0.999 * *b + (1 - 0.999) * g * g;
         m = *a / (1 - pow(0.9, t));
@@ -741,10 +823,12 @@ START_TEST(optimizers_follow_their_definition)
                 const nn_dim n = nn_min_dim(37, OPT_N - from);
                 optim_step(kind, n, w2 + from, g + from, a2 + from, b2 + from, t);
             }
-            for (int i = 0; i < OPT_N; i++) optim_reference(kind, &ref[i], (double)g[i], &ra[i], &rb[i], t);
+            for (int i = 0; i < OPT_N; i++)
+                optim_reference(kind, &ref[i], (double)g[i], &ra[i], &rb[i], t);
             free(g);
         }
-        for (int i = 0; i < OPT_N; i++) ck_near((double)w[i], ref[i], NN_REAL_BYTES == 8 ? 1e-12 : 1e-5, "weight", i);
+        for (int i = 0; i < OPT_N; i++)
+            ck_near((double)w[i], ref[i], NN_REAL_BYTES == 8 ? 1e-12 : 1e-5, "weight", i);
         ck_assert_mem_eq(w, w2, OPT_N * sizeof *w);
         free(w);
         free(a);
@@ -772,7 +856,8 @@ START_TEST(schedules_have_their_values)
     ck_near(nn_schedule_cosine(1, 99, 10, 0.2, 0, 1), 0.2, 1e-15, "cosine", 99);
     ck_near(nn_schedule_cosine(1, 25, 10, 0, 1, 1), 0.5, 1e-15, "restart", 25);
     /* Periods of 10, 20, 40, ...: step 30 starts the third, step 50 is its middle. */
-    ck_near(nn_schedule_cosine(1, 29, 10, 0, 1, 2), 0.5 * (1 + cos(acos(-1.0) * 0.95)), 1e-12, "restart", 29);
+    ck_near(nn_schedule_cosine(1, 29, 10, 0, 1, 2), 0.5 * (1 + cos(acos(-1.0) * 0.95)), 1e-12,
+            "restart", 29);
     ck_near(nn_schedule_cosine(1, 30, 10, 0, 1, 2), 1, 1e-12, "restart", 30);
     ck_near(nn_schedule_cosine(1, 50, 10, 0, 1, 2), 0.5, 1e-12, "restart", 50);
     ck_near(nn_warmup(8, 0, 4), 2, 0, "warm-up", 0);

@@ -61,21 +61,25 @@ static void expect_close(const char *what, nn_dim n, const nn_real *got, const d
         error += d * d;
         norm += want[i] * want[i];
     }
-    ck_assert_msg(sqrt(error) <= TOLERANCE * sqrt(norm) + 1e-30, "%s: relative error %g over %lld elements", what,
+    ck_assert_msg(sqrt(error) <= TOLERANCE * sqrt(norm) + 1e-30,
+                  "%s: relative error %g over %lld elements", what,
                   sqrt(error / (norm > 0 ? norm : 1)), (long long)n);
 }
 
 /* For sums that may cancel: the error is measured against `scale`, the size of what was added. */
-static void expect_sum(const char *what, nn_dim n, const nn_real *got, const double *want, const double *scale)
+static void expect_sum(const char *what, nn_dim n, const nn_real *got, const double *want,
+                       const double *scale)
 {
     for (nn_dim i = 0; i < n; i++)
-        ck_assert_msg(fabs((double)got[i] - want[i]) <= TOLERANCE * scale[i], "%s: element %lld is %.17g instead of %.17g",
-                      what, (long long)i, (double)got[i], want[i]);
+        ck_assert_msg(fabs((double)got[i] - want[i]) <= TOLERANCE * scale[i],
+                      "%s: element %lld is %.17g instead of %.17g", what, (long long)i,
+                      (double)got[i], want[i]);
 }
 
 static void expect_same(const char *what, nn_dim n, const nn_real *a, const nn_real *b)
 {
-    ck_assert_msg(memcmp(a, b, (size_t)n * sizeof *a) == 0, "%s: bits depend on the number of threads", what);
+    ck_assert_msg(memcmp(a, b, (size_t)n * sizeof *a) == 0,
+                  "%s: bits depend on the number of threads", what);
 }
 
 /* Runs fn on teams of 1..TEAMS threads; after each, `done` sees the results. */
@@ -152,7 +156,8 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
     d.bias = draw(0, 2) ? reals(out, 1) : NULL;
     d.dy = reals(rows * out, 1);
     d.scratch = reals(NN_BIAS_PARTS * out, 0);
-    double *y = doubles(rows * out), *dx = doubles(rows * in), *dw = doubles(in * out), *db = doubles(out);
+    double *y = doubles(rows * out), *dx = doubles(rows * in), *dw = doubles(in * out),
+           *db = doubles(out);
     double *db_scale = doubles(out);
     nn_real *first[4] = { NULL };
     for (nn_dim m = 0; m < rows; m++)
@@ -198,7 +203,8 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
         free(d.dw), free(d.db);
     }
     for (int i = 0; i < 4; i++) free(first[i]);
-    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(y), free(dx), free(dw), free(db), free(db_scale);
+    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(y), free(dx), free(dw),
+        free(db), free(db_scale);
 }
 
 #ifdef NN_SMALL_CODE
@@ -217,10 +223,10 @@ START_TEST(dense_matches_plain_loops)
 }
 END_TEST
 #else
-#define DENSE(name, in, out)                                \
-    static void name(void *arg, const nn_team *team)        \
-    {                                                       \
-        dense_all(team, (const Dense *)arg, in, out);       \
+#define DENSE(name, in, out)                                                                       \
+    static void name(void *arg, const nn_team *team)                                               \
+    {                                                                                              \
+        dense_all(team, (const Dense *)arg, in, out);                                              \
     }
 DENSE(dense_784_10, 784, 10)
 DENSE(dense_120_84, 120, 84)
@@ -228,10 +234,10 @@ DENSE(dense_37_65, 37, 65)
 DENSE(dense_1_1, 1, 1)
 DENSE(dense_3_31, 3, 31)
 DENSE(dense_130_200, 130, 200)
-#define DENSE_LARGE(name, in, out, blas)                      \
-    static void name(void *arg, const nn_team *team)          \
-    {                                                         \
-        dense_large(team, (const Dense *)arg, in, out, blas); \
+#define DENSE_LARGE(name, in, out, blas)                                                           \
+    static void name(void *arg, const nn_team *team)                                               \
+    {                                                                                              \
+        dense_large(team, (const Dense *)arg, in, out, blas);                                      \
     }
 DENSE_LARGE(dense_wide_520_150, 520, 150, 0)
 DENSE_LARGE(dense_wide_256_48, 256, 48, 0)
@@ -307,14 +313,16 @@ typedef struct Matmul {
 static void matmul_blas_any(void *arg, const nn_team *team)
 {
     const Matmul *p = arg;
-    nn_matmul_blas(team, p->n0, p->n1, p->n2, p->sa, p->sb, p->m, p->n, p->k, p->ta, p->tb, p->a, p->b, p->y, p->acc);
+    nn_matmul_blas(team, p->n0, p->n1, p->n2, p->sa, p->sb, p->m, p->n, p->k, p->ta, p->tb, p->a,
+                   p->b, p->y, p->acc);
 }
 
 #ifdef NN_SMALL_CODE
 static void matmul_any(void *arg, const nn_team *team)
 {
     const Matmul *p = arg;
-    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, p->m, p->n, p->k, p->ta, p->tb, p->a, p->b, p->y, p->acc);
+    nn_matmul(team, p->n0, p->n1, p->n2, p->sa, p->sb, p->m, p->n, p->k, p->ta, p->tb, p->a, p->b,
+              p->y, p->acc);
 }
 #else
 static void matmul_nn(void *arg, const nn_team *team)
@@ -388,23 +396,46 @@ START_TEST(matmul_matches_plain_loops)
     for (int i = 0; i < 8; i++) {
         const int ta = i & 1, tb = i >> 1 & 1;
         check_matmul(matmul_blas_any,
-                     (Matmul){ .n0 = 2, .n1 = 2, .n2 = 3, .m = draw(1, 40), .n = draw(1, 40), .k = draw(1, 40),
-                               .ta = ta, .tb = tb }, i & 1, i >> 2);
+                     (Matmul){ .n0 = 2,
+                               .n1 = 2,
+                               .n2 = 3,
+                               .m = draw(1, 40),
+                               .n = draw(1, 40),
+                               .k = draw(1, 40),
+                               .ta = ta,
+                               .tb = tb },
+                     i & 1, i >> 2);
         check_matmul(matmul_blas_any,
-                     (Matmul){ .n0 = 1, .n1 = 1, .n2 = 1, .m = draw(129, 200), .n = draw(1025, 1100), .k = 30,
-                               .ta = ta, .tb = tb }, 0, 0);
+                     (Matmul){ .n0 = 1,
+                               .n1 = 1,
+                               .n2 = 1,
+                               .m = draw(129, 200),
+                               .n = draw(1025, 1100),
+                               .k = 30,
+                               .ta = ta,
+                               .tb = tb },
+                     0, 0);
     }
 #ifdef NN_SMALL_CODE
     for (int i = 0; i < 100; i++)
         check_matmul(matmul_any,
-                     (Matmul){ .n0 = draw(1, 3), .n1 = draw(1, 2), .n2 = draw(1, 2), .m = draw(1, 70), .n = draw(1, 40),
-                               .k = draw(1, 40), .ta = i & 1, .tb = i >> 1 & 1 },
+                     (Matmul){ .n0 = draw(1, 3),
+                               .n1 = draw(1, 2),
+                               .n2 = draw(1, 2),
+                               .m = draw(1, 70),
+                               .n = draw(1, 40),
+                               .k = draw(1, 40),
+                               .ta = i & 1,
+                               .tb = i >> 1 & 1 },
                      draw(0, 1), draw(0, 1));
 #else
     const nn_team_fn literal[] = { matmul_nn, matmul_tn, matmul_nt, matmul_tt };
     for (int i = 0; i < 4; i++)
-        check_matmul(literal[i], (Matmul){ .n0 = 2, .n1 = 1, .n2 = 1, .m = 70, .n = 50, .k = 300, .ta = i & 1, .tb = i >> 1 },
-                     1, 1);
+        check_matmul(
+            literal[i],
+            (Matmul){
+                .n0 = 2, .n1 = 1, .n2 = 1, .m = 70, .n = 50, .k = 300, .ta = i & 1, .tb = i >> 1 },
+            1, 1);
 #endif
 }
 END_TEST
@@ -421,23 +452,24 @@ typedef struct Conv {
 } Conv;
 
 /* One case: the forward form, the form of the input's and of the weights' gradient, and of transposed convolution. */
-#define CONV_CASE(name, forward, dx_form, dw_form, transpose, geometry)                                             \
-    static void name(void *arg, const nn_team *team)                                                               \
-    {                                                                                                               \
-        const Conv *a = arg;                                                                                        \
-        const nn_conv c = geometry;                                                                                 \
-        const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;                                            \
-        nn_dim from, to;                                                                                            \
-        nn_share(team->rank, team->size, a->rows, 1, &from, &to);                                                   \
-        forward(to - from, c, a->relu, a->x + from * image, a->w, a->bias, a->y + from * map);                      \
-        transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias, a->ty + from * image);                \
-        dx_form(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                                                  \
-        nn_barrier(team);                                                                                           \
-        dw_form(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);                                          \
-        nn_barrier(team);                                                                                           \
-        nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);                                  \
-        nn_barrier(team);                                                                                           \
-        nn_conv2d_transpose_dw(team, a->rows, c, a->dy, a->x, a->scratch, a->tdw, a->acc);                          \
+#define CONV_CASE(name, forward, dx_form, dw_form, transpose, geometry)                            \
+    static void name(void *arg, const nn_team *team)                                               \
+    {                                                                                              \
+        const Conv *a = arg;                                                                       \
+        const nn_conv c = geometry;                                                                \
+        const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;                           \
+        nn_dim from, to;                                                                           \
+        nn_share(team->rank, team->size, a->rows, 1, &from, &to);                                  \
+        forward(to - from, c, a->relu, a->x + from * image, a->w, a->bias, a->y + from * map);     \
+        transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias,                      \
+                  a->ty + from * image);                                                           \
+        dx_form(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                                 \
+        nn_barrier(team);                                                                          \
+        dw_form(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);                         \
+        nn_barrier(team);                                                                          \
+        nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);                 \
+        nn_barrier(team);                                                                          \
+        nn_conv2d_transpose_dw(team, a->rows, c, a->dy, a->x, a->scratch, a->tdw, a->acc);         \
     }
 
 #ifdef NN_SMALL_CODE
@@ -445,13 +477,16 @@ typedef struct Conv {
 CONV_CASE(conv_1, nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose, ANY)
 CONV_CASE(conv_2, nn_conv2d, nn_conv2d_dx_half, nn_conv2d_dw, nn_conv2d_transpose_half, ANY)
 CONV_CASE(conv_3, nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw, nn_conv2d_transpose_any, ANY)
-CONV_CASE(conv_merged, nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw_merged, nn_conv2d_transpose_any, ANY)
+CONV_CASE(conv_merged, nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw_merged, nn_conv2d_transpose_any,
+          ANY)
 CONV_CASE(conv_point, nn_conv2d_point, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose, ANY)
-CONV_CASE(conv_depthwise, nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_any, ANY)
+CONV_CASE(conv_depthwise, nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw,
+          nn_conv2d_transpose_any, ANY)
 #endif
 
 /* Plain loops: y and dx, dw of the convolution with weights w, ty etc. of its transpose with weights tw. */
-static void conv_plain(const Conv *a, double *y, double *dx, double *dw, double *ty, double *tdx, double *tdw)
+static void conv_plain(const Conv *a, double *y, double *dx, double *dw, double *ty, double *tdx,
+                       double *tdw)
 {
     const nn_conv c = a->c;
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
@@ -467,7 +502,8 @@ static void conv_plain(const Conv *a, double *y, double *dx, double *dw, double 
                             const nn_dim iw = j * c.step_w + s * c.dil_w - c.pad_left;
                             if (ih < 0 || ih >= c.h || iw < 0 || iw >= c.w) continue;
                             for (nn_dim q = 0; q < ci; q++) {
-                                const nn_dim at_x = ((n * c.h + ih) * c.w + iw) * c.ci + k / co * ci + q;
+                                const nn_dim at_x =
+                                    ((n * c.h + ih) * c.w + iw) * c.ci + k / co * ci + q;
                                 const nn_dim at_w = ((r * c.s + s) * ci + q) * c.co + k;
                                 const nn_dim at_tw = ((r * c.s + s) * c.co + k) * ci + q;
                                 y[at_y] += (double)a->x[at_x] * (double)a->w[at_w];
@@ -491,9 +527,12 @@ static void conv_plain(const Conv *a, double *y, double *dx, double *dw, double 
 
 static void check_conv(nn_team_fn fn, nn_dim rows, nn_conv c)
 {
-    const nn_dim nx = rows * c.h * c.w * c.ci, ny = rows * c.oh * c.ow * c.co, nw = nn_conv_weights(c);
-    static const char *const what[] = { "conv2d", "conv2d_dx", "conv2d_dw", "conv2d_transpose", "conv2d_transpose_dx",
-                                        "conv2d_transpose_dw" };
+    const nn_dim nx = rows * c.h * c.w * c.ci, ny = rows * c.oh * c.ow * c.co,
+                 nw = nn_conv_weights(c);
+    static const char *const what[] = {
+        "conv2d",           "conv2d_dx",           "conv2d_dw",
+        "conv2d_transpose", "conv2d_transpose_dx", "conv2d_transpose_dw"
+    };
     const nn_dim size[6] = { ny, nx, nw, nx, ny, nw };
     Conv a = { .c = c, .rows = rows, .relu = draw(0, 1) };
     double *want[6];
@@ -515,11 +554,14 @@ static void check_conv(nn_team_fn fn, nn_dim rows, nn_conv c)
         for (int i = 0; i < 6; i++) {
             if (t == 1) {
                 char text[400];
-                snprintf(text, sizeof text, "%s %lldx%lldx%lld -> %lldx%lldx%lld, kernel %lldx%lld, stride %lld,%lld, "
-                         "pad %lld,%lld, dilation %lld,%lld, groups %lld", what[i], (long long)c.h, (long long)c.w,
-                         (long long)c.ci, (long long)c.oh, (long long)c.ow, (long long)c.co, (long long)c.r,
-                         (long long)c.s, (long long)c.step_h, (long long)c.step_w, (long long)c.pad_top,
-                         (long long)c.pad_left, (long long)c.dil_h, (long long)c.dil_w, (long long)c.groups);
+                snprintf(text, sizeof text,
+                         "%s %lldx%lldx%lld -> %lldx%lldx%lld, kernel %lldx%lld, stride %lld,%lld, "
+                         "pad %lld,%lld, dilation %lld,%lld, groups %lld",
+                         what[i], (long long)c.h, (long long)c.w, (long long)c.ci, (long long)c.oh,
+                         (long long)c.ow, (long long)c.co, (long long)c.r, (long long)c.s,
+                         (long long)c.step_h, (long long)c.step_w, (long long)c.pad_top,
+                         (long long)c.pad_left, (long long)c.dil_h, (long long)c.dil_w,
+                         (long long)c.groups);
                 expect_close(text, size[i], *got[i], want[i]);
                 first[i] = *got[i];
             } else {
@@ -547,8 +589,15 @@ static void check_conv(nn_team_fn fn, nn_dim rows, nn_conv c)
 START_TEST(convolution_matches_plain_loops)
 {
     for (int i = 0; i < 400;) {
-        nn_conv c = { .r = draw(1, 5), .s = draw(1, 9), .step_h = draw(1, 4), .step_w = draw(1, 4),
-                      .dil_h = draw(1, 3), .dil_w = draw(1, 3), .groups = 1, .h = draw(1, 12), .w = draw(1, 20) };
+        nn_conv c = { .r = draw(1, 5),
+                      .s = draw(1, 9),
+                      .step_h = draw(1, 4),
+                      .step_w = draw(1, 4),
+                      .dil_h = draw(1, 3),
+                      .dil_w = draw(1, 3),
+                      .groups = 1,
+                      .h = draw(1, 12),
+                      .w = draw(1, 20) };
         c.ci = draw(1, 10);
         c.co = draw(1, 40);
         if (i % 4 == 1) c.groups = draw(2, 3), c.ci *= c.groups, c.co *= c.groups;
@@ -564,10 +613,12 @@ START_TEST(convolution_matches_plain_loops)
         check_conv(conv_3, rows, c);
         if (step == 1) check_conv(conv_1, rows, c);
         if (step <= 2) check_conv(conv_2, rows, c);
-        if (c.groups == 1 && c.dil_w == 1 && c.s * c.ci <= NN_DW_MERGED_MAX) check_conv(conv_merged, rows, c);
-        if (c.groups > 1 && c.groups == c.ci && c.groups == c.co) check_conv(conv_depthwise, rows, c);
-        if (c.r == 1 && c.s == 1 && step == 1 && c.oh == c.h && c.ow == c.w && c.pad_top == 0 && c.pad_left == 0 &&
-            c.groups == 1)
+        if (c.groups == 1 && c.dil_w == 1 && c.s * c.ci <= NN_DW_MERGED_MAX)
+            check_conv(conv_merged, rows, c);
+        if (c.groups > 1 && c.groups == c.ci && c.groups == c.co)
+            check_conv(conv_depthwise, rows, c);
+        if (c.r == 1 && c.s == 1 && step == 1 && c.oh == c.h && c.ow == c.w && c.pad_top == 0 &&
+            c.pad_left == 0 && c.groups == 1)
             check_conv(conv_point, rows, c);
         i++;
     }
@@ -575,34 +626,35 @@ START_TEST(convolution_matches_plain_loops)
 END_TEST
 #else
 /* name, samples, forms; h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
-#define PLAIN nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
-#define MERGED nn_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose
-#define HALF nn_conv2d, nn_conv2d_dx_half, nn_conv2d_dw, nn_conv2d_transpose_half
+#define PLAIN   nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
+#define MERGED  nn_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose
+#define HALF    nn_conv2d, nn_conv2d_dx_half, nn_conv2d_dw, nn_conv2d_transpose_half
 #define STRIDED nn_conv2d, nn_conv2d_dx_any, nn_conv2d_dw, nn_conv2d_transpose_any
-#define POINT nn_conv2d_point, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
-#define DEPTHWISE nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_any
-#define CONVS(C)                                                                  \
-    C(lenet1, 3, MERGED, 28, 28, 1, 24, 24, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1)         \
-    C(lenet2, 9, MERGED, 12, 12, 6, 8, 8, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1)          \
-    C(stem, 2, MERGED, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)          \
-    C(half32, 3, HALF, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)           \
-    C(same64, 2, PLAIN, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)            \
-    C(point, 3, POINT, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)             \
-    C(odd, 2, PLAIN, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)           \
-    C(dilated, 2, PLAIN, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)         \
-    C(grouped, 2, HALF, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)             \
-    C(depthwise, 2, DEPTHWISE, 14, 14, 40, 14, 14, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40) \
-    C(wide, 2, PLAIN, 9, 30, 3, 9, 30, 4, 1, 11, 1, 1, 0, 5, 1, 1, 1)             \
-    C(stride3, 2, STRIDED, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)        \
+#define POINT   nn_conv2d_point, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
+#define DEPTHWISE                                                                                  \
+    nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_any
+#define CONVS(C)                                                                                   \
+    C(lenet1, 3, MERGED, 28, 28, 1, 24, 24, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1)                          \
+    C(lenet2, 9, MERGED, 12, 12, 6, 8, 8, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1)                           \
+    C(stem, 2, MERGED, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)                           \
+    C(half32, 3, HALF, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)                            \
+    C(same64, 2, PLAIN, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)                             \
+    C(point, 3, POINT, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)                              \
+    C(odd, 2, PLAIN, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)                            \
+    C(dilated, 2, PLAIN, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)                          \
+    C(grouped, 2, HALF, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)                              \
+    C(depthwise, 2, DEPTHWISE, 14, 14, 40, 14, 14, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40)                 \
+    C(wide, 2, PLAIN, 9, 30, 3, 9, 30, 4, 1, 11, 1, 1, 0, 5, 1, 1, 1)                              \
+    C(stride3, 2, STRIDED, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)                         \
     C(tiny, 5, PLAIN, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 
 #define DEFINE(name, rows, forms, ...) CONV_CASE_(conv_##name, forms, NN_CONV(__VA_ARGS__))
-#define CONV_CASE_(...) CONV_CASE(__VA_ARGS__)
+#define CONV_CASE_(...)                CONV_CASE(__VA_ARGS__)
 CONVS(DEFINE)
 
 START_TEST(convolution_matches_plain_loops)
 {
-#define CHECK(name, rows, forms, ...) check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
+#define CHECK(name, rows, forms, ...)  check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
     CONVS(CHECK)
 }
 END_TEST
@@ -631,8 +683,10 @@ static void pool_any(void *arg, const nn_team *team)
     nn_max_pool2d(to - from, g, p->x + from * image, p->y + from * map, index, p->bytes);
     nn_max_pool2d_dx(to - from, g, p->dy + from * map, index, p->bytes, p->dx + from * image);
     if (g.dil_h != 1 || g.dil_w != 1) return;
-    nn_avg_pool2d(to - from, g, p->count_pad, p->end_h, p->end_w, p->x + from * image, p->avg + from * map);
-    nn_avg_pool2d_dx(to - from, g, p->count_pad, p->end_h, p->end_w, p->dy + from * map, p->davg + from * image);
+    nn_avg_pool2d(to - from, g, p->count_pad, p->end_h, p->end_w, p->x + from * image,
+                  p->avg + from * map);
+    nn_avg_pool2d_dx(to - from, g, p->count_pad, p->end_h, p->end_w, p->dy + from * map,
+                     p->davg + from * image);
 }
 
 static void check_pool(Pool p)
@@ -649,7 +703,8 @@ static void check_pool(Pool p)
     double *y = doubles(ny), *dx = doubles(nx), *avg = doubles(ny), *davg = doubles(nx);
     for (int t = 1; t <= TEAMS; t++) nn_pool_run(pools[t], pool_any, &p);
     for (nn_dim o = 0; o < ny; o++) {
-        const nn_dim k = o % g.c, j = o / g.c % g.ow, i = o / g.c / g.ow % g.oh, n = o / g.c / g.ow / g.oh;
+        const nn_dim k = o % g.c, j = o / g.c % g.ow, i = o / g.c / g.ow % g.oh,
+                     n = o / g.c / g.ow / g.oh;
         const nn_dim h0 = i * g.step_h - g.pad_top, w0 = j * g.step_w - g.pad_left;
         double best = 0, sum = 0;
         nn_dim at = -1, at_x = 0, count = 0;
@@ -695,8 +750,15 @@ static void check_pool(Pool p)
 START_TEST(pooling_matches_plain_loops)
 {
     for (int i = 0; i < 400;) {
-        nn_pool2d g = { .h = draw(1, 9), .w = draw(1, 9), .c = draw(1, 40), .kh = draw(1, 4), .kw = draw(1, 4),
-                        .step_h = draw(1, 4), .step_w = draw(1, 4), .dil_h = 1, .dil_w = 1 };
+        nn_pool2d g = { .h = draw(1, 9),
+                        .w = draw(1, 9),
+                        .c = draw(1, 40),
+                        .kh = draw(1, 4),
+                        .kw = draw(1, 4),
+                        .step_h = draw(1, 4),
+                        .step_w = draw(1, 4),
+                        .dil_h = 1,
+                        .dil_w = 1 };
         if (i % 5 == 0) g.step_h = g.kh = 2, g.step_w = g.kw = 2;
         if (i % 7 == 0) g.dil_h = draw(1, 3), g.dil_w = draw(1, 3);
         g.pad_top = draw(0, (int)g.kh / 2);
@@ -709,8 +771,12 @@ START_TEST(pooling_matches_plain_loops)
         g.ow = (w + g.step_w - 1) / g.step_w + 1;
         if ((g.oh - 1) * g.step_h >= g.h + g.pad_top) g.oh--;
         if ((g.ow - 1) * g.step_w >= g.w + g.pad_left) g.ow--;
-        check_pool((Pool){ .g = g, .rows = draw(1, 4), .end_h = g.h + bottom, .end_w = g.w + right,
-                           .bytes = i % 3 ? 1 : 4, .count_pad = i & 1 });
+        check_pool((Pool){ .g = g,
+                           .rows = draw(1, 4),
+                           .end_h = g.h + bottom,
+                           .end_w = g.w + right,
+                           .bytes = i % 3 ? 1 : 4,
+                           .count_pad = i & 1 });
         i++;
     }
 }
@@ -721,7 +787,8 @@ START_TEST(global_pooling_matches_plain_loops)
     for (int i = 0; i < 40; i++) {
         const nn_dim rows = draw(1, 4), channels = draw(1, 40), inner = draw(1, 30), last = i & 1;
         const nn_dim c_step = last ? 1 : inner, i_step = last ? channels : 1, n = rows * channels;
-        nn_real *x = reals(n * inner, 1), *y = reals(n, 0), *m = reals(n, 0), *dx = reals(n * inner, 0);
+        nn_real *x = reals(n * inner, 1), *y = reals(n, 0), *m = reals(n, 0),
+                *dx = reals(n * inner, 0);
         int32_t *index = malloc((size_t)n * sizeof *index);
         nn_global_avg_pool(rows, channels, inner, c_step, i_step, x, y);
         nn_global_max_pool(rows, channels, inner, c_step, i_step, x, m, index);
@@ -754,19 +821,20 @@ typedef struct Norm {
 static void batch_norm_any(void *arg, const nn_team *team)
 {
     const Norm *p = arg;
-    nn_batch_norm_train(team, p->outer, p->channels, p->inner, p->eps, p->x, p->weight, p->bias, p->scratch, p->y,
-                        p->mean, p->var);
+    nn_batch_norm_train(team, p->outer, p->channels, p->inner, p->eps, p->x, p->weight, p->bias,
+                        p->scratch, p->y, p->mean, p->var);
     nn_barrier(team);
-    nn_batch_norm_train_dx(team, p->outer, p->channels, p->inner, p->eps, p->dy, p->x, p->mean, p->var, p->weight,
-                           p->scratch, p->dx, p->dw, p->db);
+    nn_batch_norm_train_dx(team, p->outer, p->channels, p->inner, p->eps, p->dy, p->x, p->mean,
+                           p->var, p->weight, p->scratch, p->dx, p->dw, p->db);
     nn_dim from, to;
     nn_share(team->rank, team->size, p->outer, 1, &from, &to);
     const nn_dim row = p->channels * p->inner;
-    nn_batch_norm(to - from, p->channels, p->inner, p->eps, p->x + from * row, p->weight, p->bias, p->mean, p->var,
-                  p->y2 + from * row);
+    nn_batch_norm(to - from, p->channels, p->inner, p->eps, p->x + from * row, p->weight, p->bias,
+                  p->mean, p->var, p->y2 + from * row);
 }
 
-static void check_batch_norm(nn_dim outer, nn_dim channels, nn_dim inner, double offset, double spread)
+static void check_batch_norm(nn_dim outer, nn_dim channels, nn_dim inner, double offset,
+                             double spread)
 {
     const nn_dim n = outer * channels * inner;
     const double count = (double)(outer * inner);
@@ -779,7 +847,8 @@ static void check_batch_norm(nn_dim outer, nn_dim channels, nn_dim inner, double
     p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels, 0);
     /* The reference takes differences to a first value, too: doubles alone would lose digits at a large mean. */
     double *y = doubles(n), *dx = doubles(n), *mean = doubles(channels), *var = doubles(channels);
-    double *dw = doubles(channels), *db = doubles(channels), *h = doubles(n), *x_scale = doubles(channels);
+    double *dw = doubles(channels), *db = doubles(channels), *h = doubles(n),
+           *x_scale = doubles(channels);
     double *dy_scale = doubles(channels), *rest = doubles(channels);
     for (nn_dim i = 0; i < n; i++) {
         const nn_dim c = i / inner % channels;
@@ -861,10 +930,11 @@ static void layer_norm_any(void *arg, const nn_team *team)
     const LayerNorm *p = arg;
     nn_dim from, to;
     nn_share(team->rank, team->size, p->rows, 1, &from, &to);
-    nn_layer_norm(to - from, p->n, p->eps, p->x + from * p->n, p->weight, p->bias, p->y + from * p->n, p->mean + from,
-                  p->rstd + from);
+    nn_layer_norm(to - from, p->n, p->eps, p->x + from * p->n, p->weight, p->bias,
+                  p->y + from * p->n, p->mean + from, p->rstd + from);
     nn_barrier(team);
-    nn_layer_norm_dx(team, p->rows, p->n, p->dy, p->x, p->mean, p->rstd, p->weight, p->scratch, p->dx, p->dw, p->db);
+    nn_layer_norm_dx(team, p->rows, p->n, p->dy, p->x, p->mean, p->rstd, p->weight, p->scratch,
+                     p->dx, p->dw, p->db);
 }
 
 static void check_layer_norm(nn_dim rows, nn_dim n, double offset, int affine)
@@ -886,7 +956,8 @@ static void check_layer_norm(nn_dim rows, nn_dim n, double offset, int affine)
             var += ((double)x[i] - first_x - mean) * ((double)x[i] - first_x - mean) / (double)n;
         const double rstd = 1 / sqrt(var + (double)p.eps);
         for (nn_dim i = 0; i < n; i++) {
-            const double h = ((double)x[i] - first_x - mean) * rstd, g = (double)dy[i] * (affine ? (double)p.weight[i] : 1);
+            const double h = ((double)x[i] - first_x - mean) * rstd,
+                         g = (double)dy[i] * (affine ? (double)p.weight[i] : 1);
             y[r * n + i] = affine ? h * (double)p.weight[i] + (double)p.bias[i] : h;
             sum_g += g / (double)n;
             sum_gh += g * h / (double)n;
@@ -894,7 +965,8 @@ static void check_layer_norm(nn_dim rows, nn_dim n, double offset, int affine)
             db[i] += (double)dy[i];
         }
         for (nn_dim i = 0; i < n; i++) {
-            const double h = ((double)x[i] - first_x - mean) * rstd, g = (double)dy[i] * (affine ? (double)p.weight[i] : 1);
+            const double h = ((double)x[i] - first_x - mean) * rstd,
+                         g = (double)dy[i] * (affine ? (double)p.weight[i] : 1);
             dx[r * n + i] = rstd * (g - sum_g - h * sum_gh);
         }
     }
@@ -919,12 +991,14 @@ static void check_layer_norm(nn_dim rows, nn_dim n, double offset, int affine)
         free(p.mean), free(p.rstd);
     }
     for (int i = 0; i < 4; i++) free(first[i]);
-    free(p.x), free(p.dy), free(p.weight), free(p.bias), free(p.scratch), free(y), free(dx), free(dw), free(db);
+    free(p.x), free(p.dy), free(p.weight), free(p.bias), free(p.scratch), free(y), free(dx),
+        free(dw), free(db);
 }
 
 START_TEST(layer_norm_matches_plain_loops)
 {
-    for (int i = 0; i < 40; i++) check_layer_norm(draw(1, 50), draw(4, 200), i % 4 == 3 ? 1e4 : 0, i & 1);
+    for (int i = 0; i < 40; i++)
+        check_layer_norm(draw(1, 50), draw(4, 200), i % 4 == 3 ? 1e4 : 0, i & 1);
 }
 END_TEST
 #endif

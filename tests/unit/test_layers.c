@@ -39,7 +39,8 @@ static double dot(const nn_real *a, const nn_real *b, nn_dim n)
 
 static void ck_close(double got, double want, double tolerance, const char *what)
 {
-    ck_assert_msg(fabs(got - want) <= tolerance, "%s: got %.9g, want %.9g within %.3g", what, got, want, tolerance);
+    ck_assert_msg(fabs(got - want) <= tolerance, "%s: got %.9g, want %.9g within %.3g", what, got,
+                  want, tolerance);
 }
 
 /* ---- rotation ---- */
@@ -68,7 +69,8 @@ START_TEST(rotation_turns_and_its_gradient_is_the_adjoint)
 {
     enum { ROWS = 5, H = 7, W = 6, C = 3, N = H * W * C };
     const nn_key key = nn_key_make(3, 1, 1, 7);
-    nn_real *x = reals(ROWS * N), *dy = reals(ROWS * N), *y = reals(ROWS * N), *dx = reals(ROWS * N), *z = reals(ROWS * N);
+    nn_real *x = reals(ROWS * N), *dy = reals(ROWS * N), *y = reals(ROWS * N),
+            *dx = reals(ROWS * N), *z = reals(ROWS * N);
     nn_random_rotate(key, 0, ROWS, 90, H, W, C, x, y);
     nn_random_rotate_dx(key, 0, ROWS, 90, H, W, C, dy, dx);
     ck_close(dot(y, dy, ROWS * N), dot(x, dx, ROWS * N), 1e-4, "adjoint");
@@ -109,7 +111,8 @@ START_TEST(shares_have_the_beta_distribution)
             square += (l - 0.5) * (l - 0.5);
         }
         ck_close(sum / N, 0.5, 4 * sqrt(variance / N), "mean share");
-        ck_close(square / N, variance, 4 * sqrt((fourth - variance * variance) / N), "variance of the share");
+        ck_close(square / N, variance, 4 * sqrt((fourth - variance * variance) / N),
+                 "variance of the share");
     }
 }
 END_TEST
@@ -121,7 +124,8 @@ START_TEST(mixup_is_the_same_for_any_share_of_the_batch)
     for (uint64_t call = 0; call < 20; call++) {
         const nn_key key = nn_key_make(1, 0, 2, call);
         nn_mixup(key, 0, B, B, 0.4, 0, N, x, y);
-        for (nn_dim from = 0; from < B; from += 2) nn_mixup(key, from, 2, B, 0.4, 0, N, x, z + from * N);
+        for (nn_dim from = 0; from < B; from += 2)
+            nn_mixup(key, from, 2, B, 0.4, 0, N, x, z + from * N);
         ck_assert(memcmp(y, z, B * N * sizeof *y) == 0);
         nn_mixup(key, 0, B, B, 0.4, 1, N, d, z);
         ck_close(dot(y, d, B * N), dot(x, z, B * N), 1e-5, "adjoint");
@@ -131,7 +135,8 @@ START_TEST(mixup_is_the_same_for_any_share_of_the_batch)
         nn_mixup(key, 0, B, B, 0.4, 0, N, z, ones);
         for (nn_dim i = 0; i < B * N; i++) ck_close((double)ones[i], 1, 1e-6, "sum of shares");
     }
-    nn_mixup(nn_key_make(1, 0, 2, 0), 0, 1, 1, 0.4, 0, N, x, y); /* alone in its batch: mixed with itself */
+    nn_mixup(nn_key_make(1, 0, 2, 0), 0, 1, 1, 0.4, 0, N, x,
+             y); /* alone in its batch: mixed with itself */
     for (nn_dim i = 0; i < N; i++) ck_close((double)y[i], (double)x[i], 1e-6, "one sample");
     free(x), free(y), free(z), free(d);
 }
@@ -147,7 +152,8 @@ START_TEST(partners_are_uniform_and_never_oneself)
         nn_mixup(nn_key_make(1, 0, 2, call), 0, B, B, 1, 0, 1, x, y);
         for (int i = 1; i < B; i++) count[i] += y[i] > 0; /* sample i was mixed with sample 0 */
     }
-    for (int i = 1; i < B; i++) ck_close(count[i], CALLS / 4.0, 4 * sqrt(CALLS * 0.25 * 0.75), "partner");
+    for (int i = 1; i < B; i++)
+        ck_close(count[i], CALLS / 4.0, 4 * sqrt(CALLS * 0.25 * 0.75), "partner");
 }
 END_TEST
 
@@ -161,8 +167,8 @@ START_TEST(fractional_windows_cover_the_axis)
         nn_dim before = 0;
         for (nn_dim j = 0; j < out; j++) {
             const nn_dim at = nn_fractional_start(u < 1 ? u : 0, in, out, k, j);
-            ck_assert_msg(at >= 0 && at + k <= in && (j == 0 || at >= before), "window %d of %d at %d of %d", (int)j,
-                          (int)out, (int)at, (int)in);
+            ck_assert_msg(at >= 0 && at + k <= in && (j == 0 || at >= before),
+                          "window %d of %d at %d of %d", (int)j, (int)out, (int)at, (int)in);
             if (j == 0 && out > 1) ck_assert_int_eq((int)at, 0);
             if (j == out - 1) ck_assert_int_eq((int)at, (int)(in - k));
             before = at;
@@ -174,9 +180,11 @@ END_TEST
 START_TEST(fractional_places_are_drawn_by_sample)
 {
     enum { ROWS = 400, IN = 25, OUT = 17, K = 2 };
-    nn_real *x = malloc(ROWS * IN * IN * sizeof *x), *y = malloc(ROWS * OUT * OUT * sizeof *y), *z = malloc(ROWS * OUT * OUT * sizeof *y);
+    nn_real *x = malloc(ROWS * IN * IN * sizeof *x), *y = malloc(ROWS * OUT * OUT * sizeof *y),
+            *z = malloc(ROWS * OUT * OUT * sizeof *y);
     int32_t *index = malloc(ROWS * OUT * OUT * sizeof *index);
-    for (int i = 0; i < ROWS * IN * IN; i++) x[i] = (nn_real)(i % (IN * IN)); /* the maximum is the last of its window */
+    for (int i = 0; i < ROWS * IN * IN; i++)
+        x[i] = (nn_real)(i % (IN * IN)); /* the maximum is the last of its window */
     const nn_key key = nn_key_make(9, 0, 1, 0);
     nn_fractional_max_pool2d(key, 0, ROWS, 1, IN, IN, 1, OUT, OUT, K, K, x, y, index);
     int differ = 0;
@@ -184,16 +192,20 @@ START_TEST(fractional_places_are_drawn_by_sample)
     for (int n = 0; n < ROWS; n++) {
         differ += n > 0 && memcmp(y, y + n * OUT * OUT, OUT * OUT * sizeof *y) != 0;
         second += index[n * OUT * OUT + OUT] / IN - 1; /* where the second row of windows begins */
-        for (int i = 0; i < OUT * OUT; i++) ck_assert(y[n * OUT * OUT + i] == (nn_real)index[n * OUT * OUT + i]);
+        for (int i = 0; i < OUT * OUT; i++)
+            ck_assert(y[n * OUT * OUT + i] == (nn_real)index[n * OUT * OUT + i]);
     }
     ck_assert_int_gt(differ, ROWS * 9 / 10);
     /* What a fine grid of u gives. */
     double mean = 0, variance = 0;
-    for (int i = 0; i < 16000; i++) mean += (double)nn_fractional_start((i + 0.5) / 16000, IN, OUT, K, 1) / 16000;
     for (int i = 0; i < 16000; i++)
-        variance += pow((double)nn_fractional_start((i + 0.5) / 16000, IN, OUT, K, 1) - mean, 2) / 16000;
+        mean += (double)nn_fractional_start((i + 0.5) / 16000, IN, OUT, K, 1) / 16000;
+    for (int i = 0; i < 16000; i++)
+        variance +=
+            pow((double)nn_fractional_start((i + 0.5) / 16000, IN, OUT, K, 1) - mean, 2) / 16000;
     ck_close(second / ROWS, mean, 4 * sqrt(variance / ROWS), "mean place of the second window");
-    nn_fractional_max_pool2d(key, 100, 1, 1, IN, IN, 1, OUT, OUT, K, K, x + 100 * IN * IN, z, index);
+    nn_fractional_max_pool2d(key, 100, 1, 1, IN, IN, 1, OUT, OUT, K, K, x + 100 * IN * IN, z,
+                             index);
     ck_assert(memcmp(z, y + 100 * OUT * OUT, OUT * OUT * sizeof *y) == 0);
     free(x), free(y), free(z), free(index);
 }
@@ -219,7 +231,8 @@ START_TEST(unshared_convolution_against_plain_loops)
     enum { ROWS = 3, H = 5, W = 4, C = 3, OH = 3, OW = 4, O = 19, R = 3, S = 2 };
     const nn_local2d g = NN_LOCAL(H, W, C, OH, OW, O, R, S, 2, 1, 1, 1);
     const nn_dim nx = ROWS * H * W * C, nw = OH * OW * R * S * C * O, ny = ROWS * OH * OW * O;
-    nn_real *x = reals(nx), *w = reals(nw), *y = reals(ny), *dy = reals(ny), *dx = reals(nx), *dw = reals(nw), *again = reals(nw);
+    nn_real *x = reals(nx), *w = reals(nw), *y = reals(ny), *dy = reals(ny), *dx = reals(nx),
+            *dw = reals(nw), *again = reals(nw);
     nn_local(ROWS, g, x, w, y);
     for (int n = 0; n < ROWS; n++)
         for (int i = 0; i < OH; i++)
@@ -231,8 +244,9 @@ START_TEST(unshared_convolution_against_plain_loops)
                             for (int c = 0; c < C; c++) {
                                 const int row = 2 * i - 1 + r, column = j - 1 + s;
                                 if (row < 0 || row >= H || column < 0 || column >= W) continue;
-                                sum += (double)x[((n * H + row) * W + column) * C + c] *
-                                       (double)w[((((i * OW + j) * R + r) * S + s) * C + c) * O + o];
+                                sum +=
+                                    (double)x[((n * H + row) * W + column) * C + c] *
+                                    (double)w[((((i * OW + j) * R + r) * S + s) * C + c) * O + o];
                             }
                     ck_close((double)y[((n * OH + i) * OW + j) * O + o], sum, 1e-5, "y");
                 }
