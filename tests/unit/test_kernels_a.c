@@ -767,7 +767,7 @@ static void optim_step(int kind, nn_dim n, nn_real *w, const nn_real *g, nn_real
     case 1: nn_sgd(n, w, g, a, 0.1, 0.9, 1, 0.01); break;
     case 2: nn_adam(n, w, g, a, b, 1e-2, 0.9, 0.999, 1e-8, 0.01, t); break;
     case 3: nn_adamw(n, w, g, a, b, 1e-2, 0.9, 0.999, 1e-8, 0.1, t); break;
-    case 4: nn_rmsprop(n, w, g, a, b, 1e-2, 0.99, 1e-8, 0.5, 0.01); break;
+    case 4: nn_rmsprop(n, w, g, a, b, NULL, 1e-2, 0.99, 1e-8, 0.5, 0.01); break;
     default: nn_adagrad(n, w, g, a, 1e-2, 1e-10, 0.01); break;
     }
 }
