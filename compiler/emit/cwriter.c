@@ -675,6 +675,7 @@ static void put_outlined(CWriter *w, const Node *n, const char *text)
 {
     ModelFace *f = w->face;
     Outline o = { .w = w, .n = n, .names = names_new(w->arena, NULL) };
+    names_reserve(o.names, (const char *const[]){ f->type, NULL }); /* a parameter must not hide it */
     const char *body = outlined_body(&o, text);
     StrBuf formals, call;
     sb_init(&formals, w->arena);

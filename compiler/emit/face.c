@@ -27,6 +27,13 @@ static const char *const file_words[] = {
     "hyper_info", "ready", "store", "routine_info", "model_info", "main",    NULL
 };
 
+/* Parameters in the header's prototypes. A model with such a name, or with that of a local, calls its type
+ * NAME_model, so that nothing hides it. */
+static const char *const formal_words[] = { "m",    "mem",    "bytes",    "routines", "options", "seed",
+                                            "name", "tensor", "x",        "what",     "path",    "report",
+                                            "ctx",  "size",   "write_fn", "read_fn",  "out",     "grad_scale",
+                                            NULL };
+
 const char *face_c_type(const ModelFace *f, DType t)
 {
     static const char *const type[] = {
@@ -274,6 +281,10 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt)
     if (strcmp(names_add(scratch, with_tail),
                with_tail)) /* pthread, nn: the family owns NAME_anything */
         f->stem = f->type = arena_printf(a, "v_%s", f->stem);
+    NameTable *locals = names_new(a, NULL);
+    names_reserve(locals, file_words);
+    names_reserve(locals, formal_words);
+    if (names_taken(locals, f->type)) f->type = arena_printf(a, "%s_model", f->stem);
     f->upper = names_upper(a, f->stem);
 
     names_reserve(f->names, file_words);
