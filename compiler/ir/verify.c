@@ -232,6 +232,7 @@ static bool verify_routine(const Verifier *v)
     }
     const Minimize *min = r->minimize;
     if (r->kind == ROUTINE_INFER && min) FAULT(v, NULL, "minimize in an infer routine");
+    if (r->kind == ROUTINE_STEP && !min) FAULT(v, NULL, "a step without minimize");
     if (min && min->loss) {
         const Node *loss = min->loss;
         if (loss->id < 0 || (size_t)loss->id >= r->nodes.len || r->nodes.data[loss->id] != loss)
