@@ -9,31 +9,9 @@
 
 #include "nn_log.h"
 #include "file.h"
+#include "text.h"
 
 /* ---- text that grows ---- */
-
-typedef struct Text {
-    char *data;
-    size_t len, cap;
-    int failed;
-} Text;
-
-static void put_bytes(Text *t, const void *bytes, size_t n)
-{
-    if (n == 0) return;
-    if (t->cap - t->len < n) {
-        size_t wanted = (t->cap + n) * 2;
-        char *more = t->failed ? NULL : realloc(t->data, wanted);
-        if (!more) {
-            t->failed = 1;
-            return;
-        }
-        t->data = more;
-        t->cap = wanted;
-    }
-    memcpy(t->data + t->len, bytes, n);
-    t->len += n;
-}
 
 __attribute__((format(printf, 2, 3))) static void put(Text *t, const char *fmt, ...)
 {
@@ -42,7 +20,7 @@ __attribute__((format(printf, 2, 3))) static void put(Text *t, const char *fmt, 
     va_start(ap, fmt);
     int n = vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    if (n > 0) put_bytes(t, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+    if (n > 0) text_put(t, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 
 static void put_escaped(Text *t, const char *s)
@@ -53,7 +31,7 @@ static void put_escaped(Text *t, const char *s)
         else if (*s == '&')
             put(t, "&amp;");
         else if ((unsigned char)*s >= 0x20)
-            put_bytes(t, s, 1);
+            text_put(t, s, 1);
     }
 }
 
@@ -205,13 +183,13 @@ static void put_chunk(Text *t, const char *type, const unsigned char *data, size
 {
     unsigned char word[4];
     put_u32(word, (uint32_t)n);
-    put_bytes(t, word, 4);
-    put_bytes(t, type, 4);
-    if (n > 0) put_bytes(t, data, n);
+    text_put(t, word, 4);
+    text_put(t, type, 4);
+    if (n > 0) text_put(t, data, n);
     uLong crc = crc32(0, (const unsigned char *)type, 4);
     if (n > 0) crc = crc32_z(crc, data, n);
     put_u32(word, (uint32_t)crc);
-    put_bytes(t, word, 4);
+    text_put(t, word, 4);
 }
 
 static unsigned char grey(float v, float low, float high)
@@ -268,7 +246,7 @@ nn_status nn_plot_images(const char *path, const float *images, int n, int chann
     put_u32(head + 4, (uint32_t)h);
     head[8] = 8;
     head[9] = channels == 3 ? 2 : 0;
-    put_bytes(&t, "\x89PNG\r\n\x1a\n", 8);
+    text_put(&t, "\x89PNG\r\n\x1a\n", 8);
     put_chunk(&t, "IHDR", head, sizeof head);
     put_chunk(&t, "IDAT", packed, packed_size);
     put_chunk(&t, "IEND", NULL, 0);

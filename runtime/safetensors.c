@@ -21,6 +21,7 @@
 #include "nn_safetensors.h"
 #include "file.h"
 #include "safetensors.h"
+#include "text.h"
 
 #define PREFIX "{\"__metadata__\":{\"nn.crc32\":\""
 
@@ -784,30 +785,6 @@ nn_status nn_st_parse(nn_st_file **out, const void *bytes, size_t size, char *wh
 }
 
 /* ---- writing ---- */
-
-/* The header as it grows; `failed` is sticky. */
-typedef struct Text {
-    char *data;
-    size_t len, cap;
-    int failed;
-} Text;
-
-static void text_put(Text *t, const char *s, size_t n)
-{
-    if (n == 0) return;
-    if (t->cap - t->len < n) {
-        size_t wanted = (t->cap + n) * 2;
-        char *more = t->failed ? NULL : realloc(t->data, wanted);
-        if (!more) {
-            t->failed = 1;
-            return;
-        }
-        t->data = more;
-        t->cap = wanted;
-    }
-    memcpy(t->data + t->len, s, n);
-    t->len += n;
-}
 
 static void text_puts(Text *t, const char *s)
 {
