@@ -130,6 +130,7 @@ const OpDesc op_cos = {
 typedef struct KernelMaskAttrs {
     TensorType shape;
     int mask;
+    int64_t colors, groups;
 } KernelMaskAttrs;
 
 static const AttrDef kernel_mask_attrs[] = {
@@ -137,12 +138,17 @@ static const AttrDef kernel_mask_attrs[] = {
       .doc = "The shape; its last two axes are [R, S]." },
     { "mask", ATTR_CHOICE, offsetof(KernelMaskAttrs, mask), .choices = CHOICES("A", "B"),
       .doc = "A: zero from the middle on; B: zero behind the middle." },
+    { "colors", ATTR_INT, offsetof(KernelMaskAttrs, colors), .def = 1, .min = 1, .max = INT32_MAX,
+      .doc = "Parts that the channels are cut into, which see each other in order." },
+    { "groups", ATTR_INT, offsetof(KernelMaskAttrs, groups), .def = 1, .min = 1, .max = INT32_MAX,
+      .doc = "Groups of the convolution." },
     { 0 },
 };
 
 static bool kernel_mask_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
-    *out = ((const KernelMaskAttrs *)n->attrs)->shape;
+    const KernelMaskAttrs *a = n->attrs;
+    *out = a->shape;
     out->dtype = DT_F32;
     out->layout = LAYOUT_CANONICAL;
     if (!want(c, out->rank >= 2 && !out->batch, ATTR(shape),
@@ -152,7 +158,15 @@ static bool kernel_mask_shape(ShapeCtx *c, const Node *n, TensorType *out)
         if (!want(c, out->dim[i] >= 1, ATTR(shape), "size %lld of axis %d is not positive",
                   (ll)out->dim[i], i))
             return false;
-    return true;
+    if (a->colors == 1) return true;
+    return want(c, out->rank == 4, ATTR(shape), "with colors, expected [outputs, inputs, R, S]") &&
+           want(c, out->dim[0] % a->groups == 0, ATTR(groups),
+                "%lld outputs do not divide into %lld groups", (ll)out->dim[0], (ll)a->groups) &&
+           want(c, out->dim[0] % a->colors == 0, ATTR(colors),
+                "%lld outputs do not divide into %lld colors", (ll)out->dim[0], (ll)a->colors) &&
+           want(c, out->dim[1] * a->groups % a->colors == 0, ATTR(colors),
+                "%lld inputs do not divide into %lld colors", (ll)(out->dim[1] * a->groups),
+                (ll)a->colors);
 }
 
 static void kernel_mask_emit(CWriter *w, const Node *n)
@@ -160,8 +174,11 @@ static void kernel_mask_emit(CWriter *w, const Node *n)
     const KernelMaskAttrs *a = n->attrs;
     const TensorType *t = &n->type;
     const ll r = (ll)t->dim[t->rank - 2], s = (ll)t->dim[t->rank - 1];
-    cw_stmt(w, n, "if ($team->rank == 0) nn_kernel_mask(%lld, %lld, %lld, $out);",
-            (ll)type_numel(t, 0, t->rank - 2), r * s, r / 2 * s + s / 2 + a->mask);
+    const ll all = (ll)type_numel(t, 0, t->rank - 2), outputs = a->colors > 1 ? (ll)t->dim[0] : 1;
+    cw_stmt(w, n,
+            "if ($team->rank == 0) nn_kernel_mask(%lld, %lld, %lld, %lld, %lld, %lld, %d, $out);",
+            outputs, all / outputs, (ll)(a->colors > 1 ? a->groups : 1), (ll)a->colors, r * s,
+            r / 2 * s + s / 2, a->mask);
 }
 
 const OpDesc op_kernel_mask = {
@@ -171,13 +188,17 @@ const OpDesc op_kernel_mask = {
         "1 for the taps of an R x S kernel that come before its middle [R / 2, S / 2] in reading order, and with "
         "`mask = B` for the middle too; 0 for the others. Times a kernel it makes every output depend on pixels above "
         "and to the left only, as pixel-by-pixel models need: A in the first layer, B in the others (van den Oord and "
-        "others, 2016). All channels of the middle pixel are treated alike.",
+        "others, 2016). With `colors` above 1 the channels of the kernel [outputs, inputs, R, S] are cut into that many "
+        "parts in their order, red, green and blue for instance, and the middle tap is 1 where the input's part comes "
+        "before the output's, or with B is the same: each colour of a pixel sees those before it.",
     .in = { NULL },
     .attrs = kernel_mask_attrs,
     .attr_size = sizeof(KernelMaskAttrs),
     .shape = kernel_mask_shape,
     .no_grad = "it has no operand",
     .emit = kernel_mask_emit,
-    .samples = SAMPLES({ "kernel_mask(shape = [1, 1, 5, 3], mask = A)", "f32[1,1,5,3]" },
-                       { "kernel_mask(shape = [2, 3, 3], mask = B)", "f32[2,3,3]" }),
+    .samples =
+        SAMPLES({ "kernel_mask(shape = [1, 1, 5, 3], mask = A)", "f32[1,1,5,3]" },
+                { "kernel_mask(shape = [2, 3, 3], mask = B)", "f32[2,3,3]" },
+                { "kernel_mask(shape = [6, 3, 3, 3], mask = A, colors = 3)", "f32[6,3,3,3]" }),
 };

@@ -28,11 +28,20 @@ NN_INLINE void nn_arange(nn_dim outer, nn_dim first, nn_dim n, nn_dim inner, dou
         }
 }
 
-/* y[outer][n]: 1 for the first `ones` of each n, 0 for the others. */
-NN_INLINE void nn_kernel_mask(nn_dim outer, nn_dim n, nn_dim ones, nn_real *y)
+/* y[o_n][i_n][n] for kernels of n taps: 1 for the first `middle` taps, 0 for those after it. The tap in the middle is 1
+   where the colour of the input comes before that of the output, or, with `same`, is the output's own. Channels are cut
+   into `colors` parts in their order; output o reads the i_n inputs of its group. */
+NN_INLINE void nn_kernel_mask(nn_dim o_n, nn_dim i_n, nn_dim groups, nn_dim colors, nn_dim n, nn_dim middle, int same,
+                              nn_real *y)
 {
-    for (nn_dim o = 0; o < outer; o++)
-        for (nn_dim i = 0; i < n; i++) *y++ = i < ones ? NN_R(1.0) : NN_R(0.0);
+    for (nn_dim o = 0; o < o_n; o++) {
+        const nn_dim group = o * groups / o_n, own = o * colors / o_n;
+        for (nn_dim i = 0; i < i_n; i++) {
+            const nn_dim color = (group * i_n + i) * colors / (groups * i_n);
+            const nn_dim ones = middle + (color < own + same);
+            for (nn_dim k = 0; k < n; k++) *y++ = k < ones ? NN_R(1.0) : NN_R(0.0);
+        }
+    }
 }
 
 #endif

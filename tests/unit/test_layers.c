@@ -288,8 +288,20 @@ START_TEST(places_and_masks)
     nn_arange(2, 0, 3, 2, 1, 0.5, y);
     const nn_real want[] = { 1, 1, 1.5, 1.5, 2, 2 };
     for (int i = 0; i < 12; i++) ck_assert(y[i] == want[i % 6]);
-    nn_kernel_mask(1, 9, 4, y);
+    nn_kernel_mask(1, 1, 1, 1, 9, 4, 0, y);
     for (int i = 0; i < 9; i++) ck_assert(y[i] == (i < 4 ? 1 : 0));
+    /* Three colours of one channel each: A leaves the middle to earlier colours, B to their own too. */
+    nn_kernel_mask(3, 3, 1, 3, 1, 0, 0, y);
+    for (int o = 0; o < 3; o++)
+        for (int i = 0; i < 3; i++) ck_assert(y[o * 3 + i] == (i < o ? 1 : 0));
+    nn_kernel_mask(3, 3, 1, 3, 1, 0, 1, y);
+    for (int o = 0; o < 3; o++)
+        for (int i = 0; i < 3; i++) ck_assert(y[o * 3 + i] == (i <= o ? 1 : 0));
+    /* In two groups the second one's first input is the third of four, and so of the second colour. */
+    nn_kernel_mask(4, 2, 2, 2, 1, 0, 0, y);
+    for (int i = 0; i < 8; i++) ck_assert(y[i] == 0);
+    nn_kernel_mask(2, 4, 1, 2, 1, 0, 0, y);
+    for (int i = 0; i < 8; i++) ck_assert(y[i] == (i >= 4 && i < 6 ? 1 : 0));
 }
 END_TEST
 

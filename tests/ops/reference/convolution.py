@@ -51,6 +51,20 @@ conv("conv2d_mask_b", ", pad = 1, mask = B, groups = 2", [2, 4, 6, 5], [4, 2, 3,
      fn=lambda t: F.conv2d(t["x"], t["op.weight"] * kernel_mask(3, 3, 1), t["op.bias"], padding=1, groups=2))
 
 
+def color_mask(o, i, r, s, colors, more):
+    """[o, i, r, s]: the middle tap sees the colours before its own, with `more` its own too."""
+    m = kernel_mask(r, s, 0).expand(o, i, r, s).clone()
+    own, other = torch.arange(o) * colors // o, torch.arange(i) * colors // i
+    m[:, :, r // 2, s // 2] = (other[None] < own[:, None] + more).double()
+    return m
+
+
+for kind, more in (("A", 0), ("B", 1)):
+    conv(f"conv2d_mask_colors_{kind.lower()}", f", pad = same, mask = {kind}, colors = 3", [2, 3 + 3 * more, 6, 5],
+         [6, 3 + 3 * more, 3, 3], fn=lambda t, b=more: F.conv2d(
+             t["x"], t["op.weight"] * color_mask(6, 3 + 3 * b, 3, 3, 3, b), t["op.bias"], padding="same"))
+
+
 def conv1(name, args, x, w, bias=True, **torch_args):
     params = {"op.weight": (w, -0.5, 0.5)}
     if bias:
