@@ -26,8 +26,15 @@ static void add_blocks(Names *n, const StdBlock *blocks, size_t n_blocks, const 
         if (!strcmp(blocks[i].list, list)) add(n, blocks[i].name);
 }
 
+static int count_types(const char *types)
+{
+    int n = 1;
+    for (const char *p = types; (p = strstr(p, "], ")) != NULL; p += 3) n++;
+    return n;
+}
+
 /* What tests/ops checks: one sample a line, with the number of results and what a test must know. */
-static void print_samples(FILE *to)
+static void print_samples(const StdBlock *blocks, size_t n_blocks, FILE *to)
 {
     for (size_t i = 0; i < op_table_len; i++) {
         const OpDesc *op = op_table[i];
@@ -37,17 +44,27 @@ static void print_samples(FILE *to)
                     op->flags & OPF_RANDOM ? "random " : "",
                     op->flags & OPF_INTERNAL ? "internal" : "");
     }
+    for (size_t i = 0; i < n_blocks; i++) {
+        const StdBlock *b = &blocks[i];
+        for (size_t k = 0; k < b->n_examples; k++) {
+            const int n = count_types(b->examples[k].type);
+            const char *end = n > 1 ? strstr(b->examples[k].type, "], ") + 1 : NULL;
+            fprintf(to, "%s\t%s\t%.*s\t%d\tblock %s\n", b->name, b->examples[k].expr,
+                    end ? (int)(end - b->examples[k].type) : (int)strlen(b->examples[k].type),
+                    b->examples[k].type, n, b->list);
+        }
+    }
 }
 
 static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
 {
     Names names = { .arena = a };
     size_t n_blocks;
+    const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
     if (!strcmp(what, "samples")) {
-        print_samples(to);
+        print_samples(blocks, n_blocks, to);
         return;
     }
-    const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
     if (!strcmp(what, "ops")) {
         for (size_t i = 0; i < op_table_len; i++)
             if (!(op_table[i]->flags & OPF_INTERNAL)) add(&names, op_table[i]->name);
@@ -57,6 +74,8 @@ static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
         for (size_t i = 0; i < schedule_table_len; i++) add(&names, schedule_table[i]->name);
     } else if (!strcmp(what, "inits")) {
         for (size_t i = 0; i < init_table_len; i++) add(&names, init_table[i]->name);
+    } else if (!strcmp(what, "options")) {
+        for (const OptimArg *o = optim_options; o->name; o++) add(&names, o->name);
     } else if (!strcmp(what, "passes")) {
         for (size_t i = 0; i < pass_table_len; i++) add(&names, pass_table[i].name);
     } else {
@@ -65,6 +84,8 @@ static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
                 if (op_table[i]->flags & OPF_ACTIVATION) add(&names, op_table[i]->name);
         add_blocks(&names, blocks, n_blocks, what);
     }
+    for (const Topic *t = front_topics; t->name; t++)
+        if (!strcmp(t->list, what)) add(&names, t->name);
     for (size_t i = 0; i < names.words.len; i++) fprintf(to, "%s\n", names.words.data[i]);
 }
 
@@ -76,14 +97,17 @@ static bool explain(Arena *a, Diag *d, const char *name, FILE *to)
     sb_init(&sb, a);
     size_t n_blocks;
     const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
+    bool is_block = false;
     for (size_t i = 0; i < n_blocks; i++) {
         add(&known, blocks[i].name);
-        if (!strcmp(blocks[i].name, name)) manual_block(&blocks[i], &sb);
+        if (strcmp(blocks[i].name, name) != 0) continue;
+        manual_block(&blocks[i], &sb);
+        is_block = true;
     }
     for (size_t i = 0; i < op_table_len; i++) {
         if (op_table[i]->flags & OPF_INTERNAL) continue;
         add(&known, op_table[i]->name);
-        if (!strcmp(op_table[i]->name, name)) manual_op(op_table[i], &sb);
+        if (!strcmp(op_table[i]->name, name)) manual_op(op_table[i], is_block, &sb);
     }
     for (size_t i = 0; i < optim_table_len; i++) {
         add(&known, optim_table[i]->name);
@@ -96,6 +120,14 @@ static bool explain(Arena *a, Diag *d, const char *name, FILE *to)
     for (size_t i = 0; i < init_table_len; i++) {
         add(&known, init_table[i]->name);
         if (!strcmp(init_table[i]->name, name)) manual_init(init_table[i], &sb);
+    }
+    for (const OptimArg *o = optim_options; o->name; o++) {
+        add(&known, o->name);
+        if (!strcmp(o->name, name)) manual_option(o, &sb);
+    }
+    for (const Topic *t = front_topics; t->name; t++) {
+        add(&known, t->name);
+        if (!strcmp(t->name, name)) manual_topic(t, &sb);
     }
     if (sb.len) {
         fputs(sb.text, to);

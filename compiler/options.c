@@ -56,7 +56,7 @@ static const Option table[] = {
     { "--diagnostics", CHOICE, FIELD(diagnostics), "text|json", "form of messages (text)" },
     { "Information", GROUP, 0, NULL, NULL },
     { "--list", CHOICE, FIELD(list),
-      "ops|layers|activations|losses|metrics|functions|optimizers|schedules|inits|passes|samples",
+      "ops|layers|activations|losses|metrics|functions|optimizers|options|schedules|inits|passes|samples",
       "print the names, one a line" },
     { "--help-op", TEXT, FIELD(help_op), "NAME",
       "explain an operator, layer, loss, optimizer ..." },

@@ -60,7 +60,63 @@ static void put_cell(StrBuf *out, const char *s)
     }
 }
 
-void manual_op(const OpDesc *op, StrBuf *out)
+/* The names of n results: y, or y1, y2, ...; `loss` of a loss. */
+static void put_results(StrBuf *out, int n, const char *name)
+{
+    for (int i = 0; i < n; i++) {
+        sb_printf(out, "%s%s", i ? ", " : "", name);
+        if (n > 1) sb_printf(out, "%d", i + 1);
+    }
+}
+
+static bool is_type(const char *s)
+{
+    return !strncmp(s, "f32[", 4) || !strncmp(s, "i32[", 4) || !strncmp(s, "bool[", 5) ||
+           !strncmp(s, "u8[", 3);
+}
+
+/*
+ * A sample as a statement to paste, with the operands' types in a comment: "dense(x: f32[4,3], n = 5)" of type
+ * "f32[4,5]" is "y = dense(x, n = 5);   # x: f32[4,3] -> f32[4,5]". A sample may name its results: "a, b = f(x)".
+ */
+static void put_sample(StrBuf *out, const char *expr, const char *type, int n_results,
+                       const char *result, const char *prefix)
+{
+    const size_t to_bracket = strcspn(expr, "(");
+    const char *equals = strstr(expr, " = ");
+    if (equals && (size_t)(equals - expr) < to_bracket) {
+        sb_printf(out, "%.*s", (int)(equals + 3 - expr), expr);
+        expr = equals + 3;
+    } else {
+        put_results(out, n_results, result);
+        sb_puts(out, " = ");
+    }
+    StrBuf types;
+    sb_init(&types, out->arena);
+    const char *p = expr + strcspn(expr, "(") + 1;
+    sb_printf(out, "%s%.*s", prefix, (int)(p - expr), expr);
+    while (*p) {
+        /* An operand is "name: type", a type holds no blank. */
+        const size_t word =
+            strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+        if (word && p[word] == ':' && is_type(p + word + 2)) {
+            const size_t end = word + strcspn(p + word, "]") + 1;
+            sb_printf(&types, "%s%.*s", types.len ? ", " : "", (int)end, p);
+            sb_printf(out, "%.*s", (int)word, p);
+            p += end;
+        } else if (word && p[word] == ':') {
+            p += word + 2; /* an operand that is a number */
+        } else if (word) {
+            sb_printf(out, "%.*s", (int)word, p);
+            p += word;
+        } else {
+            sb_putc(out, *p++);
+        }
+    }
+    sb_printf(out, ";   # %s%s%s\n", types.text, types.len ? " -> " : "", type);
+}
+
+void manual_op(const OpDesc *op, bool is_hidden, StrBuf *out)
 {
     sb_printf(out, "### %s\n\n`%s(", op->name, op->name);
     int put = 0;
@@ -105,7 +161,8 @@ void manual_op(const OpDesc *op, StrBuf *out)
     if (op->samples && op->samples[0].expr) {
         sb_puts(out, "```\n");
         for (const OpSample *s = op->samples; s->expr; s++)
-            sb_printf(out, "%s -> %s\n", s->expr, s->type);
+            put_sample(out, s->expr, s->type, op->n_results ? op->n_results : 1, "y",
+                       is_hidden ? "ops." : "");
         sb_puts(out, "```\n\n");
     }
 }
@@ -115,6 +172,13 @@ void manual_block(const StdBlock *b, StrBuf *out)
     sb_printf(out, "### %s\n\n`%s`\n\n", b->name, b->signature);
     if (b->doc && *b->doc) sb_printf(out, "%s\n\n", b->doc);
     if (b->torch) sb_printf(out, "PyTorch: `%s`.\n\n", b->torch);
+    if (b->n_examples) {
+        sb_puts(out, "```\n");
+        for (size_t i = 0; i < b->n_examples; i++)
+            put_sample(out, b->examples[i].expr, b->examples[i].type, 1,
+                       strcmp(b->list, "losses") == 0 ? "loss" : "y", "");
+        sb_puts(out, "```\n\nIts definition:\n\n");
+    }
     if (b->text) {
         const size_t n = strlen(b->text);
         sb_printf(out, "```\n%s%s```\n\n", b->text, n && b->text[n - 1] == '\n' ? "" : "\n");
@@ -171,6 +235,17 @@ static void put_doc(StrBuf *out, const char *summary, const char *doc)
     if (doc && *doc) sb_printf(out, "%s\n\n", doc);
 }
 
+/* The statement in which an optimizer is written; `how` has two strings. */
+__attribute__((format(printf, 2, 0))) static void put_minimize(StrBuf *out, const char *how, ...)
+{
+    va_list ap;
+    sb_puts(out, "```\nminimize mse(net(x), t) over net using ");
+    va_start(ap, how);
+    sb_vprintf(out, how, ap);
+    va_end(ap);
+    sb_puts(out, ";\n```\n\n");
+}
+
 void manual_optim(const OptimDesc *o, StrBuf *out)
 {
     put_signature(out, o->name, o->scalars);
@@ -201,6 +276,21 @@ void manual_optim(const OptimDesc *o, StrBuf *out)
             "returns `NN_EINVAL`.\n\n");
     }
     if (o->torch) sb_printf(out, "PyTorch: `%s`.\n\n", o->torch);
+    put_minimize(out, "%s(%s)", o->name, o->scalars && isnan(o->scalars[0].def) ? "lr = 0.01" : "");
+}
+
+void manual_option(const OptimArg *o, StrBuf *out)
+{
+    sb_printf(out, "### %s\n\nAn argument of every optimizer of first order. %s\n\n", o->name,
+              o->doc);
+    put_minimize(out, "sgd(lr = 0.1, %s = %s)", o->name, o->max < INFINITY ? "0.99" : "1.0");
+}
+
+void manual_topic(const Topic *t, StrBuf *out)
+{
+    sb_printf(out, "### %s\n\n`%s` : %s\n\n%s\n\n", t->name, t->signature, t->summary, t->doc);
+    if (t->torch) sb_printf(out, "PyTorch: `%s`.\n\n", t->torch);
+    if (t->example) sb_printf(out, "```\n%s\n```\n\n", t->example);
 }
 
 void manual_schedule(const ScheduleDesc *s, StrBuf *out)
@@ -209,6 +299,7 @@ void manual_schedule(const ScheduleDesc *s, StrBuf *out)
     put_doc(out, s->summary, s->doc);
     put_args(out, s->args);
     if (s->torch) sb_printf(out, "PyTorch: `%s`.\n\n", s->torch);
+    put_minimize(out, "sgd(lr = %s)%s", s->example, "");
 }
 
 void manual_init(const InitDesc *d, StrBuf *out)
@@ -222,6 +313,17 @@ void manual_init(const InitDesc *d, StrBuf *out)
     }
     sb_puts(out, ")` : ");
     put_doc(out, d->summary, d->doc);
+    if (d->torch) sb_printf(out, "PyTorch: `%s`.\n\n", d->torch);
+    sb_printf(out, "```\nlayer net = dense(3, init = %s(", d->name);
+    for (int i = 0; i < 4 && d->args[i] && isnan(d->def[i]); i++)
+        sb_printf(out, "%s%s", i ? ", " : "", d->args[i][0] == 'a' ? "-0.1" : "0.1");
+    sb_puts(out, "));\n```\n\n");
+}
+
+static void put_topics(const char *list, StrBuf *out)
+{
+    for (const Topic *t = front_topics; t->name; t++)
+        if (!strcmp(t->list, list)) manual_topic(t, out);
 }
 
 static void put_blocks(const StdBlock *blocks, size_t n, const char *list, const char *heading,
@@ -230,6 +332,13 @@ static void put_blocks(const StdBlock *blocks, size_t n, const char *list, const
     sb_printf(out, "## %s\n\n", heading);
     for (size_t i = 0; i < n; i++)
         if (!strcmp(blocks[i].list, list)) manual_block(&blocks[i], out);
+}
+
+static bool has_block(const StdBlock *blocks, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(blocks[i].name, name)) return true;
+    return false;
 }
 
 void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out)
@@ -243,15 +352,21 @@ void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out)
     put_blocks(blocks, n_blocks, "layers", "Layers", out);
     put_blocks(blocks, n_blocks, "activations", "Activations", out);
     put_blocks(blocks, n_blocks, "losses", "Losses", out);
+    put_topics("losses", out);
     put_blocks(blocks, n_blocks, "metrics", "Metrics", out);
     put_blocks(blocks, n_blocks, "functions", "Functions", out);
     sb_puts(out, "## Operators\n\n");
     for (size_t i = 0; i < op_table_len; i++)
-        if (!(op_table[i]->flags & OPF_INTERNAL)) manual_op(op_table[i], out);
+        if (!(op_table[i]->flags & OPF_INTERNAL))
+            manual_op(op_table[i], has_block(blocks, n_blocks, op_table[i]->name), out);
     sb_puts(out, "## Optimizers\n\n");
     for (size_t i = 0; i < optim_table_len; i++) manual_optim(optim_table[i], out);
+    sb_puts(out, "## Options of training\n\n");
+    for (const OptimArg *o = optim_options; o->name; o++) manual_option(o, out);
+    put_topics("options", out);
     sb_puts(out, "## Schedules\n\n");
     for (size_t i = 0; i < schedule_table_len; i++) manual_schedule(schedule_table[i], out);
+    put_topics("schedules", out);
     sb_puts(out, "## Initialisers\n\n");
     for (size_t i = 0; i < init_table_len; i++) manual_init(init_table[i], out);
 }

@@ -8,11 +8,14 @@
 #include "front/front.h"
 #include "ir/op.h"
 
-void manual_op(const OpDesc *op, StrBuf *out);
+/* is_hidden: a block of the library has the operator's name, which is then written ops.NAME. */
+void manual_op(const OpDesc *op, bool is_hidden, StrBuf *out);
 void manual_block(const StdBlock *b, StrBuf *out);
 void manual_optim(const OptimDesc *o, StrBuf *out);
 void manual_schedule(const ScheduleDesc *s, StrBuf *out);
 void manual_init(const InitDesc *d, StrBuf *out);
+void manual_option(const OptimArg *option, StrBuf *out);
+void manual_topic(const Topic *t, StrBuf *out);
 void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out);
 
 #endif

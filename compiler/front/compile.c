@@ -739,8 +739,8 @@ bool front_dump_ast(Arena *a, Diag *d, const Source *main, FILE *to)
 
 /* ---- the standard library as a list ---- */
 
-/* The comment lines directly in front of a block; `list:` and `torch:` lines are taken out. */
-static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
+/* Where the comment lines directly in front of `start` begin. */
+static size_t comment_start(const Source *s, size_t start)
 {
     size_t from = start;
     while (from > 0) {
@@ -749,9 +749,25 @@ static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
         if (s->text[line] != '#') break;
         from = line;
     }
+    return from;
+}
+
+/* "dense(x: f32[4,3], n = 5) -> f32[4,5]" in two. */
+static StdExample read_example(Arena *a, const char *text)
+{
+    const char *arrow = strstr(text, " -> ");
+    if (!arrow) return (StdExample){ .expr = text, .type = "" };
+    return (StdExample){ .expr = arena_strndup(a, text, (size_t)(arrow - text)),
+                         .type = arrow + 4 };
+}
+
+/* The comment in front of a block; its `list:`, `torch:` and `example:` lines are taken out. */
+static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
+{
+    VEC(StdExample) examples = { 0 };
     StrBuf doc;
     sb_init(&doc, a);
-    for (size_t at = from; at < start;) {
+    for (size_t at = comment_start(s, start); at < start;) {
         const char *end = memchr(s->text + at, '\n', start - at);
         const size_t n = end ? (size_t)(end - (s->text + at)) : start - at;
         const char *line = arena_strndup(a, s->text + at, n);
@@ -760,11 +776,15 @@ static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
             b->list = line + 6;
         else if (strncmp(line, "torch: ", 7) == 0)
             b->torch = line + 7;
+        else if (strncmp(line, "example: ", 9) == 0)
+            vec_push(a, &examples, read_example(a, line + 9));
         else
             sb_printf(&doc, "%s%s", doc.len ? "\n" : "", line);
         at += n + 1;
     }
     b->doc = doc.text;
+    b->examples = examples.data;
+    b->n_examples = examples.len;
 }
 
 /* "dense(x, n: int)": name and formals on one line. */
@@ -801,7 +821,7 @@ const StdBlock *front_std_blocks(Arena *a, Diag *d, size_t *n)
             b.signature = head_text(a, head);
             const size_t next =
                 i + 1 < parsed->items.len ? parsed->items.data[i + 1]->span.start : s->len;
-            size_t end = next;
+            size_t end = i + 1 < parsed->items.len ? comment_start(s, next) : next;
             while (end > item->span.start && s->text[end - 1] != '}' && s->text[end - 1] != ';')
                 end--;
             b.text = arena_strndup(a, s->text + item->span.start, end - item->span.start);

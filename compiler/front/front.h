@@ -38,15 +38,32 @@ Module *front_compile(Arena *a, Diag *d, const Source *main, const FrontOptions 
 /* The syntax tree as text, one line a statement; false after errors. */
 bool front_dump_ast(Arena *a, Diag *d, const Source *main, FILE *to);
 
+/* A call that the manual shows and `make check-ops` runs. */
+typedef struct StdExample {
+    const char *expr; /* "dense(x: f32[4,3], n = 5)" */
+    const char *type; /* of the results, separated by ", ": "f32[4,5]" */
+} StdExample;
+
 /* One block of the standard library, for --list and --help-op. */
 typedef struct StdBlock {
     const char *name;
     const char *signature; /* "dense(x, n: int, bias: bool = true, init: init = default)" */
-    const char *doc; /* the comment in front of the block, without its `list:` and `torch:` lines */
+    const char *doc; /* the comment in front of the block, without the lines of the next fields */
     const char *list;  /* "layers", "losses", "metrics" or "functions" */
     const char *torch; /* PyTorch's name, or NULL */
+    const StdExample *examples;
+    size_t n_examples;
     const char *text;  /* the block itself, as it stands in the library */
 } StdBlock;
+
+/* Something the language has under a name that is neither an operator nor a block. */
+typedef struct Topic {
+    const char *name, *list; /* as in StdBlock */
+    const char *signature, *summary, *doc, *torch;
+    const char *example;     /* a `minimize` statement of a step with x, t and the layer `net`, or NULL */
+} Topic;
+
+extern const Topic front_topics[]; /* ended by a row of NULLs */
 
 /* In the order of the library's files; *n is their number. */
 const StdBlock *front_std_blocks(Arena *a, Diag *d, size_t *n);

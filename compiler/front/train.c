@@ -335,21 +335,21 @@ bool set_hyper(Frame *f, Hyper *h, Expr *e)
     return true;
 }
 
-/* Options that every optimizer has. They are numbers of compile time. */
-static const char *const common_options[] = { "clip_norm", "clip_value", "ema" };
-enum { N_COMMON = sizeof common_options / sizeof *common_options };
+/* The options of optim_options, in its order. */
+enum { N_COMMON = 3 };
 
 static bool set_common(Frame *f, Minimize *min, const Arg *arg, size_t option)
 {
     double *const to[N_COMMON] = { &min->clip_norm, &min->clip_value, &min->ema };
-    const double below = option == 2 ? 1 : INFINITY;
+    const bool bounded = optim_options[option].max < INFINITY;
+    const double below = bounded ? 1 : INFINITY;
     double x;
     Value v = eval(f, arg->value);
     if (!to_float(f, &v, arg->name.text, &x)) return false;
     *to[option] = x;
     if (x > 0 && x < below) return true;
     report(f, arg->value->span, "optimizer-range", "%s must be greater than 0%s, found %g",
-           arg->name.text, option == 2 ? " and below 1" : "", x);
+           arg->name.text, bounded ? " and below 1" : "", x);
     return false;
 }
 
@@ -363,7 +363,7 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
             if (strcmp(scalars[k].name, arg->name.text) == 0) break;
     size_t common = 0;
     while (common < N_COMMON &&
-           !(arg->name.text && strcmp(arg->name.text, common_options[common]) == 0))
+           !(arg->name.text && strcmp(arg->name.text, optim_options[common].name) == 0))
         common++;
     const size_t slot = common < N_COMMON ? n + common : k;
     if (k >= n && common == N_COMMON) {
@@ -374,7 +374,7 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         }
         VEC(const char *) known = { 0 };
         for (size_t i = 0; i < n; i++) vec_push(f->lw->a, &known, scalars[i].name);
-        for (size_t i = 0; i < N_COMMON; i++) vec_push(f->lw->a, &known, common_options[i]);
+        for (size_t i = 0; i < N_COMMON; i++) vec_push(f->lw->a, &known, optim_options[i].name);
         Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no option '%s'",
                                min->optim->name, arg->name.text);
         suggest(m, arg->name.text, known.data, known.len);

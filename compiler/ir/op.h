@@ -147,6 +147,7 @@ struct InitDesc {
     const char *args[5];    /* names of up to four numbers */
     double def[4];          /* defaults; NAN: required */
     const char *c_function; /* runtime function: void f(nn_real *, n, fan_in, fan_out, args, key) */
+    const char *torch;
 };
 extern const InitDesc *const init_table[];
 extern const size_t init_table_len;
@@ -188,10 +189,13 @@ int64_t optim_rows(const Minimize *m, const OptimBlock *b);
 int64_t optim_work_bytes(const Minimize *m);
 extern const OptimDesc *const optim_table[];
 extern const size_t optim_table_len;
+/* Options that every optimizer without a driver takes besides its scalars: numbers of compile time, off by default. */
+extern const OptimArg optim_options[];
 
 struct ScheduleDesc {
     const char *name, *summary, *doc, *torch;
     const OptimArg *args;   /* after the base value */
+    const char *example;    /* "cosine(0.1, steps = 1000)" */
     const char *c_function; /* double f(double base, int64_t step, args...) */
 };
 extern const ScheduleDesc *const schedule_table[];

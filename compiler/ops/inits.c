@@ -9,18 +9,21 @@
 
 static const InitDesc init_zeros = {
     .name = "zeros",
+    .torch = "nn.init.zeros_",
     .summary = "all 0",
     .doc = "The default of biases and states.",
     .c_function = "nn_init_zeros",
 };
 static const InitDesc init_ones = {
     .name = "ones",
+    .torch = "nn.init.ones_",
     .summary = "all 1",
     .doc = "The default of the scale of normalisation layers.",
     .c_function = "nn_init_ones",
 };
 static const InitDesc init_constant = {
     .name = "constant",
+    .torch = "nn.init.constant_",
     .summary = "all equal",
     .doc = "Every element is `value`.",
     .args = { "value" },
@@ -29,6 +32,7 @@ static const InitDesc init_constant = {
 };
 static const InitDesc init_normal = {
     .name = "normal",
+    .torch = "nn.init.normal_",
     .summary = "normal distribution",
     .doc = "Mean `mean`, standard deviation `std`.",
     .args = { "std", "mean" },
@@ -37,6 +41,7 @@ static const InitDesc init_normal = {
 };
 static const InitDesc init_uniform = {
     .name = "uniform",
+    .torch = "nn.init.uniform_",
     .summary = "uniform distribution",
     .doc = "Between `a` (inclusive) and `b`.",
     .args = { "a", "b" },
@@ -45,6 +50,7 @@ static const InitDesc init_uniform = {
 };
 static const InitDesc init_xavier_normal = {
     .name = "xavier_normal",
+    .torch = "nn.init.xavier_normal_",
     .summary = "normal, variance 2 / (fan_in + fan_out)",
     .doc =
         "For layers followed by a symmetric activation (Glorot and Bengio, 2010). `gain` multiplies the standard "
@@ -54,6 +60,7 @@ static const InitDesc init_xavier_normal = {
 };
 static const InitDesc init_xavier_uniform = {
     .name = "xavier_uniform",
+    .torch = "nn.init.xavier_uniform_",
     .summary = "uniform, variance 2 / (fan_in + fan_out)",
     .doc =
         "Within `gain sqrt(6 / (fan_in + fan_out))` of 0: the default of layers not followed by the relu family.",
@@ -62,6 +69,7 @@ static const InitDesc init_xavier_uniform = {
 };
 static const InitDesc init_he_normal = {
     .name = "he_normal",
+    .torch = "nn.init.kaiming_normal_",
     .summary = "normal, variance 2 / fan_in",
     .doc =
         "For layers followed by relu (He et al., 2015). `gain` multiplies the standard deviation.",
@@ -70,6 +78,7 @@ static const InitDesc init_he_normal = {
 };
 static const InitDesc init_he_uniform = {
     .name = "he_uniform",
+    .torch = "nn.init.kaiming_uniform_",
     .summary = "uniform, variance 2 / fan_in",
     .doc = "Within `gain sqrt(6 / fan_in)` of 0.",
     GAIN,
@@ -84,6 +93,7 @@ static const InitDesc init_lecun_normal = {
 };
 static const InitDesc init_orthogonal = {
     .name = "orthogonal",
+    .torch = "nn.init.orthogonal_",
     .summary = "orthonormal rows or columns",
     .doc =
         "The weights as a matrix with `fan_in` columns have orthonormal rows (columns where it is taller than wide), "

@@ -313,6 +313,22 @@ const OptimDesc *const optim_table[] = {
 };
 const size_t optim_table_len = sizeof optim_table / sizeof *optim_table;
 
+const OptimArg optim_options[] = {
+    { "clip_norm", .min = ABOVE_ZERO, .max = INFINITY,
+      .doc =
+          "Scales all gradients of the step by min(1, clip_norm / (norm + 1e-6)), where norm is that of all of "
+          "them together (torch.nn.utils.clip_grad_norm_)." },
+    { "clip_value", .min = ABOVE_ZERO, .max = INFINITY,
+      .doc = "Cuts each element of the gradients to -clip_value .. clip_value, after clip_norm "
+             "(torch.nn.utils.clip_grad_value_)." },
+    { "ema", .min = ABOVE_ZERO, .max = BELOW_ONE,
+      .doc =
+          "Keeps averages of the weights: after each update, `a = ema a + (1 - ema) w` (Polyak averaging). "
+          "`NAME_swap_ema` exchanges weights and averages, so that `infer` routines and saved files use them "
+          "(torch.optim.swa_utils.AveragedModel)." },
+    { 0 },
+};
+
 int64_t optim_columns(const Minimize *m)
 {
     int64_t n = 0;

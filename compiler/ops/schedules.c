@@ -13,6 +13,7 @@
 
 static const ScheduleDesc schedule_constant = {
     .name = "constant",
+    .example = "constant(0.1)",
     .summary = "the base value",
     .doc = "`base`.",
     .torch = "torch.optim.lr_scheduler.ConstantLR",
@@ -27,6 +28,7 @@ static const OptimArg step_decay_args[] = {
 };
 static const ScheduleDesc schedule_step_decay = {
     .name = "step_decay",
+    .example = "step_decay(0.1, every = 30, factor = 0.5)",
     .summary = "drops at regular intervals",
     .doc = "`base factor^floor(step / every)`.",
     .torch = "torch.optim.lr_scheduler.StepLR",
@@ -50,6 +52,7 @@ static const OptimArg multi_step_args[] = {
 };
 static const ScheduleDesc schedule_multi_step = {
     .name = "multi_step",
+    .example = "multi_step(0.1, at1 = 50, at2 = 80)",
     .summary = "drops at given updates",
     .doc = "`base factor^k`, `k` the number of `at1`, `at2`, ... that `step` has reached.",
     .torch = "torch.optim.lr_scheduler.MultiStepLR",
@@ -64,6 +67,7 @@ static const OptimArg exp_decay_args[] = {
 };
 static const ScheduleDesc schedule_exp_decay = {
     .name = "exp_decay",
+    .example = "exp_decay(0.1, factor = 0.99)",
     .summary = "exponential decay",
     .doc = "`base factor^(step / every)`.",
     .torch = "torch.optim.lr_scheduler.ExponentialLR",
@@ -78,6 +82,7 @@ static const OptimArg inverse_time_args[] = {
 };
 static const ScheduleDesc schedule_inverse_time = {
     .name = "inverse_time",
+    .example = "inverse_time(0.1, rate = 0.01)",
     .summary = "decay with the inverse of time",
     .doc = "`base / (1 + rate step / every)`.",
     .args = inverse_time_args,
@@ -92,6 +97,7 @@ static const OptimArg polynomial_args[] = {
 };
 static const ScheduleDesc schedule_polynomial = {
     .name = "polynomial",
+    .example = "polynomial(0.1, steps = 100, power = 2)",
     .summary = "polynomial decay to a floor",
     .doc = "`min + (base - min) (1 - step / steps)^power`, then `min`.",
     .torch = "torch.optim.lr_scheduler.PolynomialLR",
@@ -110,6 +116,7 @@ static const OptimArg cosine_args[] = {
 };
 static const ScheduleDesc schedule_cosine = {
     .name = "cosine",
+    .example = "cosine(0.1, steps = 100, warmup = 10)",
     .summary = "half a cosine to a floor, with restarts on request",
     .doc =
         "`min + (base - min) (1 + cos(pi step / steps)) / 2`, then `min`; with `restarts = true` it starts anew after "
@@ -127,6 +134,7 @@ static const OptimArg linear_args[] = {
 };
 static const ScheduleDesc schedule_linear = {
     .name = "linear",
+    .example = "linear(0.1, steps = 100, start = 0.01)",
     .summary = "a straight line to the base value",
     .torch = "torch.optim.lr_scheduler.LinearLR",
     .doc =
@@ -145,6 +153,7 @@ static const OptimArg one_cycle_args[] = {
 };
 static const ScheduleDesc schedule_one_cycle = {
     .name = "one_cycle",
+    .example = "one_cycle(0.1, steps = 100)",
     .summary = "one rise to the base value and one fall",
     .torch = "torch.optim.lr_scheduler.OneCycleLR",
     .doc =

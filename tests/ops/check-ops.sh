@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Checks every operator by its own samples, the ones the manual shows: tests/ops/check-ops.sh [OPERATOR]
+# Checks every operator and every block of the library by its own samples, the ones the manual shows:
+# tests/ops/check-ops.sh [NAME...]
 # For each sample a model in double precision is generated (generate.awk) and compiled; check_ops.c then compares
 # gradients with central differences, runs it again, on more threads and in a poisoned arena, and compares rows
 # with batches. The graph is written as .nnir and read back.
@@ -65,8 +66,10 @@ fi
 
 suite check-ops
 "$NNC" --list=samples >"$WORK/samples" 2>"$WORK/list.log" || fail "nnc --list=samples" "$WORK/list.log"
-awk -v dir="$WORK" -v only="${1:-}" -f tests/ops/generate.awk "$WORK/samples" || fail "generate.awk"
-if [ -n "${1:-}" ] && ! ls -d "$WORK"/s[0-9]* >/dev/null 2>&1; then fail "no operator $1 has samples"; finish; exit 1; fi
+awk -v dir="$WORK" -v only="$*" -f tests/ops/generate.awk "$WORK/samples" || fail "generate.awk"
+for name; do
+    cut -f1 "$WORK/samples" | grep -qx -- "$name" || fail "nothing with samples is called $name"
+done
 ls -d "$WORK"/s[0-9]* 2>/dev/null | xargs -P "$JOBS" -n 4 tests/ops/check-ops.sh --one
 
 # One program for all of them.
@@ -96,11 +99,11 @@ else
     fail "check_ops links" "$WORK/link.log"
 fi
 
-# Every operator that users can call has samples.
+# Every operator and block that users can call has samples.
 if [ -z "${1:-}" ]; then
-    "$NNC" --list=ops | awk '{ print $1 }' | sort -u >"$WORK/ops"
+    for list in ops layers activations losses metrics functions; do "$NNC" --list=$list; done | sort -u >"$WORK/ops"
     cut -f1 "$WORK/samples" | sort -u >"$WORK/sampled"
     comm -23 "$WORK/ops" "$WORK/sampled" >"$WORK/unsampled"
-    if [ -s "$WORK/unsampled" ]; then fail "every operator has samples" "$WORK/unsampled"; else pass "every operator has samples"; fi
+    if [ -s "$WORK/unsampled" ]; then fail "every operator and block has samples" "$WORK/unsampled"; else pass "every operator and block has samples"; fi
 fi
 finish

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
-# From `nnc --list=samples` (operator, call, type, number of results, flags; separated by tabs) to one directory of
+# From `nnc --list=samples` (operator or block, call, type, number of results, flags; separated by tabs) to one directory of
 # files per sample: case.nn (whole, fixed shapes), batch1.nn and batch2.nn (operands with a leading B: every one whose
 # first size is the result's, or only the first such one), and glue*.h, which describe the case to check_ops.c.
-# Set -v dir=OUTPUT -v only=OPERATOR (empty: all).
+# Set -v dir=OUTPUT -v only='NAME NAME' (empty: all).
 
 function fail(text) { print "generate.awk: " FILENAME ":" FNR ": " text >"/dev/stderr"; exit 1 }
 
@@ -38,11 +38,13 @@ function c_type(code) { return code == "f" ? "double" : code == "i" ? "int32_t" 
 
 BEGIN { FS = "\t" }
 
-only != "" && $1 != only { next }
+only != "" && index(" " only " ", " " $1 " ") == 0 { next }
 $5 ~ /internal/ { next }
 
 {
     op = $1; expr = $2; type = $3; results = $4; flags = $5
+    is_block = flags ~ /^block/
+    if (match(expr, /^[a-z0-9_, ]+ = [a-z0-9_]+\(/)) expr = substr(expr, index(expr, " = ") + 3) # names of its results
     id = sprintf("s%03d", ++count)
     sub_dir = dir "/" id
     system("mkdir -p " sub_dir)
@@ -52,7 +54,11 @@ $5 ~ /internal/ { next }
     n = split_args(substr(expr, open_at + 1, length(expr) - open_at - 1), arg)
     call = ""; operands = 0
     for (i = 1; i <= n; i++) {
-        text = arg[i]
+        text = arg[i]; by_name = ""
+        if (match(text, /^[A-Za-z_][A-Za-z0-9_]* = [A-Za-z_][A-Za-z0-9_]*: /)) {
+            by_name = substr(text, 1, index(text, " = ") + 2)
+            text = substr(text, index(text, " = ") + 3)
+        }
         if (match(text, /^[A-Za-z_][A-Za-z0-9_]*[?]? *: */)) {
             word = substr(text, 1, RLENGTH); sub(/[?]? *: *$/, "", word)
             value = trim(substr(text, RLENGTH + 1))
@@ -62,11 +68,11 @@ $5 ~ /internal/ { next }
                 text = word "_"
             } else text = value
         }
-        call = call (call == "" ? "" : ", ") text
+        call = call (call == "" ? "" : ", ") by_name text
     }
-    call = "ops." op "(" call ")"
+    call = (is_block ? op : "ops." op) "(" call ")"
     out_code = code_of(dtype_of(type))
-    has_grad = out_code == "f" && flags !~ /nograd/
+    has_grad = out_code == "f" && flags !~ /nograd|metrics/
     targets = ""
     for (k = 1; k <= operands; k++)
         if (dtype_of(kind[k]) == "f32" && !((op ":" substr(name[k], 1, length(name[k]) - 1)) in no_grad_operand))
@@ -78,13 +84,17 @@ $5 ~ /internal/ { next }
     # ---- the whole form: f32 operands are parameters ----
     f = sub_dir "/case.nn"
     print "nn 1;                 # " expr >f
+    whole_call = call
+    if (is_block) whole_call = wrap(f)
     print "model " id " {" >f
+    if (is_block) print "  layer op = probe();" >f
+    if (is_block && has_grad) targets = targets (targets == "" ? "" : ", ") "op"
     inputs = ""
     for (k = 1; k <= operands; k++) {
         if (dtype_of(kind[k]) == "f32") print "  param " name[k] ": " kind[k] " = uniform(-1, 1);" >f
         else inputs = inputs (inputs == "" ? "" : ", ") name[k] ": " kind[k]
     }
-    bind = results > 1 ? "    " left " = " call ";\n    z: " type " = y;" : "    z: " type " = " call ";"
+    bind = results > 1 ? "    " left " = " whole_call ";\n    z: " type " = y;" : "    z: " type " = " whole_call ";"
     print "  infer value(" inputs ") -> z {\n" bind "\n  }" >f
     if (has_grad) {
         print "  step check(" inputs (inputs == "" ? "" : ", ") "r_: " type ") {" >f
@@ -109,9 +119,12 @@ $5 ~ /internal/ { next }
             if (!taken || (form == 2 && taken_before == 1)) continue
             taken_before = taken
             print "nn 1;                 # " expr >f
-            print "dim B = 1..2;\nmodel " id "b {" >f
-            btype = with_batch(type)
+            print "dim B = 1..2;" >f
             bcall = call
+            if (is_block) bcall = wrap(f)
+            print "model " id "b {" >f
+            if (is_block) print "  layer op = probe();" >f
+            btype = with_batch(type)
             bind = results > 1 ? "    " left " = " bcall ";\n    z: " btype " = y;" : "    z: " btype " = " bcall ";"
             print "  infer value(" inputs ") -> z {\n" bind "\n  }\n}" >f
             close(f)
@@ -119,6 +132,17 @@ $5 ~ /internal/ { next }
         }
     }
     taken_before = 0
+}
+
+# A block of the library is called in a block of its own, which counts its parameters and one more, so that `over op`
+# always has something to train. Returns the call of the layer `op`.
+function wrap(f,    k, formals) {
+    for (k = 1; k <= operands; k++) formals = formals (k == 1 ? "" : ", ") name[k]
+    print "block probe(" formals ") {" >f
+    if (has_grad) print "  param one: f32[] = ones();" >f
+    print "  " left " = " call (op == "split" ? "" : " @f") ";" >f
+    print "  return y" (has_grad ? " * one" : "") substr(left, 2) ";\n}" >f
+    return "op(" formals ")"
 }
 
 function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
@@ -146,14 +170,16 @@ function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
         if (c == "f" && !is_batch) continue
         printf " { '%s', %d, %d },", c, numel(kind[k]) / (is_batch && batched[k] ? lead : 1), is_batch && batched[k] >file
     }
-    printf " { 0, 0, 0 } },\n    .out_dtype = '%s', .out_count = %d, .positive = \"%s\",\n};\n", out_code, numel(type) / (is_batch ? lead : 1), positive_of(op) >file
+    printf " { 0, 0, 0 } },\n    .out_dtype = '%s', .out_count = %d, .positive = \"%s\",\n};\n", out_code, numel(type) / (is_batch ? lead : 1), positive_of() >file
     close(file)
 }
 
 # Parameters that must be positive, or probabilities, for the operator to be defined.
-function positive_of(op) {
-    if (op ~ /^(log|sqrt|pow|rsqrt)$/) return "*"
+function positive_of() {
+    if (op ~ /^(log|sqrt|pow|rsqrt|power|dice|iou)$/) return "*"
     if (op == "bce") return "unit"
+    if (op == "kl_div" && expr !~ /log_target/) return "target_"
+    if (is_block) return "weight_ pos_weight_ op.f.running_var"
     if (op ~ /^batch_norm/) return "var_"
     return ""
 }
@@ -165,4 +191,6 @@ BEGIN {
     no_grad_operand["batch_norm:mean"]
     no_grad_operand["batch_norm:var"]
     no_grad_operand["mixup:y"] # the first result, which is what is checked, does not depend on it
+    no_grad_operand["cross_entropy:probability"]
+    no_grad_operand["cosine_embedding:target"] # it chooses
 }
