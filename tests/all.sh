@@ -9,7 +9,7 @@
 mkdir -p "$B/test"
 rm -f "$B"/test/*.results
 broken=
-for s in tests/lint.sh tests/unit.sh tests/run.sh tests/passes/replay.sh tests/errors/generated.sh tests/docs.sh tests/ops/check-ops.sh tests/ops/reference.sh tests/e2e/warnings.sh tests/e2e/gradients.sh \
+for s in tests/lint.sh tests/unit.sh tests/run.sh tests/passes/replay.sh tests/errors/generated.sh tests/docs.sh tests/ops/check-ops.sh tests/ops/manual.sh tests/ops/reference.sh tests/e2e/warnings.sh tests/e2e/gradients.sh \
     tests/e2e/reference.sh tests/e2e/draws.sh tests/e2e/training.sh tests/e2e/threads.sh tests/e2e/blas.sh tests/e2e/resume.sh tests/e2e/second.sh tests/e2e/program.sh tests/e2e/sanitize.sh \
     tests/e2e/examples.sh tests/e2e/install.sh tests/e2e/hacking.sh; do
     "$s"

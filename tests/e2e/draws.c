@@ -62,7 +62,9 @@ static void statistics(void)
 #define ADD(name) t.name += o.name
         ADD(dropped), ADD(drop_mean), ADD(depth_gone), ADD(depth_mean), ADD(connect_mean), ADD(connect_var);
         ADD(noise_mean), ADD(noise_var), ADD(bright_mean), ADD(bright_var), ADD(contrast_mean), ADD(contrast_var);
-        ADD(cut), ADD(flipped), ADD(cropped);
+        ADD(cut), ADD(flipped), ADD(cropped), ADD(slope_mean), ADD(slope_var);
+        check("rrelu: slopes within the bounds", o.slope_least >= 0.2F && o.slope_largest <= 0.6F);
+        check("rrelu: nothing changes above 0", o.above_zero == 0);
         torn = fmax(torn, fabs((double)o.depth_torn));
         moved = fmax(moved, (double)o.contrast_moved);
         mix = fmax(mix, fabs((double)o.mix_sum - 1));
@@ -77,6 +79,9 @@ static void statistics(void)
     /* 64 sums of 16 weights, the same for all samples: 16 (1/(1-p) - 1) = 16/3 is the variance of one. */
     near("drop_connect: mean stays", (double)t.connect_mean, 16, sqrt(16 / 3.0), 64);
     near("drop_connect: variance", (double)t.connect_var, 16 / 3.0, sqrt(2.0) * 16 / 3, 64);
+    /* Of U(l, u) with d = u - l: variance d^2 / 12, fourth central moment d^4 / 80. */
+    near("rrelu: mean of the slopes", (double)t.slope_mean, 0.4, 0.4 / sqrt(12), all);
+    near("rrelu: variance of the slopes", (double)t.slope_var, 0.16 / 12, 0.16 * sqrt(1 / 80.0 - 1 / 144.0), all);
     near("gaussian_noise: mean", (double)t.noise_mean, 0, 0.5, all);
     near("gaussian_noise: variance", (double)t.noise_var, 0.25, sqrt(2.0) * 0.25, all);
     /* Of U(1 - a, 1 + a): variance a^2 / 3, fourth moment a^4 / 5. */
@@ -107,6 +112,7 @@ static void seeds(void)
     DIFFER(connect_var);
     DIFFER(noise_mean);
     DIFFER(bright_mean);
+    DIFFER(slope_mean);
     DIFFER(contrast_mean);
     DIFFER(mix_moved);
     DIFFER(pool_mean);

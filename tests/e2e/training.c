@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What a training program relies on beyond single steps: averages of the weights and their exchange, hypers that
- * follow a schedule, slopes that rrelu draws. Prints a line that begins with "ok" or "FAIL" per check; the exit code is
+ * follow a schedule, penalties, gradients of several batches, slopes that rrelu draws. Prints a line that begins with "ok" or "FAIL" per check; the exit code is
  * the number of failures.
  */
 #include "training.h"
@@ -73,6 +73,49 @@ static void averages(const char *path)
     training_free(m);
 }
 
+/* One update of w by sgd(lr = 0.1) on the mean of (x w - t)^2, worked out in double precision. */
+static void expected_update(const double *w, double ridge, double lasso, double *after)
+{
+    double g[3] = { 0 };
+    for (int i = 0; i < ROWS; i++) {
+        double error = -(double)t[i];
+        for (int k = 0; k < 3; k++) error += w[k] * (double)x[3 * i + k];
+        for (int k = 0; k < 3; k++) g[k] += 2 * error * (double)x[3 * i + k] / ROWS;
+    }
+    for (int k = 0; k < 3; k++)
+        after[k] = w[k] - 0.1 * (g[k] + 2 * ridge * w[k] + lasso * (w[k] > 0 ? 1 : w[k] < 0 ? -1 : 0));
+}
+
+static void penalties_and_accumulation(void)
+{
+    training *m = training_new(TRAINING_FIT | TRAINING_RIDGE, NULL);
+    const int fc = TRAINING_NET_FC_WEIGHT;
+    const float first[3] = { 0.5F, 0, -2 };
+    const double w[3] = { 0.5, 0, -2 };
+    double after[3];
+    float got[3];
+    training_ridge_out plain, with;
+    training_set(m, fc, first);
+    expected_update(w, 0.5, 0.25, after);
+    expect(training_ridge(m, ROWS, x, t, &with) == NN_OK && training_get(m, fc, got) == NN_OK && near(got, after, 3),
+           "l2 has the derivative 2 w, l1 the sign, which is 0 at 0");
+    training_set(m, fc, first);
+    expect(training_fit_grad(m, ROWS, x, t, (training_fit_out *)&plain) == NN_OK &&
+               fabs((double)with.loss - (double)plain.loss - 0.5 * 4.25 - 0.25 * 2.5) < 1e-5,
+           "l2 is the sum of squares, l1 that of absolute values");
+    training_reset(m, 1);
+    training_set(m, fc, first);
+    expected_update(w, 0, 0, after);
+    int good = 1;
+    for (int i = 0; i < 4; i++) good &= training_fit_grad(m, ROWS / 4, x + i * ROWS / 4 * 3, t + i * ROWS / 4, NULL) == NN_OK;
+    expect(good && training_get(m, fc, got) == NN_OK && memcmp(got, first, sizeof got) == 0,
+           "the gradient half leaves the weights");
+    expect(training_fit_apply(m, 0.25) == NN_OK && training_get(m, fc, got) == NN_OK && near(got, after, 3),
+           "four quarters of a batch, accumulated, make the update of the whole");
+    expect(training_fit_apply(m, 0.25) == NN_ESTATE, "which uses the gradients up");
+    training_free(m);
+}
+
 static void schedule(void)
 {
     static const double expected[] = { 0.5, 0.625, 0.75, 0.875, 1, 1 };
@@ -125,6 +168,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < ROWS * 3; i++) x[i] = (float)((i * 37 + i / 5) % 41) / 20 - 1;
     for (int i = 0; i < ROWS; i++) t[i] = 2 * x[3 * i] - x[3 * i + 1] + 0.1F * x[3 * i + 2];
     averages(argv[1]);
+    penalties_and_accumulation();
     schedule();
     slopes();
     return failures;
