@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * What a training program relies on beyond single steps: averages of the weights and their exchange, hypers that
- * follow a schedule, penalties, gradients of several batches, slopes that rrelu draws. Prints a line that begins with "ok" or "FAIL" per check; the exit code is
- * the number of failures.
+ * follow a schedule, penalties, gradients of several batches, slopes that rrelu draws. Prints a line
+ * that begins with "ok" or "FAIL" per check; the exit code is the number of failures.
  */
 #include "training.h"
 
@@ -107,7 +107,9 @@ static void penalties_and_accumulation(void)
     training_set(m, fc, first);
     expected_update(w, 0, 0, after);
     int good = 1;
-    for (int i = 0; i < 4; i++) good &= training_fit_grad(m, ROWS / 4, x + i * ROWS / 4 * 3, t + i * ROWS / 4, NULL) == NN_OK;
+    const int quarter = ROWS / 4;
+    for (int i = 0; i < 4; i++)
+        good &= training_fit_grad(m, quarter, x + i * quarter * 3, t + i * quarter, NULL) == NN_OK;
     expect(good && training_get(m, fc, got) == NN_OK && memcmp(got, first, sizeof got) == 0,
            "the gradient half leaves the weights");
     expect(training_fit_apply(m, 0.25) == NN_OK && training_get(m, fc, got) == NN_OK && near(got, after, 3),
