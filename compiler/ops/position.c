@@ -189,8 +189,8 @@ const OpDesc op_kernel_mask = {
         "`mask = B` for the middle too; 0 for the others. Times a kernel it makes every output depend on pixels above "
         "and to the left only, as pixel-by-pixel models need: A in the first layer, B in the others (van den Oord and "
         "others, 2016). With `colors` above 1 the channels of the kernel [outputs, inputs, R, S] are cut into that "
-        "many parts in their order, red, green and blue for instance, and the middle tap is 1 where the input's part comes "
-        "before the output's, or with B is the same: each colour of a pixel sees those before it.",
+        "many parts in their order, red, green and blue for instance, and the middle tap is 1 where the input's part "
+        "comes before the output's, or with B is the same: each colour of a pixel sees those before it.",
     .in = { NULL },
     .attrs = kernel_mask_attrs,
     .attr_size = sizeof(KernelMaskAttrs),
