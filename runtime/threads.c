@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * The pool of threads behind SPMD routines. In: a function and its argument; out: the function has run
- * once on every thread. Invariant: a thread that waits spins for tens of microseconds and then sleeps,
- * so a step's barriers cost well under a microsecond while an idle pool costs nothing.
+ * once on every thread. Invariant: a thread that waits spins for a while and then sleeps, so a step's
+ * barriers cost well under a microsecond while an idle pool costs nothing; see Note [how long to spin].
  *
  * All waiting goes through one primitive, the Event: a counter that only grows, with a condition variable
  * for those who have given up spinning. Look up "Dekker's handshake" for why the two seq_cst accesses on
  * each side are enough to lose no wake-up.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* sched_getaffinity, sched_getcpu */
 #endif
 #include <pthread.h>
 #include <sched.h>
@@ -17,6 +17,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "nn_threads.h"
@@ -25,11 +26,22 @@
  * without BLAS link all the same. */
 extern void openblas_set_num_threads(int n) __attribute__((weak));
 
+/* Note [how long to spin]
+ * Waking a sleeping thread takes 5 microseconds on a plain machine and 40 on a virtual one. A barrier that
+ * spins for less than that falls into step with the wake-ups: the first to arrive sleeps, is woken, arrives
+ * late at the next barrier, where the other one sleeps already, and every barrier of the routine costs a
+ * wake-up instead of 0.3 microseconds. So threads inside a routine spin for longer than any wake-up takes,
+ * by the clock, because a pause takes 10 ns on one processor and 50 on the next. Between routines a call may
+ * follow at once or never: workers wait about as long as it takes to fill a batch. Who spins for long
+ * offers the processor now and then, in case the one it waits for needs it.
+ */
 enum {
     MAX_THREADS = 1024,
-    SPINS = 1500,       /* pauses before sleeping: about 20 to 60 microseconds */
-    SPINS_CROWDED = 30, /* when a thread that is waited for may need this very processor */
-    YIELDS = 4          /* offers of the processor between spinning and sleeping */
+    PAUSES = 64,               /* between two looks at the clock */
+    SPIN_JOB_NS = 200 * 1000,  /* for the next job */
+    SPIN_TEAM_NS = 1000 * 1000, /* for another thread of the team, at a barrier or at the end of a job */
+    SPIN_ALONE_NS = 20 * 1000, /* of these, before the processor is offered to others */
+    YIELDS = 4                 /* offers before sleeping where there are more threads than processors */
 };
 
 typedef struct Event {
@@ -41,7 +53,7 @@ typedef struct Event {
 
 struct nn_barrier_state {
     alignas(64) atomic_int arrived;
-    int spins;
+    int crowded;
     Event generation;
 };
 
@@ -56,12 +68,17 @@ struct nn_pool {
     Event job;                      /* one more for every nn_pool_run */
     Event done;                     /* one more when the last worker has finished a job */
     alignas(64) atomic_int running; /* workers that have not finished the job */
-    int size, spins;
-    int stop; /* written before the last job is announced */
+    int size;
+    int crowded;    /* a thread that is waited for may need the processor of the one that waits */
+    int stop;       /* written before the last job is announced */
+    int caller_cpu; /* where the job was announced, -1: unknown */
     nn_team_fn fn;
     void *arg;
     pthread_mutex_t run_lock; /* callers take turns */
     Worker *workers;          /* [1, size); entry 0 is unused: the caller */
+#ifdef __linux__
+    cpu_set_t cpus; /* that the threads may use */
+#endif
 };
 
 static inline void cpu_pause(void)
@@ -102,16 +119,37 @@ static void event_advance(Event *e)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Returns once the event's value differs from `seen`. */
-static void event_wait(Event *e, unsigned seen, int spins)
+static int64_t now_ns(void)
 {
-    for (int i = 0; i < spins; i++) {
-        if (atomic_load_explicit(&e->value, memory_order_acquire) != seen) return;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int event_has_passed(Event *e, unsigned seen, int pauses)
+{
+    for (int i = 0; i < pauses; i++) {
+        if (atomic_load_explicit(&e->value, memory_order_acquire) != seen) return 1;
         cpu_pause();
     }
-    for (int i = 0; i < YIELDS; i++) {
-        if (atomic_load_explicit(&e->value, memory_order_acquire) != seen) return;
-        sched_yield();
+    return 0;
+}
+
+/* Returns once the event's value differs from `seen`. */
+static void event_wait(Event *e, unsigned seen, int64_t spin_ns, int crowded)
+{
+    if (event_has_passed(e, seen, PAUSES)) return;
+    if (crowded) {
+        for (int i = 0; i < YIELDS; i++) {
+            sched_yield();
+            if (event_has_passed(e, seen, 1)) return;
+        }
+    } else {
+        const int64_t start = now_ns();
+        for (int64_t spun = 0; spun < spin_ns; spun = now_ns() - start) {
+            if (spun > SPIN_ALONE_NS) sched_yield();
+            if (event_has_passed(e, seen, PAUSES)) return;
+        }
     }
     pthread_mutex_lock(&e->lock);
     atomic_fetch_add(&e->sleepers, 1);
@@ -130,8 +168,35 @@ void nn_barrier(const nn_team *team)
         atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
         event_advance(&b->generation);
     } else {
-        event_wait(&b->generation, generation, b->spins);
+        event_wait(&b->generation, generation, SPIN_TEAM_NS, b->crowded);
     }
+}
+
+/* ---- processors ---- */
+
+static int current_cpu(void)
+{
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* Some schedulers wake a worker on the processor of the thread that woke it, where it cannot run until that
+ * one sleeps. A worker that finds itself there leaves, for one of the other processors it was started with,
+ * and stays away until the caller moves. */
+static void leave_cpu(const nn_pool *pool, int cpu)
+{
+#ifdef __linux__
+    cpu_set_t others = pool->cpus;
+    if (cpu >= CPU_SETSIZE) return;
+    CPU_CLR((size_t)cpu, &others);
+    if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
+#else
+    (void)pool;
+    (void)cpu;
+#endif
 }
 
 static void *worker_main(void *arg)
@@ -139,23 +204,27 @@ static void *worker_main(void *arg)
     Worker *w = arg;
     nn_pool *pool = w->pool;
     for (unsigned seen = 0;; seen++) {
-        event_wait(&pool->job, seen, pool->spins);
+        event_wait(&pool->job, seen, SPIN_JOB_NS, pool->crowded);
         if (pool->stop) return NULL;
+        if (!pool->crowded && pool->caller_cpu >= 0 && pool->caller_cpu == current_cpu())
+            leave_cpu(pool, pool->caller_cpu);
         pool->fn(pool->arg, &w->team);
         if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1)
             event_advance(&pool->done);
     }
 }
 
-/* Processors this process may run on; at least 1. */
-static int processors(void)
+/* Notes the processors this thread may run on; their number, at least 1. */
+static int processors(nn_pool *pool)
 {
 #ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        int n = CPU_COUNT(&set);
+    CPU_ZERO(&pool->cpus);
+    if (sched_getaffinity(0, sizeof pool->cpus, &pool->cpus) == 0) {
+        int n = CPU_COUNT(&pool->cpus);
         if (n > 0) return n;
     }
+#else
+    (void)pool;
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (int)n;
@@ -196,14 +265,16 @@ static void pool_release(nn_pool *pool)
 nn_pool *nn_pool_new(int threads)
 {
     if (openblas_set_num_threads) openblas_set_num_threads(1);
-    int cpus = processors();
-    int size = threads == 0 ? cpus : threads;
-    if (size < 1 || size > MAX_THREADS) return NULL;
-
-    nn_pool *pool = aligned_alloc(64, (sizeof *pool + 63) / 64 * 64);
+    nn_pool *pool = threads >= 0 ? aligned_alloc(64, (sizeof *pool + 63) / 64 * 64) : NULL;
     if (!pool) return NULL;
-    *pool = (nn_pool){ .size = size, .spins = size > cpus ? SPINS_CROWDED : SPINS };
-    pool->barrier.spins = pool->spins;
+    *pool = (nn_pool){ .caller_cpu = -1 };
+    const int cpus = processors(pool), size = threads == 0 ? cpus : threads;
+    if (size > MAX_THREADS) {
+        free(pool);
+        return NULL;
+    }
+    pool->size = size;
+    pool->crowded = pool->barrier.crowded = size > cpus;
     atomic_init(&pool->barrier.arrived, 0);
     atomic_init(&pool->running, 0);
     pool->workers = calloc((size_t)size, sizeof *pool->workers);
@@ -254,11 +325,12 @@ void nn_pool_run(nn_pool *pool, nn_team_fn fn, void *arg)
     pthread_mutex_lock(&pool->run_lock);
     pool->fn = fn;
     pool->arg = arg;
+    pool->caller_cpu = current_cpu();
     atomic_store_explicit(&pool->running, pool->size - 1, memory_order_relaxed);
     unsigned done = atomic_load_explicit(&pool->done.value, memory_order_relaxed);
     event_advance(&pool->job);
     nn_team team = { 0, pool->size, &pool->barrier };
     fn(arg, &team);
-    event_wait(&pool->done, done, pool->spins);
+    event_wait(&pool->done, done, SPIN_TEAM_NS, pool->crowded);
     pthread_mutex_unlock(&pool->run_lock);
 }
