@@ -484,7 +484,7 @@ static int run_all(Run *run)
         if (s != NN_OK) return fail(code_of(s), why, NULL);
     }
     if ((code = find_dims(run))) return code;
-    const nn_options options = { .seed = run->seed, .threads = (int)run->threads };
+    const nn_options options = { .seed = run->seed, .threads = (int)run->threads, .all_threads = 1 };
     run->m = nn_model_new(run->h->info, 1u << (run->r - run->h->routines), &options);
     if (!run->m) return fail(CODE_RESOURCE, "not enough memory or threads", NULL);
     run->in = calloc((size_t)run->r->n_inputs + 1, sizeof *run->in);

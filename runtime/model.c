@@ -12,6 +12,9 @@
 
 extern void openblas_set_num_threads(int n) __attribute__((weak));
 
+/* A team must save at least this much: a sleeping worker takes that long to wake up on a plain machine. */
+enum { TEAM_GAIN_NS = 8000 };
+
 /* Byte offsets of the parts of an object. A part that is absent has the offset of the next one. */
 typedef struct Layout {
     size_t hypers, params, grads, slots, state, arena, total;
@@ -173,6 +176,70 @@ nn_status nn_model_swap_ema(nn_model *m, unsigned step)
     return NN_OK;
 }
 
+/* ---- running ---- */
+
+/* The processor's rules for numbers below the normal range belong to each thread. */
+typedef uint64_t ControlWord;
+#if defined(__SSE__)
+enum { FLUSH_BITS = 0x8040 }; /* MXCSR: results that would be denormal are zero, and so are such operands */
+static ControlWord control_get(void)
+{
+    return __builtin_ia32_stmxcsr();
+}
+static void control_set(ControlWord w)
+{
+    __builtin_ia32_ldmxcsr((unsigned)w);
+}
+#elif defined(__aarch64__)
+enum { FLUSH_BITS = 1 << 24 }; /* FPCR.FZ */
+static ControlWord control_get(void)
+{
+    ControlWord w;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(w));
+    return w;
+}
+static void control_set(ControlWord w)
+{
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(w));
+}
+#else
+enum { FLUSH_BITS = 0 };
+static ControlWord control_get(void)
+{
+    return 0;
+}
+static void control_set(ControlWord w)
+{
+    (void)w;
+}
+#endif
+
+typedef struct Run {
+    nn_team_fn body;
+    void *arg;
+} Run;
+
+static void run_flushed(void *arg, const nn_team *team)
+{
+    const Run *run = arg;
+    const ControlWord before = control_get();
+    control_set(before | FLUSH_BITS);
+    run->body(run->arg, team);
+    control_set(before);
+}
+
+void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns)
+{
+    const int size = nn_pool_size(m->pool);
+    nn_pool *pool = m->pool;
+    if (!m->all_threads && work_ns - work_ns / size < team_ns + TEAM_GAIN_NS) pool = NULL;
+    Run run = { body, arg };
+    if (m->flush_denormals)
+        nn_pool_run(pool, run_flushed, &run);
+    else
+        nn_pool_run(pool, body, arg);
+}
+
 /* ---- making and freeing ---- */
 
 nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, size_t bytes,
@@ -182,6 +249,7 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     if (!options) options = &defaults;
     if (!info || !out || !mem || (uintptr_t)mem % 64 != 0) return NN_EINVAL;
     if (info->n_routines > NN_MAX_ROUTINES || options->threads < 0) return NN_EINVAL;
+    if (options->flush_denormals && !FLUSH_BITS) return NN_EINVAL;
     unsigned known = info->n_routines == NN_MAX_ROUTINES ? ~0U : (1U << info->n_routines) - 1;
     if (routines & ~known) return NN_EINVAL;
     Layout l;
@@ -200,6 +268,8 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     m->slots = l.trains && info->slot_count > 0 ? base + l.slots : NULL;
     m->state = base + l.state;
     m->arena = base + l.arena;
+    m->all_threads = options->all_threads != 0;
+    m->flush_denormals = options->flush_denormals != 0;
     m->pool = options->pool;
     if (!m->pool && options->threads != 1) {
         m->pool = nn_pool_new(options->threads);

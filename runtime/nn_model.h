@@ -71,6 +71,7 @@ typedef struct nn_model {
     unsigned routines;       /* bit i: routine i may be called */
     nn_pool *pool;           /* NULL: single-threaded */
     int owns_pool, owns_memory;
+    int all_threads, flush_denormals; /* as in nn_options */
     uint64_t seed;
     double *hypers;          /* live scalars, in the order of info->hypers */
     void *params, *grads, *slots, *state; /* blocks of reals (info->real_bytes each) */
@@ -89,6 +90,11 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
                         unsigned routines, const nn_options *options);
 nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options);
 void nn_model_free(nn_model *m);
+
+/* Runs a routine's body on the object's threads, or on the caller alone where that is expected to be about as fast.
+ * work_ns: nanoseconds one thread takes, roughly; team_ns: what a team adds, by waiting and by fetching what another
+ * processor wrote. Only their order of magnitude matters: bits do not depend on the choice. */
+void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns);
 
 /* Exchanges the weights of one step (a bit of NAME_STEP) with the averages it keeps (`ema`), or back. NN_ESTATE before
  * the first update, and while other averages of the same weights are in place. */

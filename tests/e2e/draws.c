@@ -38,7 +38,7 @@ static void check(const char *name, int ok)
 static draws *make(uint64_t seed, int threads)
 {
     draws *m = draws_new(DRAWS_DRAW | DRAWS_SAME | DRAWS_MIXED | DRAWS_DENSE | DRAWS_POOL,
-                         &(nn_options){ .seed = seed, .threads = threads });
+                         &(nn_options){ .seed = seed, .threads = threads, .all_threads = 1 });
     if (!m) exit(2);
     return m;
 }

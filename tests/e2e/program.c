@@ -69,6 +69,33 @@ static int same_bytes(const char *a, const char *b)
     return same;
 }
 
+/* Pictures so dark that every value of the network is below the normal range. */
+static void flushes_denormals(float *x)
+{
+    static float z[3][BATCH * 10], p[BATCH * 10];
+    int32_t y[BATCH];
+    for (int i = 0; i < BATCH * PIXELS; i++) x[i] = 1e-39F * (float)(1 + i % 7);
+    for (int i = 0; i < 3; i++) {
+        const nn_options options = {
+            .seed = 7, .threads = i == 2 ? 2 : 1, .all_threads = 1, .flush_denormals = i > 0
+        };
+        lenet *m = lenet_new(LENET_PREDICT, &options);
+        expect(m && lenet_predict(m, BATCH, x, z[i], p) == NN_OK, "predicts on dark pictures");
+        lenet_free(m);
+    }
+    int kept = 0, flushed = 0;
+    for (int i = 0; i < BATCH * 10; i++) {
+        kept += z[0][i] != 0.0F;
+        flushed += z[1][i] == 0.0F;
+    }
+    expect(kept > 0, "numbers below the normal range are kept unless asked otherwise");
+    expect(flushed == BATCH * 10, "flush_denormals makes zeros of them");
+    expect(memcmp(z[1], z[2], sizeof z[1]) == 0, "flush_denormals: 1 and 2 threads, same bits");
+    volatile float small = 1e-39F, half = 0.5F;
+    expect(small * half != 0.0F, "the caller's own arithmetic keeps them");
+    inputs(x, y);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) return 2;
@@ -80,7 +107,7 @@ int main(int argc, char **argv)
     inputs(x, y);
 
     /* Two models, two objects each. */
-    nn_options options = { .seed = 7, .threads = 2 };
+    nn_options options = { .seed = 7, .threads = 2, .all_threads = 1 };
     lenet *m = lenet_new(LENET_TRAIN | LENET_PREDICT, &options);
     vae *v = vae_new(VAE_TRAIN | VAE_ENCODE, &options);
     expect(m != NULL && v != NULL, "objects of two models live side by side");
@@ -118,6 +145,8 @@ int main(int argc, char **argv)
     expect(lenet_bytes(LENET_PREDICT) < lenet_bytes(LENET_TRAIN),
            "prediction alone needs less memory");
     lenet_free(only);
+
+    flushes_denormals(x);
 
     /* Memory of the caller. */
     size_t bytes = lenet_bytes(LENET_PREDICT);

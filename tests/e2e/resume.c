@@ -30,7 +30,7 @@ int main(int argc, char **argv)
     if (argc < 4) return 2;
     const char *path = argv[1];
     const uint64_t steps = strtoull(argv[2], NULL, 10), every = argc > 4 ? strtoull(argv[4], NULL, 10) : 1;
-    resume *m = resume_new(RESUME_TRAIN, &(nn_options){ .seed = 3, .threads = atoi(argv[3]) });
+    resume *m = resume_new(RESUME_TRAIN, &(nn_options){ .seed = 3, .threads = atoi(argv[3]), .all_threads = 1 });
     if (!m) return 4;
     if (access(path, F_OK) == 0) {
         nn_load_report report;

@@ -75,7 +75,7 @@ ROSENBROCK(lbfgs)
 static void *new_rosenbrock(int threads)
 {
     return rosenbrock_new(ROSENBROCK_NEWTON | ROSENBROCK_DFP | ROSENBROCK_BFGS | ROSENBROCK_LBFGS,
-                          &(nn_options){ .threads = threads });
+                          &(nn_options){ .threads = threads, .all_threads = 1 });
 }
 
 /* ---- softmax regression on data from a formula ---- */
@@ -126,7 +126,7 @@ SECOND(lbfgs)
 static void *new_second(int threads)
 {
     return second_new(SECOND_NEWTON | SECOND_DFP | SECOND_BFGS | SECOND_LBFGS,
-                      &(nn_options){ .seed = 5, .threads = threads });
+                      &(nn_options){ .seed = 5, .threads = threads, .all_threads = 1 });
 }
 
 /* ---- logistic regression on the bank notes ---- */
@@ -174,7 +174,7 @@ LOGISTIC(lbfgs)
 static void *new_logistic(int threads)
 {
     return logistic_new(LOGISTIC_NEWTON | LOGISTIC_DFP | LOGISTIC_BFGS | LOGISTIC_LBFGS,
-                        &(nn_options){ .threads = threads });
+                        &(nn_options){ .threads = threads, .all_threads = 1 });
 }
 
 /* ---- checks ---- */
@@ -331,7 +331,7 @@ static nn_status driven_step(void *m, double *loss)
 
 static void *new_driven(int threads)
 {
-    return driven_new(DRIVEN_TRAIN, &(nn_options){ .seed = 2, .threads = threads });
+    return driven_new(DRIVEN_TRAIN, &(nn_options){ .seed = 2, .threads = threads, .all_threads = 1 });
 }
 
 /* State is stored once an update, however often the loss is evaluated; a failed update stores none. */

@@ -139,7 +139,7 @@ static void schedule(void)
 
 static void slopes(void)
 {
-    const nn_options one = { .seed = 3, .threads = 1 }, two = { .seed = 3, .threads = 2 };
+    const nn_options one = { .seed = 3, .threads = 1 }, two = { .seed = 3, .threads = 2, .all_threads = 1 };
     training *m = training_new(TRAINING_DRAW | TRAINING_STILL, &one), *n = training_new(TRAINING_DRAW, &two);
     training_draw_out a, b, c;
     for (int i = 0; i < ROWS * WIDE; i++) wide[i] = -1;

@@ -76,7 +76,7 @@ nn_status tiny_predict(tiny *m, int B, const float *x, float *p)
     if (!m || !x || !p || !(m->base.routines & TINY_PREDICT)) return NN_EINVAL;
     if (B < 1 || B > TINY_B_MAX) return NN_ESIZE;
     predict_args a = { .m = m, .B = B, .x = x, .p = p };
-    nn_pool_run(m->base.pool, predict_body, &a);
+    nn_model_run(&m->base, predict_body, &a, (nn_dim)B * 10 + 1, 300);
     m->base.calls[0]++;
     return NN_OK;
 }

@@ -114,7 +114,7 @@ nn_status int_free_2(int_ *m, const float *double_, const float *arena_2, float 
     if (!m || !double_ || !arena_2 || !exp_ || !i_2 || !(m->base.routines &
         INT_FREE_2)) return NN_EINVAL;
     free_2_args a = { .m = m, .double_ = double_, .arena_2 = arena_2, .exp_ = exp_, .i_2 = i_2 };
-    nn_pool_run(m->base.pool, free_2_body, &a);
+    nn_model_run(&m->base, free_2_body, &a, 5, 300);
     m->base.calls[0]++;
     return NN_OK;
 }
@@ -152,7 +152,7 @@ nn_status int_new_2(int_ *m, const float *team_2, float *B)
 {
     if (!m || !team_2 || !B || !(m->base.routines & INT_NEW_2)) return NN_EINVAL;
     new_2_args a = { .m = m, .team_2 = team_2, .B = B };
-    nn_pool_run(m->base.pool, new_2_body, &a);
+    nn_model_run(&m->base, new_2_body, &a, 2, 300);
     m->base.calls[1]++;
     return NN_OK;
 }

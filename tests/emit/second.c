@@ -172,7 +172,7 @@ static const int train_trained[2] = { 1, 2 };
 static double train_evaluate(void *arg)
 {
     train_args *const a = arg;
-    nn_pool_run(a->m->base.pool, train_body, a);
+    nn_model_run(&a->m->base, train_body, a, (nn_dim)a->B * 3 + 2, 1800);
     return (double)a->metric[0];
 }
 
@@ -210,7 +210,7 @@ static nn_status train_run(int half, fit *m, int B, const float *x, const float 
     if (B < 1 || B > FIT_B_MAX) return NN_ESIZE;
     train_args a = { .m = m, .B = B, .x = x, .t = t, .acc = half && m->base.grads_ready[0],
         .store = half };
-    nn_pool_run(m->base.pool, train_body, &a);
+    nn_model_run(&m->base, train_body, &a, (nn_dim)B * 3 + 2, 1800);
     if (out) {
         out->loss = (double)a.metric[0];
     }

@@ -81,7 +81,7 @@ nn_status memory_next(memory *m, int B, const float *x, float *y)
     if (!m || !x || !y || !(m->base.routines & MEMORY_NEXT)) return NN_EINVAL;
     if (B < 1 || B > MEMORY_B_MAX) return NN_ESIZE;
     next_args a = { .m = m, .B = B, .x = x, .y = y };
-    nn_pool_run(m->base.pool, next_body, &a);
+    nn_model_run(&m->base, next_body, &a, (nn_dim)B * 3 + 1, 300);
     m->base.calls[0]++;
     return NN_OK;
 }

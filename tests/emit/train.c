@@ -324,7 +324,7 @@ static nn_status train_run(int half, tiny *m, int B, const float *x, const int32
         if ((y[i] < 0 || y[i] >= 3) && y[i] != -100) return NN_EINDEX;
     train_args a = { .m = m, .B = B, .x = x, .y = y, .acc = half && m->base.grads_ready[0],
         .apply = !half, .scale = 1.0 };
-    nn_pool_run(m->base.pool, train_body, &a);
+    nn_model_run(&m->base, train_body, &a, (nn_dim)B * 32 + 40, 4839);
     if (out) {
         out->loss = (double)a.metric[0];
         out->acc = (double)a.metric[1];
@@ -353,7 +353,7 @@ nn_status tiny_train_apply(tiny *m, double grad_scale)
     if (!m || !(m->base.routines & TINY_TRAIN) || !isfinite(grad_scale)) return NN_EINVAL;
     if (!m->base.grads_ready[0]) return NN_ESTATE;
     train_args a = { .m = m, .scale = grad_scale };
-    nn_pool_run(m->base.pool, train_apply_body, &a);
+    nn_model_run(&m->base, train_apply_body, &a, 30, 39);
     m->base.grads_ready[0] = 0;
     if (!isfinite(a.norm)) return NN_ENONFINITE;
     m->base.steps[0]++;

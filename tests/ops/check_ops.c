@@ -99,7 +99,7 @@ static void inputs_fill(Bench *b, int modulus)
 
 static int bench_open(Bench *b, const Case *c, int threads, int batch)
 {
-    const nn_options options = { .seed = 5, .threads = threads };
+    const nn_options options = { .seed = 5, .threads = threads, .all_threads = 1 };
     *b = (Bench){ .c = c, .batch = batch };
     b->m = c->make(&options);
     if (!b->m) return 0;
