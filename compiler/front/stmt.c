@@ -464,7 +464,8 @@ typedef struct Carry {
     StateVar *state; /* NULL: a name of the frame */
     Node *init, *inner;
     Binding before;
-    size_t input; /* of the ScanBuild */
+    size_t input;     /* of the ScanBuild */
+    bool was_carried; /* the state, by a loop around this one */
 } Carry;
 
 typedef struct Loop {
@@ -515,7 +516,8 @@ static void loop_name(Frame *f, Loop *loop, const Name *name)
     if (!loop->unroll) vec_push(lw->a, &loop->carries, c);
 }
 
-static void loop_names(Frame *f, Loop *loop, const StmtVec *body)
+/* What a loop inside the body yields is bound there, too; the names of its sequences are gone after it. */
+static void loop_names(Frame *f, Loop *loop, const StmtVec *body, bool inside)
 {
     for (size_t i = 0; i < body->len; i++) {
         Stmt *s = body->data[i];
@@ -525,11 +527,15 @@ static void loop_names(Frame *f, Loop *loop, const StmtVec *body)
                 loop_name(f, loop, &s->targets.data[k].name);
             break;
         case ST_IF:
-            for (size_t k = 0; k < s->arms.len; k++) loop_names(f, loop, &s->arms.data[k].body);
+            for (size_t k = 0; k < s->arms.len; k++)
+                loop_names(f, loop, &s->arms.data[k].body, inside);
             break;
-        case ST_FOR: loop_names(f, loop, &s->body); break;
-        case ST_YIELD: break;
-        default: loop->unroll = true; break; /* tensors, results and inner loops: step by step */
+        case ST_FOR: loop_names(f, loop, &s->body, inside); break;
+        case ST_SCAN: loop_names(f, loop, &s->body, true); break;
+        case ST_YIELD:
+            if (inside) loop_name(f, loop, &s->name);
+            break;
+        default: loop->unroll = true; break; /* tensors and results: step by step */
         }
     }
 }
@@ -601,7 +607,10 @@ static void loop_scan(Frame *f, const Stmt *s, const ScanSources *sources, int a
         Carry *c = &loop->carries.data[i];
         c->input = build.in.len;
         c->inner = scan_input(&build, SCAN_CARRY, c->init, c->name);
-        if (c->state) c->state->carried = true;
+        if (c->state) {
+            c->was_carried = c->state->carried;
+            c->state->carried = true;
+        }
         set_carry(f, c, c->inner, c->span);
     }
     f->scan = &scan;
@@ -660,7 +669,7 @@ static void loop_scan(Frame *f, const Stmt *s, const ScanSources *sources, int a
         Carry *c = &loop->carries.data[i];
         const int k = node ? build.in.data[c->input].result : -1;
         n_carries += k >= 0;
-        if (c->state) c->state->carried = false;
+        if (c->state) c->state->carried = c->was_carried;
         lw->b.name = c->name;
         lw->b.span = caller_span(f, c->span);
         lw->b.inst = f->inst;
@@ -690,7 +699,7 @@ static void exec_scan(Frame *f, const Stmt *s)
         return;
     }
     Loop loop = { 0 };
-    loop_names(f, &loop, &s->body);
+    loop_names(f, &loop, &s->body, false);
     if (!loop.unroll) {
         loop_scan(f, s, &sources, axis, &loop);
         return;

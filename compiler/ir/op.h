@@ -98,6 +98,9 @@ struct OpDesc {
        Exactly one of grad and no_grad is set, roots and sources excepted. */
     void (*grad)(Builder *b, const Node *n, Node *const *dy, Node **dx);
     const char *no_grad; /* the reason, as a sentence */
+    /* Optional, for what `grad` of another operator builds: one node equal to the sum of x and y, which are both of
+       this operator, or NULL. */
+    Node *(*join)(Builder *b, const Node *x, const Node *y);
 
     /* An equal but simpler value, or NULL. Must strictly reduce (nodes, cost) so that rewriting ends. */
     Node *(*simplify)(Builder *b, const Node *n);
@@ -125,9 +128,9 @@ struct OpDesc {
        depends on, when all other operands are needed whole: such a node over a slice of a sequence equals the
        slice of one node over the sequence. 0: no such operator.
        sum_steps: the sum over all steps of n, where in[i] holds operand i of every step along a new axis
-       `axis`, which is not the last; NULL where that is not one node. */
+       `axis`, which is not the last. in == NULL asks first: NULL where that is not one node, else n. */
     int row_axes;
-    Node *(*sum_steps)(Builder *b, const Node *n, int axis, Node *const *in);
+    Node *(*sum_steps)(Builder *b, Node *n, int axis, Node *const *in);
 
     const char *expr;                    /* elementwise C template, see ops/cwriter.h ... */
     void (*emit)(CWriter *w, const Node *n); /* ... or a call of a runtime kernel; exactly one (sources: none) */

@@ -252,6 +252,56 @@ int scan_add_yield(Module *m, Node *n, Node *value)
     return n->n_results++;
 }
 
+Routine *scan_clone_body(Module *m, const Node *n)
+{
+    Arena *a = m->arena;
+    const Routine *from = scan_attrs(n)->body;
+    Routine *body = arena_dup(a, from, sizeof *from);
+    body->inputs.data = arena_dup(a, from->inputs.data, sizeof(Port) * (from->inputs.len + 1));
+    body->outputs.data = arena_dup(a, from->outputs.data, sizeof(Port) * (from->outputs.len + 1));
+    body->inputs.cap = from->inputs.len;
+    body->outputs.cap = from->outputs.len;
+    body->nodes.data = ARENA_ARRAY(a, Node *, from->nodes.len + 1);
+    body->nodes.cap = from->nodes.len;
+    for (size_t i = 0; i < from->nodes.len; i++) {
+        Node *x = arena_dup(a, from->nodes.data[i], sizeof *x);
+        Node **in = ARENA_ARRAY(a, Node *, x->n_in + 1);
+        for (int k = 0; k < x->n_in; k++) in[k] = x->in[k] ? body->nodes.data[x->in[k]->id] : NULL;
+        x->in = in;
+        if (op_is(x, &op_scan)) {
+            ScanAttrs *attrs = arena_dup(a, x->attrs, sizeof *attrs);
+            attrs->body = scan_clone_body(m, x);
+            x->attrs = attrs;
+        }
+        body->nodes.data[i] = x;
+    }
+    return body;
+}
+
+/* The node that x was cloned from. Results of loops that were added since have no such node yet. */
+static Node *original_of(Module *m, const Node *x, Routine *body)
+{
+    if (!op_is(x, &op_result) || !op_is(x->in[0], &op_scan)) return body->nodes.data[x->id];
+    Node *loop = body->nodes.data[x->in[0]->id];
+    const int k = scan_clone_result(m, x->in[0], (int)((const IndexAttrs *)x->attrs)->index, loop);
+    if (k < 0) return NULL;
+    Builder b;
+    builder_init(&b, m, body);
+    b.quiet = true;
+    b.span = x->span;
+    b.inst = x->inst;
+    b.name = x->name;
+    return mk_result(&b, loop, k);
+}
+
+int scan_clone_result(Module *m, const Node *clone, int k, Node *n)
+{
+    const ScanAttrs *a = clone->attrs;
+    if (k < a->n_carries) return k;
+    Node *value = original_of(m, scan_output_values(m->arena, a->body)[k], scan_attrs(n)->body);
+    return value ? scan_add_yield(m, n, value) : -1;
+}
+
 static int64_t take(int64_t *end, const TensorType *t, bool f64)
 {
     const int64_t at = *end;

@@ -51,6 +51,11 @@ bool scan_stack_type(const ScanAttrs *a, const TensorType *step, TensorType *out
 /* Appends one yield to the loop n: a value of its body. Returns the number of the result, -1 when
  * there are too many. Earlier results keep their numbers. */
 int scan_add_yield(Module *m, Node *n, Node *value);
+/* A body of its own with the same nodes under the same ids, for a second node like n. */
+Routine *scan_clone_body(Module *m, const Node *n);
+/* Result k of `clone`, made from n like that, as a result of n, wherever it was added. Returns its number, -1
+ * when there are too many. */
+int scan_clone_result(Module *m, const Node *clone, int k, Node *n);
 /* The op_input nodes of a body by number; NULL where none is left. */
 Node **scan_input_nodes(Arena *a, const Routine *body);
 /* The values its op_output nodes read, by number. */

@@ -216,10 +216,10 @@ static void dense_dw_emit(CWriter *w, const Node *n)
             rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 
-static Node *dense_dw_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
+static Node *dense_dw_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
 {
     (void)axis; /* all axes but the last are samples */
-    return mk2(b, n->op, NULL, in[0], in[1]);
+    return in ? mk2(b, n->op, NULL, in[0], in[1]) : n;
 }
 
 const OpDesc op_dense_dw = {
@@ -283,10 +283,10 @@ static int64_t bias_grad_scratch(const Node *n)
     return 32 * n->type.dim[0]; /* NN_BIAS_PARTS partial sums */
 }
 
-static Node *bias_grad_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
+static Node *bias_grad_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
 {
     const int64_t kept = ((const BiasGradAttrs *)n->attrs)->axis;
-    return mk_bias_grad(b, in[0], (int)(kept >= axis ? kept + 1 : kept));
+    return in ? mk_bias_grad(b, in[0], (int)(kept >= axis ? kept + 1 : kept)) : n;
 }
 
 const OpDesc op_bias_grad = {

@@ -92,6 +92,29 @@ static void matmul_grad(Builder *bd, const Node *n, Node *const *dy, Node **dx)
     dx[1] = mk_reduce_to(bd, db, &b->type);
 }
 
+/* Two matrices in each step: the axis of time joins the summed one where it lies beside it, in both operands in the
+ * same order. */
+static Node *matmul_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
+{
+    const MatmulAttrs *at = n->attrs;
+    const bool summed_first = at->trans_a;
+    Node *merged[2];
+    if (at->trans_a == at->trans_b || (axis == 0 && !summed_first) || n->in[0]->type.rank != 2 ||
+        n->in[1]->type.rank != 2)
+        return NULL;
+    if (!in) return n;
+    for (int i = 0; i < 2; i++) {
+        TensorType t = in[i]->type;
+        const int at_axis = summed_first ? 0 : 1;
+        t.dim[at_axis] *= t.dim[at_axis + 1];
+        t.dim[1] = summed_first ? t.dim[2] : t.dim[1];
+        t.dim[2] = 0;
+        t.rank = 2;
+        merged[i] = mk_reshape_like(b, in[i], &t);
+    }
+    return product(b, merged[0], at->trans_a, merged[1], at->trans_b);
+}
+
 static Work matmul_work(const Node *n)
 {
     const MatmulAttrs *at = n->attrs;
@@ -160,6 +183,7 @@ const OpDesc op_matmul = {
     .grad = matmul_grad,
     .work = matmul_work,
     .emit = matmul_emit,
+    .sum_steps = matmul_sum_steps,
     .samples = SAMPLES({ "matmul(a: f32[5,7], b: f32[7,3])", "f32[5,3]" },
                        { "matmul(a: f32[7,5], b: f32[7,19], trans_a = true)", "f32[5,19]" },
                        { "matmul(a: f32[2,5,37], b: f32[2,3,37], trans_b = true)", "f32[2,5,3]" },

@@ -478,11 +478,11 @@ static Node *reduce_to_simplify(Builder *b, const Node *n)
 }
 
 /* Axes that the result has not are summed out, and steps with them when they stand in front. */
-static Node *reduce_to_sum_steps(Builder *b, const Node *n, int axis, Node *const *in)
+static Node *reduce_to_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
 {
     const TensorType *t = &((const TypeAttrs *)n->attrs)->type;
     if (t->batch || axis > n->in[0]->type.rank - t->rank) return NULL;
-    return mk_reduce_to(b, in[0], t);
+    return in ? mk_reduce_to(b, in[0], t) : n;
 }
 
 const OpDesc op_reduce_to = {

@@ -535,6 +535,36 @@ static void slice_dx_emit(CWriter *w, const Node *n)
     box_emit(w, n, 0, &box);
 }
 
+/* The ends of two slices that meet. Slices that together are everything are concatenated; in between, the parts of
+ * a concatenation grow. */
+static Node *slice_dx_join(Builder *b, const Node *x, const Node *y)
+{
+    const SliceAttrs *ax = x->attrs, *ay = y->attrs;
+    const TensorType *t = &x->type;
+    const int axis = axis_of(t, ax->axis);
+    if (!same_as(x, y) || axis != axis_of(&y->type, ay->axis) || ax->step != 1 || ay->step != 1)
+        return NULL;
+    if (slice_start(ay, t) < slice_start(ax, t)) return slice_dx_join(b, y, x);
+    if (slice_stop(ax, t) != slice_start(ay, t)) return NULL;
+    Node *part[OP_MAX_IN];
+    int n = 0;
+    const Node *const both[2] = { x, y };
+    for (int i = 0; i < 2; i++) {
+        Node *dy = both[i]->in[0];
+        const bool joined = op_is(dy, &op_concat) &&
+                            axis_of(&dy->type, ((const AxisAttrs *)dy->attrs)->axis) == axis;
+        const int count = joined ? dy->n_in : 1;
+        if (n + count > OP_MAX_IN) return NULL;
+        for (int k = 0; k < count; k++) part[n++] = joined ? dy->in[k] : dy;
+    }
+    Node *parts = mk(b, &op_concat, &(AxisAttrs){ .axis = axis }, n, part);
+    SliceAttrs whole = *ax;
+    whole.start = slice_start(ax, t);
+    whole.stop = slice_stop(ay, t);
+    if (whole.start == 0 && whole.stop == t->dim[axis]) return parts;
+    return mk1(b, &op_slice_dx, &whole, parts);
+}
+
 const OpDesc op_slice_dx = {
     .name = "slice_dx",
     .summary = "gradient of slice",
@@ -546,6 +576,7 @@ const OpDesc op_slice_dx = {
     .is_lead = slice_is_lead,
     .shape = slice_dx_shape,
     .grad = slice_dx_grad,
+    .join = slice_dx_join,
     .work = copy_work,
     .emit = slice_dx_emit,
 };

@@ -149,25 +149,39 @@ static void complain(Complaint *c, const Node *n, const char *why)
     }
 }
 
-static void check_body(Complaint *c, const Node *scan)
+static void check_nodes(Complaint *c, const Routine *r, size_t n_nodes, const bool *depends,
+                        const bool *active);
+
+/* depends, active: of the routine that the loop stands in. */
+static void check_body(Complaint *c, const Routine *around, size_t n_nodes, const Node *scan,
+                       const bool *depends, const bool *active)
 {
-    const Autodiff *ad = c->ad;
+    Arena *a = c->ad->m->arena;
     const Routine *body = scan_attrs(scan)->body;
-    bool *wanted = ARENA_ARRAY(ad->m->arena, bool, body->outputs.len + 1);
+    bool *wanted = ARENA_ARRAY(a, bool, body->outputs.len + 1);
+    bool *given = ARENA_ARRAY(a, bool, scan->n_in + 1);
     wanted[0] = true;
-    for (size_t i = 0; i < ad->n_forward; i++) {
-        const Node *x = ad->r->nodes.data[i];
-        if (op_is(x, &op_result) && x->in[0] == scan && ad->active[i])
+    for (size_t i = 0; i < n_nodes; i++) {
+        const Node *x = around->nodes.data[i];
+        if (op_is(x, &op_result) && x->in[0] == scan && active[i])
             wanted[((const IndexAttrs *)x->attrs)->index] = true;
     }
-    const Activity x = find_activity(ad->m->arena, scan, depending_operands(ad, scan), wanted);
-    for (size_t i = 0; i < body->nodes.len; i++) {
-        const Node *n = body->nodes.data[i];
-        if (!x.active[i] || op_has(n, OPF_SOURCE) || n->op->grad) continue;
-        complain(c, n,
-                 op_is(n, &op_scan) ? "a loop inside another one is not derived"
-                 : n->op->no_grad   ? n->op->no_grad
-                                    : "it has no gradient rule");
+    for (int i = 0; i < scan->n_in; i++)
+        given[i] = depends[scan->in[i]->id] && scan->in[i]->type.dtype == DT_F32;
+    const Activity x = find_activity(a, scan, given, wanted);
+    check_nodes(c, body, body->nodes.len, x.depends, x.active);
+}
+
+static void check_nodes(Complaint *c, const Routine *r, size_t n_nodes, const bool *depends,
+                        const bool *active)
+{
+    for (size_t i = 0; i < n_nodes; i++) {
+        const Node *n = r->nodes.data[i];
+        if (!active[i] || op_has(n, OPF_SOURCE | OPF_ROOT) || n->op->grad) continue;
+        if (op_is(n, &op_scan))
+            check_body(c, r, n_nodes, n, depends, active);
+        else
+            complain(c, n, n->op->no_grad ? n->op->no_grad : "it has no gradient rule");
     }
 }
 
@@ -175,14 +189,7 @@ static void check_body(Complaint *c, const Node *scan)
 static bool check_differentiable(Autodiff *ad)
 {
     Complaint c = { .ad = ad };
-    for (size_t i = 0; i < ad->n_forward; i++) {
-        const Node *n = ad->r->nodes.data[i];
-        if (!ad->active[i] || op_has(n, OPF_SOURCE) || n->op->grad) continue;
-        if (op_is(n, &op_scan))
-            check_body(&c, n);
-        else
-            complain(&c, n, n->op->no_grad ? n->op->no_grad : "it has no gradient rule");
-    }
+    check_nodes(&c, ad->r, ad->n_forward, ad->depends, ad->active);
     Diagnostic *d = c.d;
     if (d) diag_hint(d, "stop_grad(...) cuts the path where no gradient is meant to flow");
     return !d;
@@ -203,10 +210,38 @@ static void name_grad(Autodiff *ad, Node *grad, size_t first_new, const Node *of
         if (ad->r->nodes.data[i] == grad) grad->name = arena_printf(ad->m->arena, "d_%s", of->name);
 }
 
+/* Joins dx with one of the terms of `sum`, where that is possible, and returns the others; NULL: none is left. */
+static Node *join_terms(Autodiff *ad, Node *sum, Node **dx, bool *joined)
+{
+    if (*joined) return sum;
+    if (op_is(sum, &op_add) && (size_t)sum->id >= ad->n_forward &&
+        type_equal(&sum->in[0]->type, &sum->in[1]->type)) {
+        Node *x = join_terms(ad, sum->in[0], dx, joined),
+             *y = join_terms(ad, sum->in[1], dx, joined);
+        if (x == sum->in[0] && y == sum->in[1]) return sum;
+        return x && y ? mk2(&ad->b, &op_add, NULL, x, y) : x ? x : y;
+    }
+    Node *both = sum->op == (*dx)->op && sum->op->join ? sum->op->join(&ad->b, sum, *dx) : NULL;
+    if (!both) return sum;
+    *dx = both;
+    *joined = true;
+    return NULL;
+}
+
+/* Parts of one tensor that were cut out one by one are put together again in one step. */
+static Node *sum_of(Autodiff *ad, Node *sum, Node *dx)
+{
+    for (bool joined = true; sum && joined && dx->op->join;) {
+        joined = false;
+        sum = join_terms(ad, sum, &dx, &joined);
+    }
+    return sum ? mk2(&ad->b, &op_add, NULL, sum, dx) : dx;
+}
+
 static void accumulate(Autodiff *ad, Node *x, Node *dx, size_t first_new)
 {
     Node **slot = slot_of(ad, x);
-    *slot = *slot ? mk2(&ad->b, &op_add, NULL, *slot, dx) : dx;
+    *slot = sum_of(ad, *slot, dx);
     name_grad(ad, *slot, first_new, x);
 }
 
@@ -221,6 +256,8 @@ static void accumulate(Autodiff *ad, Node *x, Node *dx, size_t first_new)
  * went into the step. The gradient of a captured value is a sum over steps. Where the operator
  * knows it as one node over all steps (OpDesc.sum_steps: a weight's gradient is one large product),
  * its operands are yielded and the node follows behind the loop; elsewhere the sum is carried.
+ * A loop inside the body is derived by the same rule on its copy: what its backward loop asks of it
+ * becomes further yields of the copy, and those are yields of the forward loops like any product.
  */
 typedef struct Term {
     int operand;         /* of the forward loop: a capture */
@@ -234,9 +271,9 @@ typedef struct Back {
     ScanBuild g;
     size_t n_copied;     /* nodes of the backward body before the sweep */
     const Node **source; /* by id below n_copied: the forward node */
-    Node **saved;        /* likewise: the input that replaces it */
     int *uses;
-    bool *visited;
+    Node **saved;           /* by id: the input that replaces it */
+    bool *visited, *again;  /* by id; again: a node with several results is computed again */
     bool overflows;         /* the forward loop has no result left for what this one needs */
     Node **input, **output; /* of the forward body, in the copy */
     VEC(Term) terms;
@@ -247,6 +284,7 @@ static void visit(Autodiff *ad, Node *n);
 static bool is_expensive(const Node *n)
 {
     if (op_is(n, &op_result)) return is_expensive(n->in[0]);
+    if (op_is(n, &op_scan)) return true;
     if (op_has(n, OPF_SOURCE | OPF_ROOT | OPF_VIEW)) return false;
     return op_has(n, OPF_RANDOM) || (n->op->work && n->op->work(n).macs > 0);
 }
@@ -303,27 +341,56 @@ static void count_uses(Back *k, const Routine *body)
     }
 }
 
+/* A further result of an inner loop in the copy, which its derivation asked for, in the forward body. */
+static Node *forward_result(Back *k, const Node *x)
+{
+    const size_t loop = (size_t)x->in[0]->id;
+    if (loop >= k->n_copied || !op_is(x->in[0], &op_scan) || !k->source[loop]) return NULL;
+    Node *forward = (Node *)k->source[loop];
+    const int index = (int)((const IndexAttrs *)x->attrs)->index;
+    const int result = scan_clone_result(k->ad->m, x->in[0], index, forward);
+    if (result < 0) return NULL;
+    Builder b;
+    builder_init(&b, k->ad->m, scan_attrs(k->scan)->body);
+    b.quiet = true;
+    b.span = x->span;
+    b.inst = x->inst;
+    b.name = x->name;
+    return mk_result(&b, forward, result);
+}
+
 /* Walks from a value that the backward step needs to where it comes from, and replaces copies of
  * forward values that are handed over. Returns what stands for x. */
 static Node *need(Back *k, Node *x)
 {
     const size_t id = (size_t)x->id;
     const bool copy = id < k->n_copied && k->source[id];
-    if (copy && k->saved[id]) return k->saved[id];
+    if (k->saved[id]) return k->saved[id];
     if (k->visited[id]) return x;
     k->visited[id] = true;
     const bool carry = copy && op_is(x, &op_input);
-    if (copy && (carry || is_expensive(x) || stands_for_operand(k, x))) {
-        Node *input = save(k, k->source[id]);
+    const Node *forward = NULL;
+    if (copy && (carry || is_expensive(x) || stands_for_operand(k, x)))
+        forward = k->source[id];
+    else if (!copy && op_is(x, &op_result))
+        forward = forward_result(k, x);
+    if (forward) {
+        Node *input = save(k, forward);
         if (input) return k->saved[id] = input;
         k->overflows |= carry;
     }
-    for (int i = 0; i < x->n_in; i++)
-        if (x->in[i]) x->in[i] = need(k, x->in[i]);
+    Node *from = x;
+    if (op_is(x, &op_result)) {
+        from = x->in[0];
+        if (k->again[from->id]) return x;
+        k->again[from->id] = true;
+    }
+    for (int i = 0; i < from->n_in; i++)
+        if (from->in[i]) from->in[i] = need(k, from->in[i]);
     return x;
 }
 
-static bool can_stack(const Back *k, const Node *term)
+static bool can_stack(const Back *k, Node *term)
 {
     if ((size_t)term->id < k->n_copied || !term->op->sum_steps || term->n_in > OP_MAX_IN)
         return false;
@@ -333,7 +400,7 @@ static bool can_stack(const Back *k, const Node *term)
         if (!t || t->rank == MAX_RANK || scan_axis(&k->g.attrs, t) != axis || axis >= t->rank)
             return false;
     }
-    return true;
+    return term->op->sum_steps(&k->ad->b, term, axis, NULL) != NULL;
 }
 
 static int yield_of(Back *k, Node *x)
@@ -387,7 +454,6 @@ static Autodiff copy_body(Back *k, const Activity *x)
     const size_t n = forward->nodes.len;
     Node **copy = ARENA_ARRAY(a, Node *, n + 1);
     k->source = ARENA_ARRAY(a, const Node *, n + 1);
-    k->saved = ARENA_ARRAY(a, Node *, n + 1);
     Autodiff in = { .b = k->g.b, .m = ad->m, .r = k->g.attrs.body };
     in.active = ARENA_ARRAY(a, bool, n + 1);
     in.depends = ARENA_ARRAY(a, bool, n + 1);
@@ -415,7 +481,14 @@ static Autodiff copy_body(Back *k, const Activity *x)
         } else {
             Node **operand = ARENA_ARRAY(a, Node *, f->n_in + 1);
             for (int j = 0; j < f->n_in; j++) operand[j] = f->in[j] ? copy[f->in[j]->id] : NULL;
-            copy[i] = mk_copy(&in.b, f, operand);
+            Node one = *f;
+            ScanAttrs attrs;
+            if (op_is(f, &op_scan)) { /* a body belongs to its node */
+                attrs = *scan_attrs(f);
+                attrs.body = scan_clone_body(ad->m, f);
+                one.attrs = &attrs;
+            }
+            copy[i] = mk_copy(&in.b, &one, operand);
             k->source[copy[i]->id] = f;
         }
         in.active[copy[i]->id] |= x->active[i];
@@ -487,7 +560,10 @@ static void scan_grad(Autodiff *ad, Node *n, Node *const *dy, Node **dx)
 
     /* From there back to what the forward loop hands over. */
     count_uses(&k, in.r);
-    k.visited = ARENA_ARRAY(a, bool, in.r->nodes.len + in.n_forward + 1);
+    const size_t most = 2 * in.r->nodes.len + 1; /* each node may get an input that replaces it */
+    k.saved = ARENA_ARRAY(a, Node *, most);
+    k.visited = ARENA_ARRAY(a, bool, most);
+    k.again = ARENA_ARRAY(a, bool, most);
     for (size_t i = 0; i < k.g.in.len; i++)
         if (k.g.in.data[i].next) {
             Node *next = need(&k, k.g.in.data[i].next); /* may grow the list */

@@ -15,7 +15,7 @@ for step in train_images train_sequences train_encoder train_augmented; do
     done
 done
 
-for model in smooth loops; do
+for model in smooth loops nested; do
     try "$model f64: builds" harness $model f64 || { finish; exit 1; }
     h=$B/harness/$model-f64
     "$h" --list | awk '$1 == "step" { print $2 }' >"$WORK/steps"
@@ -48,17 +48,25 @@ for model in smooth loops; do
     done
 done
 
-# A loop and the same steps written out, on the same weights.
-for step in looped written_out; do
-    "$h" --routine $step --batch 3 --seed 3 --output "$WORK/$step.st" --steps 3 >"$WORK/$step.log" 2>&1 || fail "$step: runs" "$WORK/$step.log"
-done
-try "a loop and its steps written out: same results" "$B/tools/compare" "$WORK/looped.st" "$WORK/written_out.st" 1e-11 ""
-# Threads that run apart and threads that wait for each other.
-while read -r step; do
-    for t in 1 2 3; do
-        "$h" --routine "$step" --batch 4 --seed 5 --output "$WORK/$t.st" --steps 3 --threads $t >"$WORK/$t.log" 2>&1 || fail "$step: runs on $t" "$WORK/$t.log"
+# A loop, and a loop inside a loop, and the same steps written out, on the same weights.
+for pair in loops:looped:written_out nested:loops:written_out; do
+    model=${pair%%:*} a=$(echo $pair | cut -d: -f2) b=${pair##*:}
+    h=$B/harness/$model-f64
+    for step in $a $b; do
+        for n in 1 3; do
+            "$h" --routine $step --batch 3 --seed 3 --output "$WORK/$step-$n.st" --steps $n >"$WORK/$step.log" 2>&1 || fail "$model, $step: runs" "$WORK/$step.log"
+        done
     done
-    try "$step: 1 and 2 threads, same bits" cmp "$WORK/1.st" "$WORK/2.st"
-    try "$step: 1 and 3 threads, same bits" cmp "$WORK/1.st" "$WORK/3.st"
-done <"$WORK/steps"
+    try "$model and its steps written out: same results" "$B/tools/compare" "$WORK/$a-3.st" "$WORK/$b-3.st" 1e-11 ""
+    try "$model and its steps written out: same bits of the loss" "$B/tools/compare" "$WORK/$a-1.st" "$WORK/$b-1.st" 0 loss loss
+    # Threads that run apart and threads that wait for each other.
+    "$h" --list | awk '$1 == "step" { print $2 }' >"$WORK/steps"
+    while read -r step; do
+        for t in 1 2 3; do
+            "$h" --routine "$step" --batch 4 --seed 5 --output "$WORK/$t.st" --steps 3 --threads $t >"$WORK/$t.log" 2>&1 || fail "$step: runs on $t" "$WORK/$t.log"
+        done
+        try "$model, $step: 1 and 2 threads, same bits" cmp "$WORK/1.st" "$WORK/2.st"
+        try "$model, $step: 1 and 3 threads, same bits" cmp "$WORK/1.st" "$WORK/3.st"
+    done <"$WORK/steps"
+done
 finish
