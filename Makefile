@@ -126,9 +126,10 @@ $(B)/gen/std_embed.c: compiler/front/embed.awk $(STD_NN)
 
 T ?=
 OP ?=
+SUITES ?=
 
-test: all $(B)/unit-tests ## run every test; the last line is the count
-	@tests/all.sh
+test: all $(B)/unit-tests ## run every test, or SUITES='lint text'; the last line is the count
+	@tests/all.sh $(SUITES)
 
 text: all ## run the text tests only: T='tests/errors/*' selects
 	@tests/run.sh $(T)

@@ -1,21 +1,51 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Runs every suite and ends with one line: N passed, N failed, N skipped. Fails when any test failed, and
-# when a suite stopped before it could count.
+# all.sh [SUITE...]: runs every suite, or the named ones, in their order here, and ends with one line:
+# N passed, N failed, N skipped. Fails when any test failed, and when a suite stopped before it could count.
 
 . tests/lib.sh
 
+SUITES="
+lint:tests/lint.sh
+unit:tests/unit.sh
+text:tests/run.sh
+replay:tests/passes/replay.sh
+generated:tests/errors/generated.sh
+docs:tests/docs.sh
+check-ops:tests/ops/check-ops.sh
+manual:tests/ops/manual.sh
+op-reference:tests/ops/reference.sh
+warnings:tests/e2e/warnings.sh
+gradients:tests/e2e/gradients.sh
+reference:tests/e2e/reference.sh
+draws:tests/e2e/draws.sh
+training:tests/e2e/training.sh
+threads:tests/e2e/threads.sh
+blas:tests/e2e/blas.sh
+resume:tests/e2e/resume.sh
+second:tests/e2e/second.sh
+program:tests/e2e/program.sh
+sanitize:tests/e2e/sanitize.sh
+examples:tests/e2e/examples.sh
+install:tests/e2e/install.sh
+hacking:tests/e2e/hacking.sh
+"
+
+for name in "$@"; do
+    case " $(echo $SUITES) " in *" $name:"*) continue ;; esac
+    echo "all.sh: no suite '$name'; there are:" $(for s in $SUITES; do echo "${s%%:*}"; done) >&2
+    exit 2
+done
 mkdir -p "$B/test"
 rm -f "$B"/test/*.results
 broken=
-for s in tests/lint.sh tests/unit.sh tests/run.sh tests/passes/replay.sh tests/errors/generated.sh tests/docs.sh tests/ops/check-ops.sh tests/ops/manual.sh tests/ops/reference.sh tests/e2e/warnings.sh tests/e2e/gradients.sh \
-    tests/e2e/reference.sh tests/e2e/draws.sh tests/e2e/training.sh tests/e2e/threads.sh tests/e2e/blas.sh tests/e2e/resume.sh tests/e2e/second.sh tests/e2e/program.sh tests/e2e/sanitize.sh \
-    tests/e2e/examples.sh tests/e2e/install.sh tests/e2e/hacking.sh; do
-    "$s"
+for s in $SUITES; do
+    case "${*:+ $* }" in "" | *" ${s%%:*} "*) ;; *) continue ;; esac
+    "${s#*:}"
     code=$?
     # 1 is a failed test, which the count shows; anything else is a broken suite.
-    [ $code -le 1 ] || broken="$broken $s"
+    [ $code -le 1 ] || broken="$broken ${s#*:}"
 done
 
 passed=$(cat "$B"/test/*.results | grep -c '^PASS ')
