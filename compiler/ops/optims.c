@@ -9,11 +9,12 @@
 #include <string.h>
 
 #define BIG        1e30
+#define LR_MAX     1e6 /* a larger learning rate is a slip of the pen: no weight survives it */
 #define BELOW_ONE  0x1.fffffffffffffp-1
 #define ABOVE_ZERO 1e-300
 #define LR(d)                                                                                      \
     {                                                                                              \
-        "lr", .def = (d), .min = 0, .max = BIG, .doc = "Learning rate."                            \
+        "lr", .def = (d), .min = 0, .max = LR_MAX, .doc = "Learning rate."                            \
     }
 #define WEIGHT_DECAY(d, text)                                                                      \
     {                                                                                              \
@@ -220,7 +221,7 @@ static const OptimDesc optim_lion = {
 /* ---- second order: the whole step is a function of runtime/second.c ---- */
 
 #define SEARCH_SCALARS(curvature)                                                                   \
-    { "lr", .def = 1, .min = ABOVE_ZERO, .max = BIG,                                                \
+    { "lr", .def = 1, .min = ABOVE_ZERO, .max = LR_MAX,                                                \
       .doc = "First step the line search tries, times the direction." },                            \
         { "tolerance_grad", .def = 1e-7, .min = 0, .max = BIG,                                      \
           .doc =                                                                                    \
