@@ -357,7 +357,9 @@ static nn_status run_steps(Run *r, nn_progress *p)
             return NN_ENONFINITE;
         }
         if (s == NN_ESIZE)
-            nn_say(r->why, "batches of %d are outside what the model was compiled for",
+            nn_say(r->why,
+                   "a batch of %d is outside what the model was compiled for (its header has the bounds; the "
+                   "last batch of an epoch is what --batch leaves over)",
                    r->batches.batch.n);
         if (s != NN_OK) return s;
         for (int i = 0; i < r->n_step; i++) r->sum[i] += value[i] * r->batches.batch.n;

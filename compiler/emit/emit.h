@@ -105,6 +105,8 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt);
 const char *face_c_type(const ModelFace *f, DType t); /* of an element at the API and in memory */
 /* Name of an API function: face_api(f, "save") = "mlp_save". */
 const char *face_api(const ModelFace *f, const char *what);
+/* The smallest run-time size of `dim` that every operator of the routine is defined for: at least its lower bound. */
+int64_t face_dim_low(const Routine *r, const DimVar *dim);
 /* Multiply-accumulates of one routine per unit of batch (per_batch) and per call (fixed). */
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed);
 /* The plan's arena and, behind it, what a driver works with. */

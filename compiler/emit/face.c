@@ -81,6 +81,17 @@ int64_t face_arena_bytes(const Routine *r)
     return r->plan->arena_bytes + optim_work_bytes(r->minimize);
 }
 
+int64_t face_dim_low(const Routine *r, const DimVar *dim)
+{
+    int64_t low = dim->lo;
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (n->op->least_batch && n->in[0]->type.batch == dim && n->op->least_batch(n) > low)
+            low = n->op->least_batch(n);
+    }
+    return low;
+}
+
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed)
 {
     *per_batch = *fixed = 0;

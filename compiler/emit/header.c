@@ -66,7 +66,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
         sb_printf(out, "%s %s per call", per_batch ? "," : ":", human(a, (double)fixed, "MAC"));
     sb_putc(out, '\n');
     for (size_t i = 0; i < r->dims.len; i++)
-        sb_printf(out, " *   %-10s in     %lld..%lld\n", rn->dim[i], (ll)r->dims.data[i]->lo,
+        sb_printf(out, " *   %-10s in     %lld..%lld\n", rn->dim[i], (ll)face_dim_low(r, r->dims.data[i]),
                   (ll)r->dims.data[i]->hi);
     for (size_t i = 0; i < r->inputs.len; i++)
         sb_printf(out, " *   %-10s in     %s\n", rn->input[i], port_text(f, &r->inputs.data[i]));

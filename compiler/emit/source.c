@@ -709,7 +709,7 @@ static void put_checks(const ModelFace *f, const Routine *r, StrBuf *out)
     put_text(out, 1, null.text);
     for (size_t i = 0; i < r->dims.len; i++)
         sb_printf(out, "    if (%s < %lld || %s > %s) return NN_ESIZE;\n", rn->dim[i],
-                  (ll)r->dims.data[i]->lo, rn->dim[i], f->dim_max[r->dims.data[i]->index]);
+                  (ll)face_dim_low(r, r->dims.data[i]), rn->dim[i], f->dim_max[r->dims.data[i]->index]);
     if (r->kind == ROUTINE_STEP && f->has_ema)
         sb_puts(out, "    if (m->base.averaged) return NN_ESTATE;\n");
     for (size_t i = 0; i < r->inputs.len; i++) put_index_check(f, r, i, out);

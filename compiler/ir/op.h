@@ -112,6 +112,9 @@ struct OpDesc {
     int64_t (*index_limit)(const Node *n, int operand); /* operand's integers must be in [0, limit); 0: unchecked */
     /* Optional: one more value (ignore_index) that the operand may hold beside [0, limit). */
     bool (*index_ignore)(const Node *n, int operand, int64_t *value);
+    /* Optional: the smallest batch for which the result is defined (statistics over the batch need two values). A
+       routine refuses smaller ones. NULL: any. */
+    int64_t (*least_batch)(const Node *n);
     /* Optional, for operators that compute integers (argmax): result 0 is in [0, limit). */
     int64_t (*value_limit)(const Node *n);
 

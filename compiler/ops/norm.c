@@ -68,6 +68,13 @@ static bool batch_norm_train_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return true;
 }
 
+/* A batch of one sample without positions has one value per channel: its variance is 0 and says nothing. */
+static int64_t batch_norm_train_least(const Node *n)
+{
+    const TensorType *x = &n->in[0]->type;
+    return type_numel(x, 0, x->rank) / x->dim[1] > 1 ? 1 : 2;
+}
+
 static void batch_norm_train_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
     Node *x = n->in[0], *self = (Node *)n;
@@ -143,6 +150,7 @@ const OpDesc op_batch_norm_train = {
     .grad = batch_norm_train_grad,
     .work = norm_work,
     .scratch = batch_norm_train_scratch,
+    .least_batch = batch_norm_train_least,
     .emit = batch_norm_train_emit,
     .samples = SAMPLES(
         { "batch_norm_train(x: f32[5,3], weight: f32[3], bias: f32[3])", "f32[5,3]" },
