@@ -2,142 +2,80 @@
 # SPDX-License-Identifier: MIT
 """Times the benchmark's models against their peers: bench.py [MODEL...]
 
-Ceilings first and last; then, for every model, batch size and number of threads, rounds of nnc's program and each
-peer in turn, and medians over the rounds. Before anything is timed the first losses of both are compared. Writes
-build/bench.json and prints a table. A peer that is not installed is reported as absent.
+Ceilings of the machine first and last; for every model, batch size and number of threads, rounds of nnc's program and
+each peer in turn. Before anything is timed, first losses and outputs of both are compared. Prints tables and writes
+build/bench.json (the records), build/bench-details.json (spread, percentiles, memory of the peers, ceilings,
+compilation) and build/bench.svg.
 
-Variables: ROUNDS (3), THREADS ("1 2"), PEERS ("eager compile onnxruntime").
+Variables: ROUNDS (3), THREADS ("1 2"), PEERS ("eager compile onnxruntime"; channels_last is another), WHAT ("train
+infer"), BATCH (all of the model), SECONDS (of each program in a round, 1), START_LIMIT (seconds for a peer to start and
+compile, 300), GUARD (a command that runs each round, given as its arguments, and keeps the machine quiet meanwhile).
+KEEP=1 keeps the records of other models and cells that the files hold. OUT=DIR writes there, not to build.
+CEILINGS=fma leaves out the ceilings that take seconds.
 """
 import json
 import os
-import re
-import statistics
-import subprocess
+import platform
 import sys
 
-B = os.environ.get("B", "build")
-CC = os.environ.get("CC", "gcc")
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-THREADS = [int(t) for t in os.environ.get("THREADS", "1 2").split()]
-PEERS = os.environ.get("PEERS", "eager compile onnxruntime").split()
-WORK = os.path.join(B, "bench")
-PYTHON = os.path.join(B, "venv", "bin", "python")
-FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-Iruntime", "-I" + WORK]
-LIBS = [os.path.join(B, "libnn.a"), "-lopenblas", "-lz", "-lpthread", "-lm"]
+import chart
+from measure import ceilings, measure, Quiet
+from suite import build, CC, FLAGS, MODELS, OUT, run, WORK
+
+RECORD = ["model", "batch", "threads", "what", "ours_ms", "peers", "ratio_best_peer", "fraction_of_ceiling", "rss",
+          "arena", "arena_bound", "loss_ok"]
+PEERS = ["eager", "compile", "channels_last", "onnxruntime"]
+SHORT = {"eager": "eager", "compile": "compile", "channels_last": "chan.last", "onnxruntime": "onnxrt"}
 
 
-def dense(*sizes):
-    """Multiply-accumulates of one sample: forward, and in training the two products of the backward pass (only one
-    for the first layer, whose input needs no gradient)."""
-    layers = [a * b for a, b in zip(sizes, sizes[1:])]
-    return sum(layers), 3 * sum(layers) - layers[0]
+def words(name, default):
+    return os.environ.get(name, default).split()
 
 
-def lenet():
-    layers = [28 * 28 * 6 * 25, 10 * 10 * 16 * 150, 400 * 120, 120 * 84, 84 * 10]
-    return sum(layers), 3 * sum(layers) - layers[0]
+def mib(n):
+    return n / 2 ** 20
 
 
-def resnet20():
-    layers, c_in, size = [32 * 32 * 16 * 27], 16, 32
-    for i in range(3):
-        for j in range(3):
-            c, s = 16 * 2 ** i, 2 if i > 0 and j == 0 else 1
-            size //= s
-            layers += [size * size * c * c_in * 9, size * size * c * c * 9]
-            if s != 1:
-                layers.append(size * size * c * c_in)
-            c_in = c
-    layers.append(640)
-    return sum(layers), 3 * sum(layers) - layers[0]
+def row_text(r, note, peers):
+    def cell(p):
+        if p in r["peers"]:
+            return f"{r['peers'][p]:10.3f}"
+        return f"{'differs' if p in note['differs'] else 'absent' if p in note['absent'] else '-':>10}"
+
+    ratio = f"{r['ratio_best_peer']:6.2f}x" if r["ratio_best_peer"] else f"{'-':>7}"
+    loss = {True: "agree", False: "DIFFER", None: "not compared"}[r["loss_ok"]]
+    others = [mib(o["rss"]) for o in note["others"].values()]
+    return (f"{r['model']:5} {r['what']:5} {r['batch']:4} {r['threads']:3} {r['ours_ms']:10.3f} "
+            + " ".join(cell(p) for p in peers)
+            + f" {ratio} {100 * r['fraction_of_ceiling']:6.1f}% {note['ours']['p10']:9.3f}..{note['ours']['p90']:<9.3f}"
+            f" {note['ours']['p99']:9.3f} {note['ours']['steps']:5} {mib(r['rss']):7.1f}"
+            f" {min(others) if others else 0:8.1f}  {loss}{', noisy' if note.get('noisy') else ''}")
 
 
-# name: (elements of one input, multiply-accumulates, training batches, prediction batches)
-MODELS = {
-    "m1": (784, dense(784, 64, 10), [1, 64], [1]),
-    "m2": (784, dense(784, 512, 512, 10), [1, 64, 256], [1]),
-    "m3": (784, lenet(), [1, 64], [1]),
-    "m4": (3072, resnet20(), [1, 128], [1]),
-}
+def machine():
+    model = "processor unknown"
+    try:
+        with open("/proc/cpuinfo") as f:
+            for line in f:
+                if line.startswith("model name"):
+                    model = line.split(":", 1)[1].strip()
+                    break
+    except OSError:
+        pass
+    return {"processor": model, "processors": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
+            "compiler": run(CC, "--version").splitlines()[0], "flags": " ".join(f for f in FLAGS if not f.startswith("-I"))}
 
 
-def run(*command, check=True, env=None):
-    r = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=env)
-    if check and r.returncode != 0:
-        sys.exit(f"bench: {' '.join(map(str, command))}: exit code {r.returncode}\n{r.stdout}{r.stderr}")
-    return r
+def read_old(path, empty):
+    try:
+        with open(path) as f:
+            return json.load(f)
+    except (OSError, ValueError):
+        return empty
 
 
-def build(name):
-    x_count = MODELS[name][0]
-    c = os.path.join(WORK, name + ".c")
-    run(os.path.join(B, "nnc"), f"tests/bench/models/{name}.nn", "-o", c)
-    program = os.path.join(WORK, name)
-    run(CC, *FLAGS, f"-DMODEL={name}", f"-DMODEL_UPPER={name.upper()}", f'-DMODEL_HEADER="{name}.h"',
-        f"-DX_COUNT={x_count}", "-DCLASSES=10", "-o", program, "tests/bench/bench.c", c, *LIBS)
-    report = run(os.path.join(B, "nnc"), f"tests/bench/models/{name}.nn", "--report", "-o", "/dev/null").stdout
-    found = re.search(r"^step train: arena (\d+) bytes, lower bound (\d+)", report, re.M)
-    if not found:
-        sys.exit(f"bench: no memory report of {name}")
-    arena, bound = int(found[1]), int(found[2])
-    return program, arena, bound
-
-
-def ceilings(threads):
-    return json.loads(run(os.path.join(WORK, "ceilings"), threads).stdout)
-
-
-def steps_for(ms):
-    """At least 30 steps, and about a second of them."""
-    return max(30, min(2000, int(1000 / max(ms, 1e-3))))
-
-
-def measure(program, name, what, batch, threads, absent):
-    weights = os.path.join(WORK, name + ".safetensors")
-    probe = json.loads(run(program, what, batch, threads, 3, 5, weights).stdout)
-    steps = steps_for(probe["ms"])
-    ours, peers, versions = [], {}, {}
-    names = [p for p in PEERS if not (p == "onnxruntime" and what == "train")]
-    peer_steps = {}
-    for _ in range(ROUNDS):
-        ours.append(json.loads(run(program, what, batch, threads, max(3, steps // 10), steps).stdout))
-        for peer in names:
-            if peer in absent:
-                continue
-            if not os.path.exists(PYTHON):
-                absent[peer] = "no build/venv; make bench-deps installs it"
-                continue
-            n = peer_steps.get(peer, 30)
-            r = run(PYTHON, "tests/bench/torch_peer.py", name, what, batch, threads, max(5, n // 10), n, weights, peer,
-                    check=False, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
-            if r.returncode == 0:
-                result = json.loads(r.stdout.strip().splitlines()[-1])
-                peer_steps[peer] = steps_for(result["ms"])
-                peers.setdefault(peer, []).append(result)
-            else:
-                absent[peer] = r.stderr.strip().splitlines()[-1] if r.stderr.strip() else f"exit code {r.returncode}"
-                if r.returncode != 3:
-                    print(f"  {peer} failed: {absent[peer]}", file=sys.stderr)
-
-    def median(results):
-        return statistics.median(r["ms"] for r in results)
-
-    loss_ok = None
-    for peer, results in peers.items():
-        for a, b in zip(ours[0]["losses"], results[0]["losses"]):
-            good = abs(a - b) <= 1e-4 * max(1.0, abs(b))
-            loss_ok = good if loss_ok is None else loss_ok and good
-    record = {
-        "model": name, "what": what, "batch": batch, "threads": threads, "ours_ms": median(ours),
-        "ours_spread_ms": [min(r["p10"] for r in ours), max(r["p90"] for r in ours)],
-        "ours_p99_ms": statistics.median(r["p99"] for r in ours),
-        "peers": {p: median(r) for p, r in peers.items()}, "absent": {p: absent[p] for p in names if p in absent},
-        "rss_kib": ours[0]["rss_kib"], "peer_rss_kib": {p: r[0]["rss_kib"] for p, r in peers.items()},
-        "object_bytes": ours[0]["object_bytes"], "losses": ours[0]["losses"],
-        "peer_losses": {p: r[0]["losses"] for p, r in peers.items()}, "loss_ok": loss_ok,
-    }
-    record["ratio_best_peer"] = min(record["peers"].values()) / record["ours_ms"] if record["peers"] else None
-    return record
+def key(r):
+    return [r["model"], r["what"], r["batch"], r["threads"]]
 
 
 def main():
@@ -145,48 +83,86 @@ def main():
     for name in chosen:
         if name not in MODELS:
             sys.exit(f"bench: no model {name}; there are {' '.join(MODELS)}")
+    rounds, seconds = int(os.environ.get("ROUNDS", "3")), float(os.environ.get("SECONDS", "1"))
+    threads = [int(t) for t in words("THREADS", "1 2")]
+    batches = [int(b) for b in words("BATCH", "")]
+    peers, kinds = words("PEERS", "eager compile onnxruntime"), words("WHAT", "train infer")
+    for p in peers:
+        if p not in PEERS:
+            sys.exit(f"bench: no peer {p}; there are {' '.join(PEERS)}")
+    only = "fma" if os.environ.get("CEILINGS") == "fma" else ""
     os.makedirs(WORK, exist_ok=True)
     run(CC, *FLAGS, "-o", os.path.join(WORK, "ceilings"), "tests/bench/ceilings.c", "-lopenblas", "-lpthread")
-    before = {t: ceilings(t) for t in THREADS}
-    records, absent = [], {}
-    head = f"{'model':5} {'what':8} {'B':>4} {'thr':>3} {'ours ms':>9} {'eager':>9} {'compile':>9} {'onnxrt':>9} " \
-           f"{'ratio':>6} {'of FMA':>7} {'RSS MiB':>8}  first losses"
-    print(head)
+    with Quiet():
+        before = {t: ceilings(t, only) for t in threads}
+    reference = {t: c["fma_gflops"] for t, c in before.items()}
+
+    records, notes, builds, absent = [], [], {}, {}
+    print(f"{'':5} {'':5} {'B':>4} {'thr':>3} {'nnc ms':>10} " + " ".join(f"{SHORT[p]:>10}" for p in peers)
+          + f" {'ratio':>7} {'of FMA':>7} {'p10':>9}..{'p90':9} {'p99':>9} {'steps':>5} {'RSS MiB':>7} {'peer':>8}  losses")
     for name in chosen:
-        program, arena, bound = build(name)
-        _, macs, train_batches, predict_batches = MODELS[name]
-        for what, batches in (("train", train_batches), ("predict", predict_batches)):
-            for batch in batches:
-                for threads in THREADS:
-                    r = measure(program, name, what, batch, threads, absent)
-                    flops = 2 * batch * macs[1 if what == "train" else 0]
-                    r["fraction_of_ceiling"] = flops / (r["ours_ms"] * 1e6) / before[threads]["fma_gflops"]
-                    r["arena"], r["arena_bound"] = (arena, bound) if what == "train" else (None, None)
-                    r["rss"] = r["rss_kib"] * 1024
+        model = MODELS[name]
+        b = build(name, model)
+        builds[name] = {"title": model.title, "parameters": b.parameters, "nnc_s": b.nnc_s, "cc_s": b.cc_s,
+                        "lines": b.lines, "code_bytes": b.code_bytes, "macs": b.macs, "arena": b.arena,
+                        "bound": b.bound}
+        for what in kinds:
+            for batch in (model.batches if what == "train" else model.infer_batches()):
+                for t in threads:
+                    if batches and batch not in batches:
+                        continue
+                    asked = [p for p in peers if not (p == "onnxruntime" and what == "train")]
+                    r, note = measure(b, model, what, batch, t, asked, rounds, seconds, absent, reference)
+                    assert list(r) == RECORD
                     records.append(r)
+                    notes.append(note)
+                    print(row_text(r, note, peers), flush=True)
+                    for p, why in {**note["absent"], **note["differs"]}.items():
+                        print(f"      {p}: {why}")
+                    if note["noisy_rounds"]:
+                        print(f"      {note['noisy_rounds']} noisy round(s) discarded: {note['noise'][-1]}"
+                              if not note["noisy"] else f"      no quiet round: {note['noise'][-1]}")
+    with Quiet():
+        after = {t: ceilings(t, only) for t in threads}
+    # The best ceiling of the run counts, also for what was measured before it was seen.
+    for r, note in zip(records, notes):
+        best = max(reference[r["threads"]], after[r["threads"]]["fma_gflops"])
+        r["fraction_of_ceiling"] = note["gflop"] / (r["ours_ms"] * 1e-3) / best
+        note["ceiling_gflops"] = best
 
-                    def cell(p):
-                        return f"{r['peers'][p]:9.3f}" if p in r["peers"] else f"{'absent' if p in r['absent'] else '-':>9}"
+    print(f"\n{'':5} {'parameters':>12} {'nnc s':>6} {'cc s':>6} {'lines':>6} {'code KiB':>8}  "
+          "arena / lower bound MiB: train, infer")
+    for name, b in builds.items():
+        memory = ", ".join(f"{mib(b['arena'][w]):.2f} / {mib(b['bound'][w]):.2f} ({b['arena'][w] / max(b['bound'][w], 1):.3f})"
+                           for w in ("train", "infer"))
+        print(f"{name:5} {b['parameters']:12,} {b['nnc_s']:6.2f} {b['cc_s']:6.1f} {b['lines']:6} "
+              f"{b['code_bytes'] / 1024:8.0f}  {memory}")
+    for t in threads:
+        x, y = before[t], after[t]
+        drift = abs(x["fma_gflops"] - y["fma_gflops"]) / x["fma_gflops"]
+        rest = (f", sgemm {x['sgemm_gflops']} and {y['sgemm_gflops']} GFLOP/s, triad {x['triad_gbs']} and "
+                f"{y['triad_gbs']} GB/s") if not only else ""
+        print(f"ceilings, {t} thread(s), first and last: FMA {x['fma_gflops']} and {y['fma_gflops']} GFLOP/s{rest}"
+              + (f"; {100 * drift:.0f} % drift: the machine was not quiet" if drift > 0.1 else ""))
 
-                    ratio = f"{r['ratio_best_peer']:5.2f}x" if r["ratio_best_peer"] else f"{'-':>6}"
-                    loss = {True: "agree", False: "DIFFER", None: "not compared"}[r["loss_ok"]]
-                    print(f"{name:5} {what:8} {batch:4} {threads:3} {r['ours_ms']:9.3f} {cell('eager')} {cell('compile')} "
-                          f"{cell('onnxruntime')} {ratio} {100 * r['fraction_of_ceiling']:6.1f}% "
-                          f"{r['rss_kib'] / 1024:8.1f}  {loss}", flush=True)
-    after = {t: ceilings(t) for t in THREADS}
-    for t in THREADS:
-        a, b = before[t], after[t]
-        drift = abs(a["fma_gflops"] - b["fma_gflops"]) / a["fma_gflops"]
-        print(f"ceilings, {t} thread(s): FMA {a['fma_gflops']} and {b['fma_gflops']} GFLOP/s, sgemm {a['sgemm_gflops']} and "
-              f"{b['sgemm_gflops']} GFLOP/s, triad {a['triad_gbs']} and {b['triad_gbs']} GB/s"
-              + (f"; the machine was not quiet ({100 * drift:.0f} % drift): measure again" if drift > 0.15 else ""))
-    for peer, why in absent.items():
-        print(f"absent: {peer}: {why}")
-    with open(os.path.join(B, "bench.json"), "w") as f:
-        json.dump({"ceilings": {"before": before, "after": after}, "absent": absent, "records": records}, f, indent=1)
-    print(f"written: {os.path.join(B, 'bench.json')}")
+    json_path, details_path = os.path.join(OUT, "bench.json"), os.path.join(OUT, "bench-details.json")
+    details = {"machine": machine(), "ceilings": {"before": before, "after": after}, "rounds": rounds, "builds": builds,
+               "notes": [dict(cell=key(r), **n) for r, n in zip(records, notes)]}
+    if os.environ.get("KEEP"):
+        new = [key(r) for r in records]
+        records = [r for r in read_old(json_path, []) if key(r) not in new] + records
+        old = read_old(details_path, {"notes": [], "builds": {}})
+        details["notes"] = [n for n in old["notes"] if n["cell"] not in new] + details["notes"]
+        details["builds"] = {**old["builds"], **builds}
+    for path, data in ((json_path, records), (details_path, details)):
+        with open(path, "w") as f:
+            json.dump(data, f, indent=1)
+            f.write("\n")
+    with open(os.path.join(OUT, "bench.svg"), "w") as f:
+        f.write(chart.svg(records, details))
+    print(f"written: {json_path}, {details_path}, {os.path.join(OUT, 'bench.svg')}")
     if any(r["loss_ok"] is False for r in records):
-        sys.exit("bench: first losses differ from a peer's; the times are not comparable")
+        sys.exit("bench: first losses or outputs differ from a peer's, which was then not timed")
 
 
 main()
