@@ -49,7 +49,7 @@ RUN_OBJ := $(RUN_SRC:%.c=$(B)/obj/%.o)
 # The compiler without its main: what unit tests and fuzz targets link.
 NNC_LIB_OBJ := $(filter-out $(B)/obj/compiler/main.o,$(NNC_OBJ))
 
-.PHONY: all deps test unit text demo examples check-ops bless emit-diff bench bench-deps fuzz soak asan coverage \
+.PHONY: all deps test unit text demo examples check-ops bless emit-diff bench bench-growth bench-doc bench-deps fuzz soak asan coverage \
         format lint doc install clean help compile-commands
 
 all: $(B)/nnc $(B)/libnn.a ## build the compiler and the library
@@ -203,8 +203,14 @@ $(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a $(wi
 .PRECIOUS: $(B)/examples/%/model.c
 
 M ?=
-bench: all ## time the models of tests/bench against their peers: M=m3
+bench: all ## time the models of tests/bench against their peers: M=m3 ROUNDS=3 THREADS="1 2" PEERS="eager compile onnxruntime"
 	@B=$(B) CC=$(CC) python3 tests/bench/bench.py $(M)
+
+bench-growth: all ## how time and memory grow with batch, width, depth, image size: M=conv-batch
+	@B=$(B) CC=$(CC) python3 tests/bench/growth.py $(M)
+
+bench-doc: ## write the results in build into docs/benchmarks.md
+	@B=$(B) python3 tests/bench/doc.py
 
 bench-deps: $(B)/.deps ## install the benchmark's peers into build/venv (PyTorch)
 	@tests/bench/deps.sh
