@@ -30,6 +30,7 @@ sanitize:tests/e2e/sanitize.sh
 examples:tests/e2e/examples.sh
 install:tests/e2e/install.sh
 hacking:tests/e2e/hacking.sh
+bench:tests/bench/bench.sh
 "
 
 for name in "$@"; do
