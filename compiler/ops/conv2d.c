@@ -139,26 +139,10 @@ static ConvText conv2d_text(const TensorType *x, const TensorType *y, const Tens
     return conv_text(x, y, w->dim[2], w->dim[3], a, pad[0], pad[1]);
 }
 
-/* The form of the kernels that fits a layer; the choice is made here so that the C compiler sees only one. */
-const char *conv_stride_form(const ConvAttrs *a)
-{
-    const int64_t most = a->stride[0] > a->stride[1] ? a->stride[0] : a->stride[1];
-    return most == 1 ? "" : most == 2 ? "_half" : "_any";
-}
-
 /* weight[O, I/g, R, S] */
 static bool depthwise(const TensorType *w, const ConvAttrs *a)
 {
     return a->groups > 1 && w->dim[0] == a->groups && w->dim[1] == 1;
-}
-
-static bool point(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a)
-{
-    int64_t pad[4];
-    window_pad_get(&a->pad, pad);
-    return w->dim[2] == 1 && w->dim[3] == 1 && a->stride[0] == 1 && a->stride[1] == 1 &&
-           a->groups == 1 && pad[0] == 0 && pad[1] == 0 && x->dim[2] == y->dim[2] &&
-           x->dim[3] == y->dim[3];
 }
 
 /* Few input channels: see nn_conv2d_dw_merged. */
@@ -172,10 +156,7 @@ static void conv2d_emit(CWriter *w, const Node *n)
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);",
-            depthwise(wt, a)            ? "_depthwise"
-            : point(x, &n->type, wt, a) ? "_point"
-                                        : "",
-            conv2d_text(x, &n->type, wt, a).s, a->relu);
+            depthwise(wt, a) ? "_depthwise" : "", conv2d_text(x, &n->type, wt, a).s, a->relu);
 }
 
 /* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
@@ -272,9 +253,8 @@ static void conv2d_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *wt = &n->in[1]->type;
     const bool deep = depthwise(wt, n->attrs);
-    cw_stmt(w, n, "nn_conv2d%s_dx%s($team, %s, %s, $0, $1, $scratch, $out);",
-            deep ? "_depthwise" : "", deep ? "" : conv_stride_form(n->attrs),
-            rows_text(&n->type, 1).s, conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
+    cw_stmt(w, n, "nn_conv2d%s_dx($team, %s, %s, $0, $1, $scratch, $out);",
+            deep ? "_depthwise" : "", rows_text(&n->type, 1).s, conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
 }
 
 const OpDesc op_conv2d_dx = {

@@ -140,7 +140,7 @@ static ConvText text(const TensorType *y, const TensorType *x, const TensorType 
 static void conv2d_transpose_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
-    cw_stmt(w, n, "nn_conv2d_transpose%s($rows, %s, %d, $0, $1, $2, $out);", conv_stride_form(a),
+    cw_stmt(w, n, "nn_conv2d_transpose($rows, %s, %d, $0, $1, $2, $out);",
             text(&n->type, &n->in[0]->type, &n->in[1]->type, a).s, a->relu);
 }
 

@@ -57,8 +57,6 @@ typedef struct ConvText {
 } ConvText;
 ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t s, const ConvAttrs *a,
                    int64_t pad_top, int64_t pad_left);
-/* Kernels come in forms (runtime/kernels/conv2d.h): what is appended to a name for strides of 1, up to 2, or any. */
-const char *conv_stride_form(const ConvAttrs *a);
 /* Reals of scratch that gradients of convolutions need (runtime/kernels/conv2d.h): dx for the transposed
  * weights, dw for partial sums. */
 int64_t conv_dx_scratch(const TensorType *w);

@@ -13,19 +13,21 @@
 
 #include "kernels/tile.h"
 
-/* One spatial axis of a walk: output o and tap t meet input o*step + t*dil + base. */
+/* One spatial axis of a walk: output o and tap t meet input o*step + t*dil + base; dil is positive. */
 typedef struct nn_axis {
     nn_dim out, in, taps, step, dil, base;
 } nn_axis;
 
-/* A convolution-like walk; all literals in generated code. Distances are in elements. */
+/* A convolution-like walk. Distances are in elements. In generated code all are literals, but for the axes and w_h,
+ * w_w of the phases of a stride. */
 typedef struct nn_walk {
     nn_axis h, w;
     nn_dim x_row, x_pix;  /* between rows and pixels of the input */
     nn_dim y_row, y_pix;  /* and of the output */
     nn_dim w_h, w_w, w_c; /* between taps and input channels of the weights */
     nn_dim depth, cols;   /* input channels summed, output channels written */
-    nn_dim tap, first;    /* elements of one tap in the weights, and the tap the walk starts with */
+    nn_dim last;          /* output channels of the last pixel of a row: fewer than cols in widened walks */
+    nn_dim total;         /* where the samples are parts of one long row: its outputs, else 0 */
 } nn_walk;
 
 NN_INLINE nn_dim nn_div_up(nn_dim a, nn_dim b)
@@ -66,196 +68,303 @@ NN_INLINE nn_dim nn_axis_inner_to(nn_axis a)
     return nn_min_dim(nn_axis_to(a, 0), nn_axis_to(a, a.taps - 1));
 }
 
-/* One tap of one row of a tile at the image's left or right edge: only rows [lo, hi) of it meet an input. */
-NN_INLINE void nn_walk_edge_tap(int mr, int nv, nn_walk g, nn_dim s, nn_dim o0, const nn_real *xr,
-                                const nn_real *wr, nn_vec (*restrict acc)[NN_TILE_VECS])
+/* Taps [from, to) that meet an input at output o. */
+NN_INLINE void nn_axis_taps(nn_axis a, nn_dim o, nn_dim *from, nn_dim *to)
 {
-    const nn_dim lo = nn_clamp(nn_axis_from(g.w, s) - o0, 0, mr),
-                 hi = nn_clamp(nn_axis_to(g.w, s) - o0, lo, mr);
-    const nn_dim in = (o0 + lo) * g.w.step + s * g.w.dil + g.w.base;
-    if (lo < hi)
-        nn_tile_mul((int)(hi - lo), nv, g.depth, xr + in * g.x_pix, g.w.step * g.x_pix, 1,
-                    wr + s * g.w_w, g.w_c, acc + lo);
+    const nn_dim at = o * a.step + a.base;
+    *from = at < 0 ? nn_div_up(-at, a.dil) : 0;
+    *to = at < a.in ? nn_min_dim(a.taps, (a.in - 1 - at) / a.dil + 1) : 0;
+    if (*to < *from) *to = *from;
 }
 
-/* Taps beyond this width take the pixel-by-pixel path at the edges. */
-#define NN_WALK_EDGE_TAPS 7
+/* What a tile of a walk sums over: taps n_h x n_w and `depth` channels; distances between taps of x and of w. At tap s
+ * the first pixel of a row counts where first <= s, the last one where s < last; elsewhere `zeros` stand for it. */
+typedef struct nn_taps {
+    nn_dim n_h, n_w, depth, x_h, x_w, w_h, w_w, w_c;
+    nn_dim first, last;
+    const nn_real *zeros;
+} nn_taps;
 
-/* A tile of mr output pixels from column o0 of output row oh, nv vectors of channels, the last one of `tail`
- * lanes (0: all). `inner`: no tap leaves the image sideways. */
-NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int inner, int relu, nn_walk g, nn_dim oh,
-                            nn_dim o0, const nn_real *x, const nn_real *w, const nn_real *bias,
-                            nn_real *y)
+/* The one tile all walks are made of: mr pixels a_m apart in x and y_m apart in y, nv vectors of channels, the last
+ * one of `tail` lanes (0: all). Each call of it is code of its own, so a walk has one or two. */
+NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_taps t, nn_dim a_m,
+                            const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y,
+                            nn_dim y_m)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
-    nn_real *out = y + oh * g.y_row + o0 * g.y_pix;
-    nn_tile_start(mr, nv, tail, NN_FROM_BIAS, bias, out, g.y_pix, acc);
-    for (nn_dim r = 0; r < g.h.taps; r++) {
-        const nn_dim ih = oh * g.h.step + r * g.h.dil + g.h.base;
-        if (ih < 0 || ih >= g.h.in) continue;
-        const nn_real *xr = x + ih * g.x_row, *wr = w + r * g.w_h;
-        if (inner) {
-            /* Neighbouring taps that are neighbours in memory, on both sides, make one long sum. */
-            const int merged = g.w.dil == 1 && g.x_pix == g.depth && g.w_w == g.depth * g.w_c;
-            for (nn_dim s = 0; s < (merged ? 1 : g.w.taps); s++)
-                nn_tile_mul(mr, nv, merged ? g.w.taps * g.depth : g.depth,
-                            xr + (o0 * g.w.step + s * g.w.dil + g.w.base) * g.x_pix,
-                            g.w.step * g.x_pix, 1, wr + s * g.w_w, g.w_c, acc);
-        } else {
-            /* Written out, because the rows that take part must be literals. */
-#define NN_EDGE(s)                                                                                 \
-    if (g.w.taps > s) nn_walk_edge_tap(mr, nv, g, s, o0, xr, wr, acc)
-            NN_EDGE(0);
-            NN_EDGE(1);
-            NN_EDGE(2);
-            NN_EDGE(3);
-            NN_EDGE(4);
-            NN_EDGE(5);
-            NN_EDGE(6);
-#undef NN_EDGE
-        }
-    }
-    nn_tile_end(mr, nv, tail, relu, out, g.y_pix, acc);
-}
-
-/* Output pixels [o0, o1) of row oh for one vector of `lanes` channels: any geometry, for what the tiles do not
- * handle. An ordinary function, compiled once. */
-static __attribute__((noinline, unused)) void nn_walk_pixels(int lanes, int relu, const nn_walk *g,
-                                                             nn_dim oh, nn_dim o0, nn_dim o1,
-                                                             const nn_real *x, const nn_real *w,
-                                                             const nn_real *bias, nn_real *y)
-{
-    for (nn_dim o = o0; o < o1; o++) {
-        nn_vec acc = { 0 };
-        if (bias) acc = nn_load_part(bias, lanes, 0);
-        for (nn_dim r = 0; r < g->h.taps; r++) {
-            const nn_dim ih = oh * g->h.step + r * g->h.dil + g->h.base;
-            if (ih < 0 || ih >= g->h.in) continue;
-            for (nn_dim s = 0; s < g->w.taps; s++) {
-                const nn_dim iw = o * g->w.step + s * g->w.dil + g->w.base;
-                if (iw < 0 || iw >= g->w.in) continue;
-                const nn_real *xp = x + ih * g->x_row + iw * g->x_pix,
-                              *wp = w + r * g->w_h + s * g->w_w;
-                for (nn_dim c = 0; c < g->depth; c++)
-                    acc += nn_splat(xp[c]) * (lanes == NN_VL
-                                                  ? nn_load(wp + c * g->w_c)
-                                                  : nn_load_part(wp + c * g->w_c, lanes, 0));
+    if (start == NN_FROM_BIAS)
+        nn_tile_start(mr, nv, tail, NN_FROM_BIAS, bias, y, y_m, acc);
+    else
+        nn_tile_start(mr, nv, tail, NN_FROM_RESULT, bias, y, y_m, acc);
+    NN_UNROLL(1)
+    for (nn_dim r = 0; r < t.n_h; r++) {
+        NN_UNROLL(1)
+        for (nn_dim s = 0; s < t.n_w; s++) {
+            const nn_real *a = x + r * t.x_h + s * t.x_w, *b = w + r * t.w_h + s * t.w_w;
+            const nn_real *first = s >= t.first && (mr > 1 || s < t.last) ? a : t.zeros,
+                          *last = s < t.last ? a + (mr - 1) * a_m : t.zeros;
+            for (nn_dim k = 0; k < t.depth; k++) {
+                nn_vec bv[NN_TILE_VECS];
+                NN_FRESH_LOADS;
+                NN_UNROLL_FULL
+                for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * t.w_c + j * NN_VL);
+                NN_UNROLL_FULL
+                for (int i = 0; i < mr; i++) {
+                    const nn_vec av = nn_splat(i == 0 ? first[k] : i == mr - 1 ? last[k] : a[i * a_m + k]);
+                    NN_UNROLL_FULL
+                    for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
+                }
             }
         }
-        if (relu) acc = (nn_vec)((nn_ivec)acc & ~(acc < (nn_vec){ 0 }));
-        nn_store_part(y + oh * g->y_row + o * g->y_pix, acc, lanes);
     }
+    nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 
-/* The same for all columns from k on. */
-static __attribute__((noinline, unused)) void nn_walk_pixels_all(int relu, const nn_walk *g,
-                                                                 const nn_real *x, const nn_real *w,
-                                                                 const nn_real *bias, nn_real *y)
+/* `n` pixels of x for each of `rows` rows, x_row and step*x_pix apart, from column `col` on; columns outside [0, in)
+ * are zero. An ordinary function, compiled once, as are the next two. */
+static __attribute__((noinline, unused)) void nn_walk_gather(nn_dim rows, nn_dim n, nn_dim depth, const nn_real *x,
+                                                             nn_dim x_row, nn_dim x_pix, nn_dim col, nn_dim step,
+                                                             nn_dim in, nn_real *to, nn_dim to_row, nn_dim to_pix)
 {
-    for (nn_dim k = 0; k < g->cols; k += NN_VL)
-        for (nn_dim oh = 0; oh < g->h.out; oh++)
-            nn_walk_pixels((int)nn_min_dim(NN_VL, g->cols - k), relu, g, oh, 0, g->w.out, x, w + k,
-                           bias ? bias + k : NULL, y + k);
-}
-
-/* All pixels of one sample, for a group of nv vectors of output channels. A row is cut into equal tiles; the
- * first and the last one may stick out of the image, those between them normally do not. */
-NN_INLINE void nn_walk_columns(int nv, int tail, int relu, nn_walk g, const nn_real *x,
-                               const nn_real *w, const nn_real *bias, nn_real *y)
-{
-    const int most = nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv;
-    const int mr = nn_tile_rows(g.w.out, most), rest = (int)(g.w.out % mr);
-    const nn_dim inner_from = nn_axis_inner_from(g.w), inner_to = nn_axis_inner_to(g.w);
-    const nn_dim n_full = g.w.out / mr, last = (n_full - 1) * mr;
-#define NN_INNER(o, m)       (inner_from <= (o) && (o) + (m) <= inner_to)
-#define NN_TILE(m, inner, o) nn_walk_tile(m, nv, tail, inner, relu, g, oh, o, x, w, bias, y)
-    const int first_inner = NN_INNER(0, mr), last_inner = NN_INNER(last, mr),
-              rest_inner = NN_INNER(last + mr, rest);
-    const nn_dim from = first_inner ? 0 : mr, to = last_inner ? n_full * mr : last;
-    const int tiles =
-        g.w.taps <= NN_WALK_EDGE_TAPS || (first_inner && last_inner && (!rest || rest_inner));
-    if (!tiles || (from < to && !NN_INNER(from, to - from))) {
-        const nn_walk copy =
-            g; /* g itself must stay a set of literals, so its address is not taken */
-        for (int j = 0; j < nv; j++)
-            for (nn_dim oh = 0; oh < g.h.out; oh++)
-                nn_walk_pixels(tail && j == nv - 1 ? tail : NN_VL, relu, &copy, oh, 0, g.w.out, x,
-                               w + j * NN_VL, bias ? bias + j * NN_VL : NULL, y + j * NN_VL);
-        return;
-    }
-    for (nn_dim oh = 0; oh < g.h.out; oh++) {
-        if (!first_inner) NN_TILE(mr, 0, 0);
-        for (nn_dim o = from; o < to; o += mr) NN_TILE(mr, 1, o);
-        if (!last_inner && n_full > 1) NN_TILE(mr, 0, last);
-        if (rest && rest_inner) NN_TILE(rest, 1, last + mr);
-        if (rest && !rest_inner) NN_TILE(rest, 0, last + mr);
-    }
-#undef NN_INNER
-#undef NN_TILE
-}
-
-/* Weights of fewer channels than a vector has lanes, copied with whole vectors as rows so that the tiles can load
- * them. Rows beyond NN_WALK_PACK of them are too many; those layers go pixel by pixel. */
-#define NN_WALK_PACK (32768 / NN_VL)
-NN_INLINE int nn_walk_packs(nn_walk g, nn_dim rows)
-{
-    return g.cols < NN_VL && rows <= NN_WALK_PACK;
-}
-
-/* `samples` samples x_next and y_next apart. taps is the number of taps that lie in w. Narrow images take more
- * vectors of channels per tile, so that there are enough independent sums to keep the multipliers busy. Columns
- * that do not fill a vector are covered by one that overlaps its neighbour; both compute the same bits. */
-NN_INLINE void nn_walk_samples(nn_dim samples, nn_dim x_next, nn_dim y_next, nn_dim taps, int relu,
-                               nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
-                               nn_real *y)
-{
-    if (g.cols < NN_VL) {
-        nn_real pack[NN_WALK_PACK * NN_VL];
-        const nn_dim rows = taps * g.depth;
-        const int tail = (int)(g.cols % NN_VL);
-        if (!nn_walk_packs(g, rows)) {
-            const nn_walk copy = g;
-            for (nn_dim n = 0; n < samples; n++)
-                nn_walk_pixels_all(relu, &copy, x + n * x_next, w + g.first * g.tap, bias,
-                                   y + n * y_next);
-            return;
+    const nn_dim lo = nn_clamp(nn_div_up(-col, step), 0, n), hi = nn_clamp(nn_div_down(in - 1 - col, step) + 1, lo, n);
+    for (nn_dim r = 0; r < rows; r++, x += x_row, to += to_row) {
+        for (nn_dim i = 0; i < lo; i++) memset(to + i * to_pix, 0, (size_t)depth * sizeof *to);
+        if (step == 1 && x_pix == depth && to_pix == depth) {
+            memcpy(to + lo * depth, x + (col + lo) * depth, (size_t)((hi - lo) * depth) * sizeof *to);
+        } else {
+            for (nn_dim i = lo; i < hi; i++)
+                memcpy(to + i * to_pix, x + (col + i * step) * x_pix, (size_t)depth * sizeof *to);
         }
-        /* Taps are w_w apart in w, rows of a tap w_c. */
-        const nn_dim tap = g.tap;
-        for (nn_dim t = 0; t < taps; t++)
-            for (nn_dim c = 0; c < g.depth; c++)
-                nn_store(pack + (t * g.depth + c) * NN_VL,
-                         nn_load_part(w + t * tap + c * g.w_c, tail, 0));
-        nn_walk p = g;
-        p.w_c = NN_VL;
-        p.w_w = g.w_w / tap * (g.depth * NN_VL);
-        p.w_h = g.w_h / tap * (g.depth * NN_VL);
-        for (nn_dim n = 0; n < samples; n++)
-            nn_walk_columns(1, tail, relu, p, x + n * x_next, pack + g.first * g.depth * NN_VL,
-                            bias, y + n * y_next);
-        return;
+        for (nn_dim i = hi; i < n; i++) memset(to + i * to_pix, 0, (size_t)depth * sizeof *to);
     }
-    const int group = NN_TILE_ACC >= 24 && g.w.out <= 6 ? 4 : 2;
-    const nn_dim n_vec = g.cols / NN_VL, n_main = n_vec / group, overlap = g.cols % NN_VL;
-    const int rest = (int)(n_vec % group);
-    /* Weights that do not fit a near cache are read once for all samples, others samples are. */
-    const int far = taps * g.depth * g.cols > 131072;
-    const nn_real *w0 = w + g.first * g.tap;
-    for (nn_dim i = 0; i < n_main * samples; i++) {
-        const nn_dim n = far ? i % samples : i / n_main,
-                     k = (far ? i / samples : i % n_main) * group * NN_VL;
-        nn_walk_columns(group, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL,
-                        y + n * y_next + k);
+}
+
+/* m rows of n elements, the last one of `last`. */
+static __attribute__((noinline, unused)) void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from,
+                                                           nn_dim from_row, nn_real *to, nn_dim to_row)
+{
+    for (nn_dim i = 0; i < m; i++)
+        memcpy(to + i * to_row, from + i * from_row, (size_t)(i == m - 1 ? last : n) * sizeof *to);
+}
+
+/* `rows` rows of `cols` columns of weights as panels of `width` columns; columns beyond the last are zero. Rows
+ * are far apart in memory, which no prefetcher of the hardware sees. */
+static __attribute__((noinline, unused)) void nn_walk_pack(nn_dim rows, nn_dim cols, nn_dim width, const nn_real *w,
+                                                           nn_dim w_row, nn_real *panel)
+{
+    for (nn_dim k = 0; k < cols; k += width) {
+        const nn_dim n = nn_min_dim(width, cols - k);
+        for (nn_dim c = 0; c < rows; c++, panel += width) {
+            const nn_real *from = w + c * w_row + k;
+            if (n < width) {
+                memset(panel, 0, (size_t)width * sizeof *panel);
+                memcpy(panel, from, (size_t)n * sizeof *panel);
+                continue;
+            }
+            for (nn_dim j = 0; j < width; j += NN_VL) {
+                __builtin_prefetch(from + 16 * w_row + j);
+                nn_store(panel + j, nn_load(from + j));
+            }
+        }
     }
-    const nn_dim k = n_main * group * NN_VL, kl = g.cols - NN_VL;
-    for (nn_dim n = 0; n < samples; n++) {
-        if (rest)
-            nn_walk_columns(rest, 0, relu, g, x + n * x_next, w0 + k, bias ? bias + k : NULL,
-                            y + n * y_next + k);
-        if (overlap)
-            nn_walk_columns(1, 0, relu, g, x + n * x_next, w0 + kl, bias ? bias + kl : NULL,
-                            y + n * y_next + kl);
+}
+
+/* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
+ * with few columns. */
+enum { NN_WALK_PATCH = 20480, NN_WALK_BLOCK = 8192, NN_WALK_PACK = 32768 / NN_VL };
+
+/* `groups` groups of nv vectors of output channels; the last one may overlap its neighbour, as the last tile of a
+ * row does, and computes the same bits. Tiles that stick out of the image read a copy with zeros around it. */
+NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int relu, nn_dim samples, nn_dim x_next,
+                            nn_dim y_next, nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
+                            nn_real *y)
+{
+    const int mr = nn_tile_rows(width, nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv);
+    const nn_dim a_m = g.w.step * g.x_pix, span = (mr - 1) * g.w.step + (g.w.taps - 1) * g.w.dil + 1;
+    nn_real patch[NN_WALK_PATCH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL];
+    /* Neighbouring taps that are neighbours in memory, on both sides, make one long sum. */
+    const int merged = g.w.dil == 1 && g.x_pix == g.depth && g.w_w == g.depth * g.w_c;
+    const int dense = tail && g.y_pix == tail;
+    const nn_dim lanes = tail ? tail : nv * NN_VL;
+    /* Where more than one pixel of a tile sticks out, rows of x with the zeros beyond them are copied for a block of
+     * output rows, or for single tiles, whichever copies less. */
+    const nn_dim padded = nn_max_dim(1, (g.w.out - 1) * g.w.step + (g.w.taps - 1) * g.w.dil + 1);
+    const nn_dim fits = NN_WALK_BLOCK / (padded * g.x_pix) - (g.h.taps - 1) * g.h.dil - 1;
+    const int left = g.w.base + g.w.step < 0,
+              right = g.w.base + nn_max_dim(0, mr - g.w.out) * g.w.step + padded - g.w.step > g.w.in;
+    const int edges = g.w.out > mr ? left + right : left || right;
+    const int blocks = !g.total && fits >= 0 && edges * g.h.taps * span > g.h.step * padded;
+    const nn_dim block = blocks ? fits / g.h.step + 1 : g.h.out;
+    if (!left && !right) memset(patch, 0, (size_t)nn_min_dim(g.depth, NN_WALK_PATCH) * sizeof *patch);
+    for (nn_dim n = 0; n < samples; n++)
+        for (nn_dim from = 0; from < g.h.out; from += block) {
+            const nn_dim to = nn_min_dim(g.h.out, from + block);
+            const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
+            const nn_dim in = g.total ? out : g.w.in;
+            const nn_real *xn = x + n * x_next;
+            nn_dim x_h = g.x_row, x_col = g.w.base * g.x_pix;
+            if (blocks) {
+                const nn_dim top = nn_max_dim(0, from * g.h.step + g.h.base);
+                const nn_dim end = nn_min_dim(g.h.in, (to - 1) * g.h.step + (g.h.taps - 1) * g.h.dil + 1 + g.h.base);
+                x_h = padded * g.x_pix;
+                nn_walk_gather(end - top, padded, g.depth, xn + top * g.x_row, g.x_row, g.x_pix, g.w.base, 1, in,
+                               patch, x_h, g.x_pix);
+                xn = patch - top * x_h;
+                x_col = 0;
+            }
+            for (nn_dim i = 0; i < groups * (to - from); i++) {
+                const nn_dim k = nn_min_dim(i / (to - from) * nv * NN_VL, nn_max_dim(0, g.cols - nv * NN_VL));
+                const nn_dim oh = from + i % (to - from);
+                nn_dim r0, r1;
+                nn_axis_taps(g.h, oh, &r0, &r1);
+                const nn_real *xr = xn + (oh * g.h.step + r0 * g.h.dil + g.h.base) * x_h;
+                nn_real *yr = y + n * y_next + oh * g.y_row + k;
+                for (nn_dim at = 0; at < out; at += mr) {
+                    const nn_dim o = nn_max_dim(0, nn_min_dim(at, out - mr)), col = o * g.w.step + g.w.base;
+                    const int whole = out >= mr && (g.last == g.cols || o + mr < out);
+                    const int inner = blocks || (col >= 0 && col + span <= in);
+                    const nn_real *xt = xr + o * a_m + x_col;
+                    nn_taps t = { .n_h = r1 - r0, .n_w = g.w.taps, .depth = g.depth, .x_h = g.h.dil * x_h,
+                                  .x_w = g.w.dil * g.x_pix, .w_h = g.w_h, .w_w = g.w_w, .w_c = g.w_c, .first = 0,
+                                  .last = g.w.taps, .zeros = patch };
+                    if (inner && merged) {
+                        t.n_w = 1;
+                        t.depth = g.w.taps * g.depth;
+                    }
+                    if (!inner && (left || right || g.total)) {
+                        nn_walk_gather(t.n_h, span, g.depth, xr, t.x_h, g.x_pix, col, 1, in, patch, span * g.x_pix,
+                                       g.x_pix);
+                        xt = patch;
+                        t.x_h = span * g.x_pix;
+                    } else if (!inner) {
+                        t.first = col < 0 ? nn_div_up(-col, g.w.dil) : 0;
+                        t.last = nn_clamp(nn_div_down(in - 1 - col - (mr - 1) * g.w.step, g.w.dil) + 1, 0, g.w.taps);
+                    }
+                    nn_real *yt = whole ? yr + o * g.y_pix : some;
+                    nn_walk_tile(mr, nv, tail, NN_FROM_BIAS, relu, t, a_m, xt, w + r0 * g.w_h + k,
+                                 bias ? bias + k : NULL, yt, dense ? g.y_pix : whole ? g.y_pix : nv * NN_VL);
+                    if (!whole)
+                        nn_walk_copy(nn_min_dim(mr, out - o), lanes,
+                                     o + mr < out || g.last == g.cols ? lanes : g.last, some,
+                                     dense ? g.y_pix : nv * NN_VL, yr + o * g.y_pix, g.y_pix);
+                }
+            }
+        }
+}
+
+/* Weights that do not fit a near cache, and images too deep for a patch: blocks of the summed index and of the
+ * columns are copied side by side, then all pixels take them. Sums go through y from block to block. */
+NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_dim samples, nn_dim x_next, nn_dim y_next, nn_walk g,
+                           const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    enum { DEPTH = 256, COLS = 8 * NN_VL, PIXELS = 512 };
+    const int mr = nn_tile_rows(width, nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv);
+    const nn_dim block = nn_max_dim(1, PIXELS / nn_max_dim(1, g.h.out * g.w.out)), pane = nv * NN_VL,
+                 most = COLS / pane * pane;
+    nn_real panel[DEPTH * COLS], rows[NN_TILE_ROWS * DEPTH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL], start[COLS];
+    const int empty = g.h.taps * g.w.taps == 0; /* a phase of a stride that no tap reaches */
+    const nn_dim steps = (g.depth + DEPTH - 1) / DEPTH, blocks = empty ? 1 : g.h.taps * g.w.taps * steps;
+    for (nn_dim n0 = 0; n0 < samples; n0 += block)
+        for (nn_dim k0 = 0; k0 < g.cols; k0 += most) {
+            const nn_dim cols = nn_min_dim(most, g.cols - k0);
+            memset(start, 0, sizeof start);
+            if (bias) memcpy(start, bias + k0, (size_t)cols * sizeof *start);
+            for (nn_dim b = 0; b < blocks; b++) {
+                const nn_dim r = empty ? 0 : b / steps / g.w.taps, s = empty ? 0 : b / steps % g.w.taps,
+                             c = b % steps * DEPTH, depth = empty ? 0 : nn_min_dim(DEPTH, g.depth - c);
+                nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + c * g.w_c + k0, g.w_c, panel);
+                for (nn_dim row = n0 * g.h.out; row < nn_min_dim(samples, n0 + block) * g.h.out; row++) {
+                    const nn_dim n = row / g.h.out, oh = row % g.h.out, ih = oh * g.h.step + r * g.h.dil + g.h.base;
+                    const int inside = ih >= 0 && ih < g.h.in;
+                    if (!inside && b > 0 && b < blocks - 1) continue;
+                    const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
+                    const nn_taps t = { .n_h = inside, .n_w = 1, .depth = depth, .w_c = pane, .last = 1 };
+                    for (nn_dim o = 0; o < out; o += mr) {
+                        const nn_dim m = nn_min_dim(mr, out - o);
+                        if (inside)
+                            nn_walk_gather(1, mr, depth, x + n * x_next + ih * g.x_row + c, 0, g.x_pix,
+                                           o * g.w.step + s * g.w.dil + g.w.base, g.w.step, g.total ? out : g.w.in,
+                                           rows, 0, DEPTH);
+                        for (nn_dim k = 0; k < cols; k += pane) {
+                            nn_real *yt = y + n * y_next + oh * g.y_row + o * g.y_pix + k0 + k;
+                            const nn_dim some_cols = nn_min_dim(pane, cols - k);
+                            const int whole = m == mr && some_cols == pane;
+                            if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
+                            nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t,
+                                         DEPTH, rows, panel + k * depth, start + k, whole ? yt : some,
+                                         whole ? g.y_pix : pane);
+                            if (!whole) nn_walk_copy(m, some_cols, some_cols, some, pane, yt, g.y_pix);
+                        }
+                    }
+                }
+            }
+        }
+}
+
+/* Vectors of columns in a tile: narrow images take more, so that there are enough independent sums. */
+NN_INLINE int nn_walk_vecs(nn_dim width, nn_dim full)
+{
+    return full <= 1                 ? 1
+           : width <= NN_TILE_ACC / 4 ? (int)nn_min_dim(NN_TILE_VECS, full)
+           : full == 3 && NN_TILE_ACC >= 24 ? 3
+                                            : 2;
+}
+
+/* Whether blocks of weights are copied: `weights` are all of the layer, a tile's patch has `patch` elements. */
+#define NN_WALK_FAR(weights, patch) ((weights) > 131072 || (patch) > NN_WALK_PATCH)
+
+/* `samples` samples x_next and y_next apart, at most `width` outputs per row. */
+NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_dim samples, nn_dim x_next, nn_dim y_next,
+                               nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    if (g.h.out <= 0 || g.w.out <= 0) return;
+    const int vecs = nn_walk_vecs(width, g.cols / NN_VL), tail = (int)(g.cols % NN_VL);
+    if (far) {
+        nn_walk_far(vecs, width, relu, samples, x_next, y_next, g, x, w, bias, y);
+    } else if (g.cols < NN_VL) {
+        nn_walk_near(1, tail, 1, width, relu, samples, x_next, y_next, g, x, w, bias, y);
+    } else {
+        const nn_dim main = g.cols / NN_VL / vecs, from = main * vecs * NN_VL;
+        const int rest = (int)((g.cols - from + NN_VL - 1) / NN_VL);
+        nn_walk_near(vecs, 0, main + (rest == vecs), width, relu, samples, x_next, y_next, g, x, w, bias, y);
+        if (rest && rest != vecs) {
+            const nn_dim k = g.cols - rest * NN_VL;
+            nn_walk_near(rest, 0, 1, width, relu, samples, x_next, y_next, g, x, w + k, bias ? bias + k : NULL, y + k);
+        }
     }
+}
+
+/* ---- few output channels ---- */
+
+/* Where output channels do not fill a vector, `wide` neighbouring pixels of y are computed as one pixel of
+ * wide*cols channels: with weights that hold zeros where a tap of one pixel misses the other. Tap u of the widened
+ * kernel and pixel d of the wide one meet tap (zero + d*by_d + u*by_u) / dil of the layer, if that is one. */
+typedef struct nn_widen {
+    nn_dim wide, taps, zero, by_d, by_u, dil;
+} nn_widen;
+
+/* pack[r][u][c][lanes] from w, whose taps [r][s] are `tap` apart, rows w_c; `back` reverses s. */
+static __attribute__((noinline, unused)) void nn_walk_widen(nn_widen m, nn_dim n_r, nn_dim n_s, nn_dim tap,
+                                                            nn_dim w_c, nn_dim depth, nn_dim cols, int back,
+                                                            const nn_real *w, nn_real *pack)
+{
+    memset(pack, 0, (size_t)(n_r * m.taps * depth * NN_VL) * sizeof *pack);
+    for (nn_dim r = 0; r < n_r; r++)
+        for (nn_dim u = 0; u < m.taps; u++)
+            for (nn_dim d = 0; d < m.wide; d++) {
+                const nn_dim at = m.zero + d * m.by_d + u * m.by_u, s = at / m.dil;
+                if (at < 0 || at % m.dil || s >= n_s) continue;
+                const nn_real *from = w + (r * n_s + (back ? n_s - 1 - s : s)) * tap;
+                nn_real *to = pack + (r * m.taps + u) * depth * NN_VL + d * cols;
+                for (nn_dim c = 0; c < depth; c++)
+                    for (nn_dim k = 0; k < cols; k++) to[c * NN_VL + k] = from[c * w_c + k];
+            }
+}
+
+/* The bias of every pixel of a wide one. */
+NN_INLINE void nn_walk_widen_bias(nn_dim wide, nn_dim cols, const nn_real *bias, nn_real lanes[NN_VL])
+{
+    for (nn_dim i = 0; i < NN_VL; i++) lanes[i] = bias && i < wide * cols ? bias[i % cols] : 0;
 }
 
 /* ---- geometry of the operators ---- */
@@ -403,12 +512,35 @@ NN_INLINE void nn_depthwise_dw_sample(nn_conv c, const nn_real *x, const nn_real
 
 /* ---- forward; generated code calls the form that fits the layer ---- */
 
+/* Samples of a 1x1 convolution without stride and padding are one long row, cut into rows of this many pixels. */
+enum { NN_CONV_ROW = 112 };
+
+NN_INLINE int nn_conv_is_point(nn_conv c)
+{
+    return c.r == 1 && c.s == 1 && c.step_h == 1 && c.step_w == 1 && c.pad_top == 0 && c.pad_left == 0 &&
+           c.h == c.oh && c.w == c.ow && c.groups == 1;
+}
+
+NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
+{
+    return (nn_walk){ .h = { 1, 1, 1, 1, 1, 0 }, .w = { NN_CONV_ROW, NN_CONV_ROW, 1, 1, 1, 0 }, .x_pix = depth,
+                      .y_pix = cols, .w_h = depth * cols, .w_w = depth * cols, .w_c = cols, .depth = depth,
+                      .cols = cols, .last = cols, .total = pixels };
+}
+
 /* rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL. */
 NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
                          const nn_real *bias, nn_real *y)
 {
-    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    const nn_walk g = {
+    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, x_next = c.h * c.w * c.ci, y_next = c.oh * c.ow * c.co;
+    const int far = NN_WALK_FAR(nn_conv_weights(c), c.r * (15 * c.step_w + (c.s - 1) * c.dil_w + 1) * c.ci);
+    if (nn_conv_is_point(c) && co >= NN_VL) {
+        const nn_dim pixels = rows * c.h * c.w;
+        nn_walk_samples(far, NN_CONV_ROW, relu, (pixels + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * ci,
+                        NN_CONV_ROW * co, nn_conv_point_walk(pixels, ci, co), x, w, bias, y);
+        return;
+    }
+    nn_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
         .x_row = c.w * c.ci,
@@ -420,22 +552,32 @@ NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, con
         .w_c = c.co,
         .depth = ci,
         .cols = co,
-        .tap = ci * c.co,
-        .first = 0,
+        .last = co,
     };
+    const nn_dim wide = c.groups == 1 && c.dil_w == 1 ? nn_max_dim(1, nn_min_dim(c.ow, NN_VL / co)) : 1,
+                 taps = wide == 1 ? c.s : (wide - 1) * c.step_w + c.s;
+    if (co < NN_VL && !far && c.r * taps * ci <= NN_WALK_PACK) {
+        nn_real pack[NN_WALK_PACK * NN_VL], lanes[NN_VL];
+        const nn_widen m = { wide, taps, 0, -c.step_w, 1, 1 };
+        g.w.out = (c.ow + wide - 1) / wide;
+        g.w.taps = taps;
+        g.w.step = wide * c.step_w;
+        g.y_pix = wide == 1 ? c.co : wide * co;
+        g.w_h = taps * ci * NN_VL;
+        g.w_w = ci * NN_VL;
+        g.w_c = NN_VL;
+        g.cols = wide * co;
+        g.last = (c.ow - (g.w.out - 1) * wide) * co;
+        for (nn_dim q = 0; q < c.groups; q++) {
+            nn_walk_widen(m, c.r, c.s, ci * c.co, c.co, ci, co, 0, w + q * co, pack);
+            nn_walk_widen_bias(wide, co, bias ? bias + q * co : NULL, lanes);
+            nn_walk_samples(0, g.w.out, relu, rows, x_next, y_next, g, x + q * ci, pack, lanes, y + q * co);
+        }
+        return;
+    }
     for (nn_dim q = 0; q < c.groups; q++)
-        nn_walk_samples(rows, c.h * c.w * c.ci, c.oh * c.ow * c.co, c.r * c.s, relu, g, x + q * ci,
-                        w + q * co, bias ? bias + q * co : NULL, y + q * co);
-}
-
-/* 1x1, stride 1, no padding, one group: a dense layer over pixels; blocks keep its input in cache. */
-NN_INLINE void nn_conv2d_point(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
-                               const nn_real *bias, nn_real *y)
-{
-    const nn_dim pixels = rows * c.h * c.w, block = 128;
-    for (nn_dim p = 0; p < pixels; p += block)
-        nn_product(nn_min_dim(block, pixels - p), c.co, c.ci, NN_FROM_BIAS, relu, x + p * c.ci,
-                   c.ci, 1, w, c.co, w + c.ci * c.co, bias, y + p * c.co, c.co);
+        nn_walk_samples(far || co < NN_VL, c.ow, relu, rows, x_next, y_next, g, x + q * ci, w + q * co,
+                        bias ? bias + q * co : NULL, y + q * co);
 }
 
 /* groups = ci = co > 1. */
@@ -449,7 +591,7 @@ NN_INLINE void nn_conv2d_depthwise(nn_dim rows, nn_conv c, int relu, const nn_re
 /* ---- gradient of the input, and transposed convolution ---- */
 
 /* The taps of one axis that reach inputs i = phase + step*u: t = first + j*period, for which the output is
- * o = u + base - j*dil. Reversed (j' = taps-1-j) it reads forward, which lets neighbouring taps merge. */
+ * o = u + base - j*dil. Taken from the last one (j' = taps-1-j) it reads forward. */
 typedef struct nn_phase {
     nn_dim taps, first, period, dil, base, count;
 } nn_phase;
@@ -457,105 +599,87 @@ typedef struct nn_phase {
 NN_INLINE nn_phase nn_phase_of(nn_dim phase, nn_dim in, nn_dim taps, nn_dim step, nn_dim dil,
                                nn_dim pad)
 {
-    nn_phase p = { .taps = 0, .first = 0, .period = step, .dil = dil, .base = 0, .count = 0 };
+    nn_phase p = { .taps = 0, .first = 0, .period = 1, .dil = 1, .base = 0, .count = 0 };
     if (phase < in) p.count = (in - phase + step - 1) / step;
-    /* The greatest common divisor, for the strides that occur with dilation; a loop would not fold. */
-    const nn_dim a = step, b = dil % step;
-    const nn_dim g = b == 0 ? a : a % b == 0 ? b : b % (a % b) == 0 ? a % b : 1;
-    p.period = step / g;
-    p.dil = dil / g;
-    nn_dim first = -1;
-#define NN_FIRST(t)                                                                                \
-    if (first < 0 && (t) < taps && (t) < p.period && (phase + pad - (t)*dil) % step == 0)          \
-    first = (t)
-    NN_FIRST(0);
-    NN_FIRST(1);
-    NN_FIRST(2);
-    NN_FIRST(3);
-    if (first < 0 && p.period > 4)
-        for (nn_dim t = 4; t < taps && t < p.period && first < 0; t++)
-            if ((phase + pad - t * dil) % step == 0) first = t;
-#undef NN_FIRST
-    if (first < 0) return p;
+    nn_dim first = 0;
+    while (first < taps && first < step && (phase + pad - first * dil) % step != 0) first++;
+    if (first == taps || first == step) return p;
+    nn_dim period = 1;
+    while (period * dil % step != 0) period++;
+    p.period = period;
+    p.dil = period * dil / step;
     p.first = first;
-    p.taps = (taps - first + p.period - 1) / p.period;
+    p.taps = (taps - first + period - 1) / period;
     p.base = (phase + pad - first * dil) / step;
     return p;
 }
 
-/* dx from dy for one phase of the stride and one group. wt holds [co][ci/g] per tap: for conv2d_dx the transposed
- * weights with both tap axes reversed (`flipped`), for transposed convolution the weights as they are. */
-NN_INLINE nn_walk nn_phase_walk(nn_conv c, nn_dim ph, nn_dim pw, int flipped)
+/* The axis of a walk for a phase, and where its taps begin and how far they are apart in the weights. `flipped`: the
+ * weights' taps are stored in reverse. */
+NN_INLINE nn_axis nn_phase_axis(nn_phase p, nn_dim out, nn_dim taps, int flipped, nn_dim *first, nn_dim *apart)
 {
-    const nn_phase a = nn_phase_of(ph, c.h, c.r, c.step_h, c.dil_h, c.pad_top);
-    const nn_phase b = nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left);
-    const nn_dim ci = c.ci / c.groups, tap = c.co * ci;
-    const nn_dim r0 = flipped ? c.r - 1 - a.first - (a.taps - 1) * a.period : a.first;
-    const nn_dim s0 = flipped ? c.s - 1 - b.first - (b.taps - 1) * b.period : b.first;
-    return (nn_walk){
-        .h = { a.count, c.oh, a.taps, 1, flipped ? a.dil : -a.dil,
-               a.base - (flipped ? (a.taps - 1) * a.dil : 0) },
-        .w = { b.count, c.ow, b.taps, 1, flipped ? b.dil : -b.dil,
-               b.base - (flipped ? (b.taps - 1) * b.dil : 0) },
-        .x_row = c.ow * c.co,
-        .x_pix = c.co,
-        .y_row = c.step_h * c.w * c.ci,
-        .y_pix = c.step_w * c.ci,
-        .w_h = a.period * c.s * tap,
-        .w_w = b.period * tap,
-        .w_c = ci,
-        .depth = c.co / c.groups,
-        .cols = ci,
-        .tap = tap,
-        .first = a.taps > 0 && b.taps > 0 ? r0 * c.s + s0 : 0,
-    };
+    const nn_dim last = p.first + (p.taps - 1) * p.period;
+    *first = p.taps == 0 ? 0 : flipped ? taps - 1 - last : last;
+    *apart = flipped ? p.period : -p.period;
+    return (nn_axis){ p.count, out, p.taps, 1, p.dil, p.base - (p.taps - 1) * p.dil };
 }
 
-/* `rows` samples of one phase, in tiles (a literal phase). */
-NN_INLINE void nn_conv_phase(nn_dim rows, nn_conv c, nn_dim ph, nn_dim pw, int flipped, int relu,
-                             const nn_real *dy, const nn_real *wt, const nn_real *bias, nn_real *dx)
-{
-    const nn_walk g = nn_phase_walk(c, ph, pw, flipped);
-    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    if (g.h.out <= 0 || g.w.out <= 0) return;
-    for (nn_dim q = 0; q < c.groups; q++)
-        nn_walk_samples(rows, c.oh * c.ow * c.co, c.h * c.w * c.ci, c.r * c.s, relu, g, dy + q * co,
-                        wt + q * co * ci, bias ? bias + q * ci : NULL,
-                        dx + (ph * c.w + pw) * c.ci + q * ci);
-}
-
-/* Stride 1. */
+/* dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap axes
+ * reversed (`flipped`), for transposed convolution the weights as they are. One walk per phase of the stride; few
+ * channels are computed for neighbouring pixels at once, whatever their phase. */
 NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
                               const nn_real *wt, const nn_real *bias, nn_real *dx)
 {
-    nn_conv_phase(rows, c, 0, 0, flipped, relu, dy, wt, bias, dx);
-}
-
-/* Strides up to 2, the usual case: at most four phases, written out so that their geometry folds to literals. */
-NN_INLINE void nn_conv_phases_half(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
-                                   const nn_real *wt, const nn_real *bias, nn_real *dx)
-{
-    nn_conv_phase(rows, c, 0, 0, flipped, relu, dy, wt, bias, dx);
-    if (c.step_w > 1) nn_conv_phase(rows, c, 0, 1, flipped, relu, dy, wt, bias, dx);
-    if (c.step_h > 1) nn_conv_phase(rows, c, 1, 0, flipped, relu, dy, wt, bias, dx);
-    if (c.step_h > 1 && c.step_w > 1) nn_conv_phase(rows, c, 1, 1, flipped, relu, dy, wt, bias, dx);
-}
-
-/* Any stride, pixel by pixel. */
-NN_INLINE void nn_conv_phases_any(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
-                                  const nn_real *wt, const nn_real *bias, nn_real *dx)
-{
-    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    for (nn_dim ph = 0; ph < c.step_h; ph++)
-        for (nn_dim pw = 0; pw < c.step_w; pw++) {
-            const nn_walk g = nn_phase_walk(c, ph, pw, flipped);
-            for (nn_dim n = 0; n < rows; n++)
-                for (nn_dim q = 0; q < c.groups; q++)
-                    nn_walk_pixels_all(relu, &g, dy + n * c.oh * c.ow * c.co + q * co,
-                                       wt + q * co * ci + g.first * g.tap,
-                                       bias ? bias + q * ci : NULL,
-                                       dx + n * c.h * c.w * c.ci + (ph * c.w + pw) * c.ci + q * ci);
+    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, tap = c.co * ci;
+    const nn_dim x_next = c.oh * c.ow * c.co, y_next = c.h * c.w * c.ci;
+    const nn_dim width = (c.w + c.step_w - 1) / c.step_w;
+    const int far = NN_WALK_FAR(nn_conv_weights(c) / (c.step_h * c.step_w), c.r * (15 + c.s * c.dil_w) * c.co);
+    if (nn_conv_is_point(c) && ci >= NN_VL) {
+        const nn_dim pixels = rows * c.h * c.w;
+        nn_walk_samples(far, NN_CONV_ROW, relu, (pixels + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * co,
+                        NN_CONV_ROW * ci, nn_conv_point_walk(pixels, co, ci), dy, wt, bias, dx);
+        return;
+    }
+    const nn_dim wide = c.groups == 1 && c.dil_w == 1 ? NN_VL / ci / c.step_w * c.step_w : 0;
+    /* Pixel d of a wide one and tap t meet output (d + pad - t) / step, counted from that of d = 0 and the last tap. */
+    const nn_dim least = nn_div_up(c.pad_left - (c.s - 1), c.step_w),
+                 most = nn_div_down(wide - 1 + c.pad_left, c.step_w), taps = most - least + 1;
+    const int widened = wide > 0 && taps > 0 && !far && c.r * taps * co <= NN_WALK_PACK;
+    nn_real pack[NN_WALK_PACK * NN_VL], lanes[NN_VL];
+    for (nn_dim ph = 0; ph < c.step_h; ph++) {
+        nn_dim r0, s0, w_h, w_w;
+        const nn_axis h = nn_phase_axis(nn_phase_of(ph, c.h, c.r, c.step_h, c.dil_h, c.pad_top), c.oh, c.r, flipped,
+                                        &r0, &w_h);
+        nn_walk g = { .h = h, .x_row = c.ow * c.co, .x_pix = c.co, .y_row = c.step_h * c.w * c.ci, .depth = co };
+        if (widened) {
+            const nn_widen m = { wide, taps, c.pad_left - c.step_w * least, 1, -c.step_w, 1 };
+            g.w = (nn_axis){ (c.w + wide - 1) / wide, c.ow, taps, wide / c.step_w, 1, least };
+            g.y_pix = g.cols = wide * ci;
+            g.last = (c.w - (g.w.out - 1) * wide) * ci;
+            g.w_h = w_h * taps * co * NN_VL;
+            g.w_w = co * NN_VL;
+            g.w_c = NN_VL;
+            if (ph == 0) {
+                nn_walk_widen(m, c.r, c.s, tap, ci, co, ci, flipped, wt, pack);
+                nn_walk_widen_bias(wide, ci, bias, lanes);
+            }
+            nn_walk_samples(0, (c.w + wide - 1) / wide, relu, rows, x_next, y_next, g, dy,
+                            pack + r0 * taps * co * NN_VL, lanes, dx + ph * c.w * c.ci);
+            continue;
         }
+        g.y_pix = c.step_w * c.ci;
+        g.cols = g.last = g.w_c = ci;
+        g.w_h = w_h * c.s * tap;
+        for (nn_dim i = 0; i < c.step_w * c.groups; i++) {
+            const nn_dim pw = i / c.groups, q = i % c.groups;
+            g.w = nn_phase_axis(nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left), c.ow, c.s, flipped, &s0,
+                                &w_w);
+            g.w_w = w_w * tap;
+            nn_walk_samples(far || ci < NN_VL, width, relu, rows, x_next, y_next, g, dy + q * co,
+                            wt + (r0 * c.s + s0) * tap + q * co * ci, bias ? bias + q * ci : NULL,
+                            dx + (ph * c.w + pw) * c.ci + q * ci);
+        }
+    }
 }
 
 /* wt[R-1-r][S-1-s][k][c] = w[r][s][c][k], per group: [.][k of all groups][c of a group]. The team divides
@@ -573,7 +697,7 @@ NN_INLINE void nn_conv_flip(const nn_team *team, nn_conv c, const nn_real *w, nn
     }
 }
 
-/* dx = gradient of a convolution of stride 1 with respect to x. scratch holds the weights once more. */
+/* dx = gradient of a convolution with respect to x. scratch holds the weights once more. */
 NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
                             const nn_real *w, nn_real *scratch, nn_real *dx)
 {
@@ -583,30 +707,6 @@ NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const n
     nn_share(team->rank, team->size, rows, 1, &from, &to);
     nn_conv_phases(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
                    dx + from * c.h * c.w * c.ci);
-}
-
-/* The same for strides of 1 and 2. */
-NN_INLINE void nn_conv2d_dx_half(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
-                                 const nn_real *w, nn_real *scratch, nn_real *dx)
-{
-    nn_dim from, to;
-    nn_conv_flip(team, c, w, scratch);
-    nn_barrier(team);
-    nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv_phases_half(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
-                        dx + from * c.h * c.w * c.ci);
-}
-
-/* The same for any stride. */
-NN_INLINE void nn_conv2d_dx_any(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
-                                const nn_real *w, nn_real *scratch, nn_real *dx)
-{
-    nn_dim from, to;
-    nn_conv_flip(team, c, w, scratch);
-    nn_barrier(team);
-    nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv_phases_any(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
-                       dx + from * c.h * c.w * c.ci);
 }
 
 NN_INLINE void nn_conv2d_depthwise_dx(const nn_team *team, nn_dim rows, nn_conv c,

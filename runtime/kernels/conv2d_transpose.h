@@ -10,25 +10,11 @@
 #include "kernels/conv2d.h"
 
 /* rows samples of y[i*step + r*dil - pad, .., o] += x[i, .., k] * w[r,s,k,o], plus bias, then relu if
- * asked; stride 1. */
+ * asked. */
 NN_INLINE void nn_conv2d_transpose(nn_dim rows, nn_conv c, int relu, const nn_real *x,
                                    const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_conv_phases(rows, c, 0, relu, x, w, bias, y);
-}
-
-/* The same for strides of 1 and 2. */
-NN_INLINE void nn_conv2d_transpose_half(nn_dim rows, nn_conv c, int relu, const nn_real *x,
-                                        const nn_real *w, const nn_real *bias, nn_real *y)
-{
-    nn_conv_phases_half(rows, c, 0, relu, x, w, bias, y);
-}
-
-/* The same for any stride. */
-NN_INLINE void nn_conv2d_transpose_any(nn_dim rows, nn_conv c, int relu, const nn_real *x,
-                                       const nn_real *w, const nn_real *bias, nn_real *y)
-{
-    nn_conv_phases_any(rows, c, 0, relu, x, w, bias, y);
 }
 
 /* dx = conv(dy, w): the convolution this layer is the transpose of. scratch holds the weights as

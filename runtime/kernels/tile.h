@@ -52,12 +52,17 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
                                          : (int)((n + (n + most - 1) / most - 1) / ((n + most - 1) / most));
 }
 
+/* Where rows of a overlap, gcc would carry what it has read from one step to the next, in registers that the
+ * accumulators need; reading again is cheaper. */
+#define NN_FRESH_LOADS __asm__ volatile("" ::: "memory")
+
 /* acc[i][j] += sum over k of a[i*a_m + k*a_k] * b[k*b_k + j*NN_VL ..] */
 NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
                            const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
 {
     for (nn_dim k = 0; k < depth; k++) {
         nn_vec bv[NN_TILE_VECS];
+        NN_FRESH_LOADS;
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * b_k + j * NN_VL);
         NN_UNROLL_FULL
