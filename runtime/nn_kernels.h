@@ -24,6 +24,7 @@
 #include "kernels/pool.h"
 #include "kernels/position.h"
 #include "kernels/random.h"
+#include "kernels/recurrent.h"
 #include "kernels/reduce.h"
 #include "kernels/schedule.h"
 #include "kernels/softmax.h"

@@ -240,6 +240,20 @@ const char *cw_pointer(CWriter *w, const Node *n, int k)
     return "NULL";
 }
 
+int64_t cw_port_pitch(const CWriter *w, BufferKind kind, int64_t index)
+{
+    const int64_t *pitch = kind == AT_INPUT    ? w->plan->pitch_in
+                           : kind == AT_OUTPUT ? w->plan->pitch_out
+                                               : NULL;
+    return pitch && pitch[index] > 0 ? pitch[index] : 0;
+}
+
+int64_t cw_pitch(const CWriter *w, const Buffer *b, const TensorType *t)
+{
+    const int64_t pitch = cw_port_pitch(w, b->kind, b->index);
+    return pitch ? pitch : t->rank ? type_numel(t, 1, t->rank) : 1;
+}
+
 const char *cw_dim(CWriter *w, const DimVar *d)
 {
     if (*w->dim[d->index] == '!') {
@@ -350,18 +364,33 @@ bool cw_is_lead(const CWriter *w, const Node *n)
     return cw_runs_lead(w, n);
 }
 
+bool cw_has_pitch(const CWriter *w, const Node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        int k;
+        const Node *base = n->in[i] ? cw_base(n->in[i], &k) : NULL;
+        if (base &&
+            cw_port_pitch(w, w->plan->result[base->id][k].kind, w->plan->result[base->id][k].index))
+            return true;
+    }
+    for (int k = 0; k < n->n_results; k++)
+        if (cw_port_pitch(w, w->plan->result[n->id][k].kind, w->plan->result[n->id][k].index))
+            return true;
+    return false;
+}
+
 bool cw_use_blas(const CWriter *w)
 {
     return w->face->m->use_blas;
 }
 
 /* `name + from * rows` for a thread's first row, or the bare name. */
-static const char *share_pointer(CWriter *w, const char *name, const TensorType *t)
+static const char *share_pointer(CWriter *w, const char *name, const Buffer *b, const TensorType *t)
 {
     const char *from, *to;
     int64_t scale;
     cw_share(w, t, &from, &to, &scale);
-    const int64_t row = type_numel(t, t->batch ? 0 : 1, t->rank);
+    const int64_t row = (t->batch ? t->dim[0] : 1) * cw_pitch(w, b, t);
     if (row == 1) return arena_printf(w->arena, "%s + %s", name, from);
     return arena_printf(w->arena, "%s + %s * %s", name, from, int_literal(w, row));
 }
@@ -373,8 +402,22 @@ static const char *operand_text(CWriter *w, const Node *n, int i)
     const Node *base = cw_base(n->in[i], &k);
     const char *name = cw_pointer(w, base, k);
     if (cw_runs_lead(w, n) && node_divides_operand(n, i))
-        return share_pointer(w, name, &n->in[i]->type);
+        return share_pointer(w, name, &w->plan->result[base->id][k], &n->in[i]->type);
     return name;
+}
+
+/* $pitch0, $pitch_out, ...: see ops/cwriter.h. */
+static const char *pitch_text(CWriter *w, const Node *n, const char *of)
+{
+    if (isdigit((unsigned char)*of)) {
+        const int i = atoi(of);
+        if (i >= n->n_in || !n->in[i]) return "0";
+        int k;
+        const Node *base = cw_base(n->in[i], &k);
+        return int_literal(w, cw_pitch(w, &w->plan->result[base->id][k], &n->in[i]->type));
+    }
+    const int k = of[3] ? atoi(of + 3) : 0; /* "out", "out1" */
+    return int_literal(w, cw_pitch(w, &w->plan->result[n->id][k], k ? &n->more[k - 1] : &n->type));
 }
 
 static const char *result_text(CWriter *w, const Node *n, int k)
@@ -382,7 +425,7 @@ static const char *result_text(CWriter *w, const Node *n, int k)
     if (w->plan->result[n->id][k].kind == AT_NOWHERE) return "NULL";
     const TensorType *t = k ? &n->more[k - 1] : &n->type;
     const char *name = cw_pointer(w, n, k);
-    return cw_runs_lead(w, n) ? share_pointer(w, name, t) : name;
+    return cw_runs_lead(w, n) ? share_pointer(w, name, &w->plan->result[n->id][k], t) : name;
 }
 
 static const char *rows_text(CWriter *w, const Node *n)
@@ -440,8 +483,8 @@ static const char *key_text(CWriter *w, const Node *n)
             w->arena,
             "nn_key_make(a->m->base.seed, %d, (uint32_t)(%lld + 65536 * a->t), a->m->base.calls[%d])",
             top, (ll)stream, top);
-    return arena_printf(w->arena, "nn_key_make(a->m->base.seed, %d, %lld, a->m->base.calls[%d])", top,
-                        (ll)stream, top);
+    return arena_printf(w->arena, "nn_key_make(a->m->base.seed, %d, %lld, a->m->base.calls[%d])",
+                        top, (ll)stream, top);
 }
 
 static const char *double_literal(const CWriter *w, double v)
@@ -463,6 +506,8 @@ static const char *word_text(Template *t, const char *word, bool as_double)
         const Node *n = t->node;
         if (!strncmp(word, "out", 3) && (!word[3] || (isdigit((unsigned char)word[3]) && !word[4])))
             return result_text(w, n, word[3] ? word[3] - '0' : 0);
+        if (!strncmp(word, "pitch", 5) && word[5])
+            return pitch_text(w, n, word + 5 + (word[5] == '_'));
         if (!strcmp(word, "rows")) return rows_text(w, n);
         if (!strcmp(word, "row0")) return row0_text(w, n);
         if (!strcmp(word, "batch")) return batch_text(w, n);
@@ -675,7 +720,8 @@ static void put_outlined(CWriter *w, const Node *n, const char *text)
 {
     ModelFace *f = w->face;
     Outline o = { .w = w, .n = n, .names = names_new(w->arena, NULL) };
-    names_reserve(o.names, (const char *const[]){ f->type, NULL }); /* a parameter must not hide it */
+    names_reserve(o.names,
+                  (const char *const[]){ f->type, NULL }); /* a parameter must not hide it */
     const char *body = outlined_body(&o, text);
     StrBuf formals, call;
     sb_init(&formals, w->arena);
@@ -871,7 +917,7 @@ static bool root_code(CWriter *w, const Node *n)
         cw_line(w, "%s[%lld] = %s;", target, (ll)index, value);
         return true;
     }
-    cw_copy(w, n, n->in[0], target, &type, add);
+    cw_copy(w, n, n->in[0], target, &type, cw_port_pitch(w, to.kind, index), add);
     return true;
 }
 

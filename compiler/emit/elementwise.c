@@ -42,10 +42,12 @@ typedef struct Nest {
     int n_loops;
 } Nest;
 
-static void access_type(Nest *nest, Access *x, const TensorType *t)
+/* pitch: of rows of axis 0, 0: as the type says. */
+static void access_type(Nest *nest, Access *x, const TensorType *t, int64_t pitch)
 {
     int64_t stride[MAX_RANK];
     type_strides(t, stride);
+    if (pitch) stride[0] = pitch;
     const int lead = nest->type->rank - t->rank;
     x->type = t;
     for (int i = 0; i < t->rank; i++) {
@@ -66,7 +68,9 @@ static void add_operand(Nest *nest, const Node *n)
     int k;
     const Node *base = cw_base(n, &k);
     double v;
-    access_type(nest, x, &n->type);
+    access_type(
+        nest, x, &n->type,
+        cw_port_pitch(w, w->plan->result[base->id][k].kind, w->plan->result[base->id][k].index));
     if (node_const_value(base, &v)) {
         x->literal = cw_const(w, n->type.dtype, v);
         return;
@@ -78,11 +82,11 @@ static void add_operand(Nest *nest, const Node *n)
     x->pointer = cw_pointer(w, base, k);
 }
 
-static void add_target(Nest *nest, const char *pointer, const TensorType *t)
+static void add_target(Nest *nest, const char *pointer, const TensorType *t, int64_t pitch)
 {
     Access *x = &nest->value[nest->n_values++];
     x->pointer = pointer;
-    access_type(nest, x, t);
+    access_type(nest, x, t, pitch);
 }
 
 /* ---- the loops ---- */
@@ -332,7 +336,9 @@ void cw_elementwise(CWriter *w, const Node *n)
         wanted[i] = operand_name(n->in[i]);
     }
     for (int k = 0; k < n->n_results; k++)
-        add_target(&nest, cw_pointer(w, n, k), k ? &n->more[k - 1] : &n->type);
+        add_target(
+            &nest, cw_pointer(w, n, k), k ? &n->more[k - 1] : &n->type,
+            cw_port_pitch(w, w->plan->result[n->id][k].kind, w->plan->result[n->id][k].index));
     make_loops(&nest, cw_runs_lead(w, n));
     count_operand_uses(&nest, n);
 
@@ -358,12 +364,12 @@ void cw_elementwise(CWriter *w, const Node *n)
 }
 
 void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to,
-             bool add)
+             int64_t pitch, bool add)
 {
     Nest nest = { .w = w, .type = to };
     const char *wanted[1] = { operand_name(from) };
     add_operand(&nest, from);
-    add_target(&nest, target, to);
+    add_target(&nest, target, to, pitch);
     make_loops(&nest, cw_runs_lead(w, n));
     nest.value[0].uses = 1;
     NameTable *names = names_new(w->arena, w->locals);

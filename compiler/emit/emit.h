@@ -166,6 +166,9 @@ void put_text(StrBuf *out, int indent, const char *statement); /* the same witho
 void cw_node(CWriter *w, const Node *n); /* comment, barrier, declarations and code of one node */
 void cw_flush_one(CWriter *w);           /* writes what thread 0 does so far */
 const char *cw_pointer(CWriter *w, const Node *n, int k); /* local that points at result k */
+/* Elements between rows of axis 0 of a value of type t that lies there; of a port, 0 where they are packed. */
+int64_t cw_port_pitch(const CWriter *w, BufferKind kind, int64_t index);
+int64_t cw_pitch(const CWriter *w, const Buffer *b, const TensorType *t);
 const char *cw_hyper(CWriter *w, const Node *n);          /* local that holds a hyper's value */
 /* A live scalar at `step`, the number of updates so far: its base, the schedule, the warm-up in front. */
 const char *scheduled_text(Arena *a, const char *base, const char *step, const ScheduleDesc *d,
@@ -181,8 +184,9 @@ const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs,
                            const char *const *operand, int n_in);
 /* Loops for an elementwise or fused node, or a copy into `target` (NULL: the node's own results). */
 void cw_elementwise(CWriter *w, const Node *n);
+/* pitch: elements between rows of the target, 0: as its type says. */
 void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, const TensorType *to,
-             bool add);
+             int64_t pitch, bool add);
 /* scan.c: the loop around a body. */
 void cw_scan(CWriter *w, const Node *n);
 bool cw_runs_lead(const CWriter *w, const Node *n);

@@ -29,6 +29,24 @@ static const char *slot(const LoopText *l, int64_t offset, DType t)
                         (ll)(l->workspace + offset));
 }
 
+/* Slice i, or result k, is reached where it lies in the sequence. */
+static bool in_sequence(const int64_t *pitch, int64_t i)
+{
+    return pitch && pitch[i];
+}
+
+/* args.NAME = the step's place in a sequence. */
+static void put_place(const LoopText *l, const char *name, const TensorType *step,
+                      const char *sequence)
+{
+    CWriter *w = l->w;
+    const ll inner = (ll)type_numel(step, scan_axis(l->s, step), step->rank);
+    cw_text(w, inner == 1
+                   ? arena_printf(w->arena, "%s.%s = %s + %s;", l->args, name, sequence, l->step)
+                   : arena_printf(w->arena, "%s.%s = %s + %s * %lld;", l->args, name, sequence,
+                                  l->step, inner));
+}
+
 static const char *operand(const LoopText *l, int64_t i)
 {
     int k;
@@ -77,15 +95,18 @@ static void put_args(const LoopText *l)
     w->uses_arena = true;
     for (int i = 0; i < l->n->n_in; i++) {
         const TensorType *t = &body->inputs.data[i].type;
+        if (scan_role(l->s, i) == SCAN_SEQUENCE && in_sequence(body->plan->pitch_in, i)) continue;
         if (scan_role(l->s, i) == SCAN_SEQUENCE)
             sb_printf(&sb, ", .%s = %s", l->names->input[i], slot(l, l->slots.slice[i], t->dtype));
         else if (scan_role(l->s, i) == SCAN_CAPTURE)
             sb_printf(&sb, ", .%s = %s", l->names->input[i], operand(l, i));
     }
-    for (size_t k = (size_t)l->s->n_carries; k < body->outputs.len; k++)
+    for (size_t k = (size_t)l->s->n_carries; k < body->outputs.len; k++) {
+        if (in_sequence(body->plan->pitch_out, (int64_t)k)) continue;
         sb_printf(
             &sb, ", .%s = %s", l->names->output[k],
             slot(l, l->slots.yield[k - (size_t)l->s->n_carries], body->outputs.data[k].type.dtype));
+    }
     sb_puts(&sb, " };");
     cw_text(w, sb.text);
 }
@@ -137,14 +158,23 @@ void cw_scan(CWriter *w, const Node *n)
         cw_line(w, "%s.t = %s;", l.args, l.step);
     for (int64_t i = 0; i < s->n_seqs; i++) {
         const TensorType *t = &body->inputs.data[i].type;
+        if (in_sequence(body->plan->pitch_in, i)) {
+            put_place(&l, l.names->input[i], t, operand(&l, i));
+            continue;
+        }
         put_step(&l, "nn_step_get", t, operand(&l, i), slot(&l, l.slots.slice[i], t->dtype));
     }
+    for (int64_t k = s->n_carries; k < (int64_t)body->outputs.len; k++)
+        if (in_sequence(body->plan->pitch_out, k))
+            put_place(&l, l.names->output[k], &body->outputs.data[k].type,
+                      cw_pointer(w, n, (int)k));
     put_carries(&l, count);
     if (!body->plan->apart) cw_line(w, "nn_barrier(team);");
     cw_line(w, "%s_body(&%s, team);", l.names->base, l.args);
     if (!body->plan->apart) cw_line(w, "nn_barrier(team);");
     for (size_t k = (size_t)s->n_carries; k < body->outputs.len; k++) {
         const TensorType *t = &body->outputs.data[k].type;
+        if (in_sequence(body->plan->pitch_out, (int64_t)k)) continue;
         put_step(&l, "nn_step_put", t, slot(&l, l.slots.yield[k - (size_t)s->n_carries], t->dtype),
                  cw_pointer(w, n, (int)k));
     }

@@ -64,7 +64,11 @@ enum {
     OPF_INTERNAL    = 1 << 9,  /* made by gradients or passes; not callable from source, not in the manual */
     OPF_ACCUMULATE  = 1 << 10, /* kernel can add into its result ($acc): a gradient may be written in place */
     OPF_INPLACE     = 1 << 11, /* result 0 may share operand 0's memory when that dies here */
-    OPF_ACTIVATION  = 1 << 12  /* --list=activations names it */
+    OPF_ACTIVATION  = 1 << 12, /* --list=activations names it */
+    OPF_KEPT        = 1 << 13, /* worth its memory: a loop hands its results to the backward loop */
+    OPF_ROW_PITCH   = 1 << 14  /* OPF_LEAD kernel that takes the distance of rows of every operand and result ($pitch0,
+                                  $pitch_out) when these have rank 2: a loop's slices and yields need not be packed
+                                  for it */
 };
 
 typedef struct ShapeCtx ShapeCtx;   /* ops/op.h: want() */

@@ -62,6 +62,9 @@ struct Plan {
     int64_t arena_bytes;        /* what the routine needs, a multiple of 64 */
     int64_t bound_bytes;        /* liveness lower bound for this order */
     int n_barriers;
+    /* Of a body, by port: elements between rows of a step's slice or yield that is read or written where it lies in
+       the sequence; -1: it is one piece there; 0: it is copied. NULL: all are. */
+    int64_t *pitch_in, *pitch_out;
     bool apart;                 /* of a body: no thread touches what another one writes, in this step or the next */
 };
 

@@ -318,13 +318,16 @@ ScanSlots scan_slots(Arena *a, const Node *n, bool f64)
                             arena_alloc_array(a, (size_t)s->n_carries + 1, sizeof *slots.carry),
                         .yield = ARENA_ARRAY(a, int64_t, body->outputs.len + 1),
                         .bytes = body->plan->arena_bytes };
+    const Plan *plan = body->plan;
     for (int64_t i = 0; i < s->n_seqs; i++)
-        slots.slice[i] = take(&slots.bytes, &body->inputs.data[i].type, f64);
+        if (!plan->pitch_in || !plan->pitch_in[i])
+            slots.slice[i] = take(&slots.bytes, &body->inputs.data[i].type, f64);
     for (int64_t i = 0; i < s->n_carries; i++)
         for (int k = 0; k < 2; k++)
             slots.carry[i][k] = take(&slots.bytes, &body->outputs.data[i].type, f64);
     for (size_t i = (size_t)s->n_carries; i < body->outputs.len; i++)
-        slots.yield[i - (size_t)s->n_carries] =
-            take(&slots.bytes, &body->outputs.data[i].type, f64);
+        if (!plan->pitch_out || !plan->pitch_out[i])
+            slots.yield[i - (size_t)s->n_carries] =
+                take(&slots.bytes, &body->outputs.data[i].type, f64);
     return slots;
 }

@@ -8,6 +8,8 @@
  *   $0 $1 ...    operand. In statements: pointer to its data; for a PART_LEAD node, operands that share the
  *                node's leading axis point at this thread's first row. In expr: a scalar local variable.
  *   $out $out1   results, likewise
+ *   $pitch0 ..   distance between rows of axis 0 of operand 0, in elements; OPF_ROW_PITCH kernels take it
+ *   $pitch_out, $pitch_out1  of the results
  *   $rows        PART_LEAD: rows of axis 0 in this thread's share (type nn_dim); else dim[0] at run time
  *   $row0        index of the share's first row of axis 0 (for random streams and position-dependent ops)
  *   $batch       the run-time value of the batch variable of the result (or of the first batched operand)
@@ -32,6 +34,8 @@
 void cw_stmt(CWriter *w, const Node *n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* True when the node runs as PART_LEAD in this routine: the emit hook of an OPF_LEAD operator always does. */
 bool cw_is_lead(const CWriter *w, const Node *n);
+/* True when rows of an operand or result of the node are not packed, see $pitch0. */
+bool cw_has_pitch(const CWriter *w, const Node *n);
 /* Whether large plain products may go to OpenBLAS in this build. */
 bool cw_use_blas(const CWriter *w);
 

@@ -172,6 +172,9 @@ static void dense_dx_emit(CWriter *w, const Node *n)
         cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);",
                 cw_use_blas(w) ? "blas" : "team", rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1],
                 (ll)wt->dim[0]);
+    else if (dy->rank == 2 && cw_has_pitch(w, n))
+        cw_stmt(w, n, "nn_dense_dx_rows($rows, %lld, %lld, $0, $pitch0, $1, $out, $pitch_out);",
+                (ll)wt->dim[1], (ll)wt->dim[0]);
     else
         cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, $out);", share_text(dy, dy->rank - 1).s,
                 (ll)wt->dim[1], (ll)wt->dim[0]);
@@ -184,7 +187,7 @@ const OpDesc op_dense_dx = {
     .in = { "dy", "weight" },
     .attrs = dense_dx_attrs,
     .attr_size = sizeof(DenseAttrs),
-    .flags = OPF_INTERNAL,
+    .flags = OPF_INTERNAL | OPF_ROW_PITCH,
     .is_lead = dense_dx_is_lead,
     .whole = 1 << 1,
     .operand_layout = weight_second,

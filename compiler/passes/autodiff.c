@@ -286,7 +286,7 @@ static bool is_expensive(const Node *n)
     if (op_is(n, &op_result)) return is_expensive(n->in[0]);
     if (op_is(n, &op_scan)) return true;
     if (op_has(n, OPF_SOURCE | OPF_ROOT | OPF_VIEW)) return false;
-    return op_has(n, OPF_RANDOM) || (n->op->work && n->op->work(n).macs > 0);
+    return op_has(n, OPF_RANDOM | OPF_KEPT) || (n->op->work && n->op->work(n).macs > 0);
 }
 
 /* A sequence of the backward loop that holds what the forward node had in each step. */
@@ -341,14 +341,16 @@ static void count_uses(Back *k, const Routine *body)
     }
 }
 
-/* A further result of an inner loop in the copy, which its derivation asked for, in the forward body. */
+/* A further result of a node of the copy, which its gradient asked for, in the forward body: of an inner loop, or of
+ * a node that is worth keeping. */
 static Node *forward_result(Back *k, const Node *x)
 {
-    const size_t loop = (size_t)x->in[0]->id;
-    if (loop >= k->n_copied || !op_is(x->in[0], &op_scan) || !k->source[loop]) return NULL;
-    Node *forward = (Node *)k->source[loop];
+    const size_t id = (size_t)x->in[0]->id;
+    if (id >= k->n_copied || !k->source[id] || !is_expensive(x->in[0])) return NULL;
+    Node *forward = (Node *)k->source[id];
     const int index = (int)((const IndexAttrs *)x->attrs)->index;
-    const int result = scan_clone_result(k->ad->m, x->in[0], index, forward);
+    const int result =
+        op_is(forward, &op_scan) ? scan_clone_result(k->ad->m, x->in[0], index, forward) : index;
     if (result < 0) return NULL;
     Builder b;
     builder_init(&b, k->ad->m, scan_attrs(k->scan)->body);

@@ -826,12 +826,65 @@ static bool runs_apart(const Planner *p)
     return true;
 }
 
+/* Does every node of a body reach the values at (kind, index) row by row, at any distance of rows? */
+static bool takes_pitch(const Routine *body, BufferKind kind, int index)
+{
+    const Plan *plan = body->plan;
+    for (size_t i = 0; i < body->nodes.len; i++) {
+        const Node *n = body->nodes.data[i];
+        if (op_has(n, OPF_VIEW | OPF_SOURCE)) continue;
+        const bool able =
+            is_elementwise(n) || op_is(n, &op_output) ||
+            (op_has(n, OPF_ROW_PITCH) && plan->part[i] == PART_LEAD && n->type.rank == 2);
+        for (int j = 0; j < n->n_in; j++) {
+            if (!op_reads(n, j)) continue;
+            int k;
+            const Node *x = value_of(n->in[j], &k);
+            const Buffer *b = &plan->result[x->id][k];
+            if (b->kind == kind && b->index == index && (!able || op_has(x, OPF_VIEW)))
+                return false;
+        }
+        for (int k = 0; k < n->n_results && !op_has(n, OPF_ROOT); k++) {
+            const Buffer *b = &plan->result[i][k];
+            if (b->kind == kind && b->index == index && !able) return false;
+        }
+    }
+    return true;
+}
+
+/* Rows of a step are `steps` rows apart in the sequence; without an axis in front of time a step is in one piece. */
+static int64_t pitch_of(const ScanAttrs *s, const TensorType *step, BufferKind kind, int index)
+{
+    const int axis = scan_axis(s, step);
+    if (step->layout != LAYOUT_CANONICAL) return 0;
+    if (axis == 0) return -1;
+    return axis == 1 && takes_pitch(s->body, kind, index)
+               ? s->length * type_numel(step, 1, step->rank)
+               : 0;
+}
+
+/* Slices and yields that need no copy. Known only here, where both the planned body and its loop are. */
+static void choose_pitches(const Planner *p, const Node *scan)
+{
+    const ScanAttrs *s = scan->attrs;
+    const Routine *body = s->body;
+    Plan *plan = body->plan;
+    plan->pitch_in = ARENA_ARRAY(p->a, int64_t, body->inputs.len + 1);
+    plan->pitch_out = ARENA_ARRAY(p->a, int64_t, body->outputs.len + 1);
+    for (int i = 0; i < (int)s->n_seqs; i++)
+        plan->pitch_in[i] = pitch_of(s, &body->inputs.data[i].type, AT_INPUT, i);
+    for (int k = (int)s->n_carries; k < (int)body->outputs.len; k++)
+        plan->pitch_out[k] = pitch_of(s, &body->outputs.data[k].type, AT_OUTPUT, k);
+}
+
 bool pass_plan(Module *m, Routine *r)
 {
     r->plan = NULL;
     routine_rewrite(m, r, copy_states, NULL);
     routine_sweep(m, r);
     Planner p = { .m = m, .r = r, .a = m->arena, .n = (int)r->nodes.len };
+    for (int i = 0; i < p.n; i++)
+        if (op_is(r->nodes.data[i], &op_scan)) choose_pitches(&p, r->nodes.data[i]);
     if (!check_sizes(&p)) return false;
     order_roots(&p);
     choose_order(&p);

@@ -52,30 +52,37 @@ NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
     }
 }
 
-/* dx[m][i] = sum over o of dy[m][o] * w[i][o]. Long rows of w are multiplied as they lie; short ones are
- * transposed block by block, because summing over the lanes would cost more than the product. */
+/* dx[m][i] = sum over o of dy[m][o] * w[i][o], rows of dy and dx dy_m and dx_m apart. Long rows of w are
+ * multiplied as they lie; short ones are transposed block by block, because summing over the lanes would cost
+ * more than the product. */
 #define NN_DENSE_SHORT 160
-NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, const nn_real *w,
-                           nn_real *dx)
+NN_INLINE void nn_dense_dx_rows(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, nn_dim dy_m,
+                                const nn_real *w, nn_real *dx, nn_dim dx_m)
 {
     if (out >= NN_DENSE_SHORT) {
         for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
-            nn_product_dot(nn_min_dim(NN_DENSE_ROWS, rows - m), in, out, 0, dy + m * out, out, w, out, dx + m * in,
-                           in);
+            nn_product_dot(nn_min_dim(NN_DENSE_ROWS, rows - m), in, out, 0, dy + m * dy_m, dy_m, w, out,
+                           dx + m * dx_m, dx_m);
         return;
     }
     nn_real panel[NN_DENSE_SHORT * 2 * NN_VL];
     const nn_dim width = 2 * NN_VL, main = in / width * width, rest = in - main;
     for (nn_dim i = 0; i < main; i += width) {
         nn_transpose(width, out, w + i * out, out, panel, width);
-        nn_product(rows, width, out, NN_FROM_ZERO, 0, dy, out, 1, panel, width, panel + out * width, NULL,
-                   dx + i, in);
+        nn_product(rows, width, out, NN_FROM_ZERO, 0, dy, dy_m, 1, panel, width, panel + out * width, NULL,
+                   dx + i, dx_m);
     }
     if (rest) {
         nn_transpose(rest, out, w + main * out, out, panel, rest);
-        nn_product(rows, rest, out, NN_FROM_ZERO, 0, dy, out, 1, panel, rest, panel + out * rest, NULL,
-                   dx + main, in);
+        nn_product(rows, rest, out, NN_FROM_ZERO, 0, dy, dy_m, 1, panel, rest, panel + out * rest, NULL,
+                   dx + main, dx_m);
     }
+}
+
+NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, const nn_real *w,
+                           nn_real *dx)
+{
+    nn_dense_dx_rows(rows, in, out, dy, out, w, dx, in);
 }
 
 /* The same by the team, which divides the rows. */
