@@ -5,8 +5,9 @@
 # after 1, 10 and 100 steps. Bounds are relative L2 distances from results in double precision:
 #   f32   outputs and gradients 1e-6, weights 1e-6 after one step and 1e-5 after ten
 #   f64   outputs and gradients 1e-10, weights 1e-9 after a hundred steps
-# ResNet-20 is the exception: with twenty layers of batch norm PyTorch's own f32 gradients lie up to 3e-6 from
-# its f64 ones in single tensors. There each may differ by 1e-5, and all of them together by 2e-6.
+# The gradients of ResNet-20 pass 22 layers with weights and 21 batch norms. Rounding each stored value to f32 and
+# computing everything else in f64 already moves single tensors by 8e-7, and PyTorch's own f32 lies 2.6e-6 from its f64
+# (1.2e-6 for all gradients as one vector). There each may differ by 5e-6, and all of them together by 2e-6.
 
 . tests/lib.sh
 . tests/e2e/tools.sh
@@ -42,7 +43,7 @@ for variant in f32 no-blas f64; do
         case $model$variant in optimizers*no-blas) continue ;; esac
         try "$model $variant: builds" harness $model $variant || continue
         one=1e-6 ten=1e-5 grad=1e-6 whole=1e-6
-        [ $model != resnet20 ] || { grad=1e-5 whole=2e-6; }
+        [ $model != resnet20 ] || { grad=5e-6 whole=2e-6; }
         [ $variant != f64 ] || { one=1e-10 ten=1e-10 grad=1e-10 whole=1e-10; }
         case $model in
         lenet | resnet20 | recurrent) check "outputs" $model predict 1 $variant $one predict. ;;
