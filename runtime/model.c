@@ -6,6 +6,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "nn_model.h"
 #include "canonical.h"
@@ -281,11 +284,27 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     return NN_OK;
 }
 
+/* A kernel that walks down the rows of a wide matrix is on another page at every row: with pages of 4 KiB that takes
+ * more entries than the processor's table of pages has. Large objects ask for huge pages. */
+static void *model_memory(size_t bytes)
+{
+#if defined(MADV_HUGEPAGE)
+    enum { HUGE_PAGE = 2 << 20, LARGE = 4 * HUGE_PAGE };
+    if (bytes >= LARGE && bytes <= SIZE_MAX - HUGE_PAGE) {
+        bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        void *mem = aligned_alloc(HUGE_PAGE, bytes);
+        if (mem) (void)madvise(mem, bytes, MADV_HUGEPAGE); /* a system without them works all the same */
+        return mem;
+    }
+#endif
+    return aligned_alloc(64, bytes);
+}
+
 nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options)
 {
     size_t bytes = info ? nn_model_bytes(info, routines) : SIZE_MAX;
     if (bytes == SIZE_MAX) return NULL;
-    void *mem = aligned_alloc(64, bytes);
+    void *mem = model_memory(bytes);
     nn_model *m = NULL;
     if (!mem) return NULL;
     if (nn_model_init(info, &m, mem, bytes, routines, options) != NN_OK) {
