@@ -138,7 +138,8 @@ NN_INLINE void nn_amsgrad(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn
 {
     const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
     const nn_real step = (nn_real)(lr / (1 - pow(beta1, (double)t)));
-    const nn_real root = (nn_real)sqrt(1 - pow(beta2, (double)t)), e = (nn_real)eps, decay = (nn_real)weight_decay;
+    const nn_real root = (nn_real)(1 / sqrt(1 - pow(beta2, (double)t))), e = (nn_real)eps;
+    const nn_real decay = (nn_real)weight_decay;
     NN_UPDATE(i, n, w)
     {
         const nn_real d = g[i] + decay * w[i];
