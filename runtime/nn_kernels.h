@@ -31,5 +31,6 @@
 #include "kernels/tile.h"
 #include "kernels/upsample.h"
 #include "kernels/vec.h"
+#include "kernels/winograd.h"
 
 #endif

@@ -336,6 +336,45 @@ NN_INLINE void nn_product_dot(nn_dim rows, nn_dim cols, nn_dim depth, int add, c
     }
 }
 
+/* t[j] = lane j of every x[i]: a square of NN_VL x NN_VL, transposed. Halves are interleaved until every lane is in
+ * place; x is used up. */
+#if defined(NN_HALVES_D)
+#if NN_VL == 16
+#define NN_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define NN_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif NN_VL == 8
+#define NN_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define NN_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif NN_VL == 4
+#define NN_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define NN_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#elif NN_VL == 2
+#define NN_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 2)
+#define NN_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
+#endif
+#endif
+
+NN_INLINE void nn_transpose_square(nn_vec *x, nn_vec *t)
+{
+#if defined(NN_ZIP_LOW)
+    NN_UNROLL_FULL
+    for (int n = 1; n < NN_VL; n *= 2) {
+        NN_UNROLL_FULL
+        for (int i = 0; i < NN_VL / 2; i++) {
+            t[2 * i] = NN_ZIP_LOW(x[i], x[i + NN_VL / 2]);
+            t[2 * i + 1] = NN_ZIP_HIGH(x[i], x[i + NN_VL / 2]);
+        }
+        NN_UNROLL_FULL
+        for (int i = 0; i < NN_VL; i++) x[i] = t[i];
+    }
+#else
+    for (int i = 0; i < NN_VL; i++)
+        for (int j = 0; j < NN_VL; j++)
+            memcpy((char *)&t[j] + (size_t)i * sizeof(nn_real), (const char *)&x[i] + (size_t)j * sizeof(nn_real),
+                   sizeof(nn_real));
+#endif
+}
+
 /* t[j][i] = x[i][j]: a block of a matrix, transposed into a panel whose rows are t_row apart. */
 NN_INLINE void nn_transpose(nn_dim rows, nn_dim cols, const nn_real *x, nn_dim x_row, nn_real *restrict t,
                             nn_dim t_row)

@@ -481,6 +481,42 @@ CONV_CASE(conv_depthwise, nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d
           nn_conv2d_transpose, ANY)
 #endif
 
+/* Winograd's algorithm for all three passes; transposed convolution again as above. */
+#define WINOGRAD_CASE(name, geometry)                                                              \
+    static void name(void *arg, const nn_team *team)                                               \
+    {                                                                                              \
+        const Conv *a = arg;                                                                       \
+        const nn_conv c = geometry;                                                                \
+        const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;                           \
+        nn_dim from, to;                                                                           \
+        nn_share(team->rank, team->size, a->rows, 1, &from, &to);                                  \
+        nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->scratch, a->y);      \
+        nn_barrier(team);                                                                          \
+        nn_conv2d_winograd_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                   \
+        nn_barrier(team);                                                                          \
+        nn_conv2d_winograd_dw(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);           \
+        nn_conv2d_transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias,        \
+                                a->ty + from * image);                                             \
+        nn_barrier(team);                                                                          \
+        nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);                 \
+        nn_barrier(team);                                                                          \
+        nn_conv2d_transpose_dw(team, a->rows, c, a->dy, a->x, a->scratch, a->tdw, a->acc);         \
+    }
+
+#ifdef NN_SMALL_CODE
+WINOGRAD_CASE(conv_winograd, ANY)
+#endif
+
+/* The most that a pass needs. */
+static nn_dim conv_scratch(nn_conv c)
+{
+    const nn_dim weights = nn_conv_weights(c), ci = nn_winograd_wide(c.ci), co = nn_winograd_wide(c.co);
+    nn_dim most = NN_DW_PARTS * weights;
+    most = nn_max_dim(most, 16 * nn_max_dim(c.ci * co, c.co * ci));
+    return nn_max_dim(most, nn_winograd_parts(c) * 16 * c.ci * co +
+                                NN_WINOGRAD_ITEMS * nn_winograd_dw_block(c));
+}
+
 /* Plain loops: y and dx, dw of the convolution with weights w, ty etc. of its transpose with weights tw. */
 static void conv_plain(const Conv *a, double *y, double *dx, double *dw, double *ty, double *tdx,
                        double *tdw)
@@ -541,7 +577,7 @@ static void check_conv(nn_team_fn fn, nn_dim rows, nn_conv c)
     a.tw = reals(nw, 1);
     a.bias = draw(0, 1) ? reals(c.co, 1) : NULL;
     a.tbias = draw(0, 1) ? reals(c.ci, 1) : NULL;
-    a.scratch = reals(NN_DW_PARTS * nw, 0);
+    a.scratch = reals(conv_scratch(c), 0);
     conv_plain(&a, want[0], want[1], want[2], want[3], want[4], want[5]);
     for (int t = 1; t <= TEAMS; t++) {
         nn_real **const got[6] = { &a.y, &a.dx, &a.dw, &a.ty, &a.tdx, &a.tdw };
@@ -614,6 +650,16 @@ START_TEST(convolution_matches_plain_loops)
             check_conv(conv_depthwise, rows, c);
         i++;
     }
+    for (int i = 0; i < 200;) {
+        nn_conv c = { .r = 3, .s = 3, .step_h = 1, .step_w = 1, .dil_h = 1, .dil_w = 1, .groups = 1 };
+        c.h = draw(1, 9), c.w = draw(1, 11), c.ci = draw(1, 40), c.co = draw(1, 40);
+        c.pad_top = draw(0, 3), c.pad_left = draw(0, 3);
+        c.oh = c.h + c.pad_top + draw(0, 3) - 2;
+        c.ow = c.w + c.pad_left + draw(0, 3) - 2;
+        if (c.oh < 1 || c.ow < 1) continue;
+        check_conv(conv_winograd, draw(1, 20), c);
+        i++;
+    }
 }
 END_TEST
 #else
@@ -648,10 +694,23 @@ END_TEST
 #define CONV_CASE_(...)                CONV_CASE(__VA_ARGS__)
 CONVS(DEFINE)
 
+#define WINOGRADS(C)                                                                               \
+    C(w_even, 3, 12, 16, 16, 12, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)                                \
+    C(w_odd, 5, 7, 5, 24, 7, 5, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)                                     \
+    C(w_valid, 2, 9, 10, 33, 7, 8, 17, 3, 3, 1, 1, 0, 0, 1, 1, 1)                                  \
+    C(w_full, 3, 6, 3, 64, 8, 5, 64, 3, 3, 1, 1, 2, 2, 1, 1, 1)                                    \
+    C(w_pixel, 9, 1, 1, 5, 1, 1, 6, 3, 3, 1, 1, 1, 1, 1, 1, 1)                                     \
+    C(w_deep, 2, 4, 4, 300, 4, 4, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+
+#define DEFINE_WINOGRAD(name, rows, ...) WINOGRAD_CASE(conv_##name, NN_CONV(__VA_ARGS__))
+WINOGRADS(DEFINE_WINOGRAD)
+
 START_TEST(convolution_matches_plain_loops)
 {
-#define CHECK(name, rows, forms, ...)  check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
+#define CHECK(name, rows, forms, ...)    check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
+#define CHECK_WINOGRAD(name, rows, ...)  check_conv(conv_##name, rows, NN_CONV(__VA_ARGS__));
     CONVS(CHECK)
+    WINOGRADS(CHECK_WINOGRAD)
 }
 END_TEST
 #endif

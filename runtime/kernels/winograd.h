@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Convolution of 3x3 kernels, stride 1, by Winograd's algorithm F(2x2, 3x3): 16 multiplications for four results
+ * instead of 36. An image is cut into tiles of 2x2 outputs; what a tile reads is 4x4 pixels d. With
+ *
+ *   V = B^T d B,  U = G w G^T,  M = sum over channels of V * U, element by element,  y = A^T M A
+ *
+ * the sums over channels are 16 matrix products of tiles by output channels, one for each element e of a 4x4 square;
+ * the transforms are additions. The gradient of the input is the same convolution with the kernels turned round and
+ * transposed. The gradient of the weights is the adjoint: dU = sum over tiles of V * (A dy A^T), dw = G^T dU G.
+ *
+ * In: channels-last images, weights [3][3][I][O], as for conv2d.h; any padding, any size. Tiles that stick out of the
+ * image read zeros there and store only what is inside. Invariant: a result depends on its own tile alone (dw: on
+ * parts of the tiles fixed by the problem), so its bits do not depend on the team or on how tiles are grouped.
+ */
+#ifndef NN_KERNELS_WINOGRAD_H
+#define NN_KERNELS_WINOGRAD_H
+
+#include "kernels/conv2d.h"
+
+/* A thread transforms a block of tiles at a time, which stays in a near cache: at most so many reals, which allows
+ * NN_WINOGRAD_CHANNELS input channels, and so many tiles. */
+enum { NN_WINOGRAD_CHANNELS = 2048 };
+enum { NN_WINOGRAD_BLOCK = 32768, NN_WINOGRAD_TILES = 16 };
+
+/* Elements of V, M and W lie this much further apart than their tiles need: equal distances of a power of two would
+ * send all 16 to one set of the cache. */
+#define NN_WINOGRAD_GAP NN_VL
+
+static const nn_real nn_winograd_zero[NN_VL] __attribute__((unused));
+
+NN_INLINE nn_dim nn_winograd_wide(nn_dim channels)
+{
+    return (channels + NN_VL - 1) / NN_VL * NN_VL;
+}
+
+/* Tiles of one image. */
+NN_INLINE nn_dim nn_winograd_tiles(nn_conv c)
+{
+    return ((c.oh + 1) / 2) * ((c.ow + 1) / 2);
+}
+
+/* Vectors of output channels that are computed together. */
+NN_INLINE int nn_winograd_group(nn_dim cols)
+{
+    return cols <= NN_VL ? 1 : 2;
+}
+
+/* Tiles in a register tile, a literal. */
+NN_INLINE int nn_winograd_rows(nn_conv c)
+{
+    const int group = nn_winograd_group(c.co),
+              most = group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group;
+    return nn_tile_rows(nn_winograd_tiles(c),
+                        (int)nn_min_dim(most, NN_WINOGRAD_BLOCK / (16 * nn_winograd_wide(c.ci))));
+}
+
+/* Tiles in a block. */
+NN_INLINE nn_dim nn_winograd_block(nn_conv c)
+{
+    const nn_dim mr = nn_winograd_rows(c);
+    return nn_min_dim(NN_WINOGRAD_TILES, NN_WINOGRAD_BLOCK / (16 * nn_winograd_wide(c.ci))) / mr *
+           mr;
+}
+
+/* ---- weights: U[group of columns][e][row][column], groups as in nn_winograd_group ---- */
+
+NN_INLINE nn_real *nn_winograd_u(nn_dim rows, nn_dim cols, nn_dim row, nn_dim col, nn_real *u,
+                                 nn_dim *e_next)
+{
+    const nn_dim width = nn_winograd_group(cols) * NN_VL, g = col / width;
+    const nn_dim here = nn_min_dim(width, nn_winograd_wide(cols) - g * width);
+    *e_next = rows * here;
+    return u + 16 * rows * g * width + row * here + col % width;
+}
+
+/* One vector of kernels w[3][3] to u[4][4], e_next apart. */
+NN_INLINE void nn_winograd_weight(nn_vec (*w)[3], nn_real *u, nn_dim e_next)
+{
+    const nn_vec half = nn_splat(NN_R(0.5));
+    nn_vec t[4][3];
+    NN_UNROLL_FULL
+    for (int s = 0; s < 3; s++) {
+        const nn_vec sum = (w[0][s] + w[2][s]) * half, mid = w[1][s] * half;
+        t[0][s] = w[0][s];
+        t[1][s] = sum + mid;
+        t[2][s] = sum - mid;
+        t[3][s] = w[2][s];
+    }
+    NN_UNROLL_FULL
+    for (int i = 0; i < 4; i++) {
+        const nn_vec sum = (t[i][0] + t[i][2]) * half, mid = t[i][1] * half;
+        nn_store(u + (4 * i) * e_next, t[i][0]);
+        nn_store(u + (4 * i + 1) * e_next, sum + mid);
+        nn_store(u + (4 * i + 2) * e_next, sum - mid);
+        nn_store(u + (4 * i + 3) * e_next, t[i][2]);
+    }
+}
+
+NN_INLINE nn_vec nn_winograd_load(const nn_real *p, nn_dim n)
+{
+    return n >= NN_VL ? nn_load(p) : nn_load_part(p, n, 0);
+}
+
+/* U of a convolution; the team divides the rows. */
+NN_INLINE void nn_winograd_weights(const nn_team *team, nn_dim rows, nn_dim cols, const nn_real *w,
+                                   nn_real *u)
+{
+    nn_dim from, to, e_next;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    for (nn_dim k = 0; k < cols; k += NN_VL)
+        for (nn_dim c = from; c < to; c++) {
+            nn_vec t[3][3];
+            NN_UNROLL_FULL
+            for (int r = 0; r < 9; r++)
+                t[r / 3][r % 3] = nn_winograd_load(w + (r * rows + c) * cols + k, cols - k);
+            nn_real *out = nn_winograd_u(rows, cols, c, k, u, &e_next);
+            nn_winograd_weight(t, out, e_next);
+        }
+}
+
+/* U of the gradient of the input of a convolution with weights [3][3][cols][rows]: transposed and turned round. */
+NN_INLINE void nn_winograd_weights_dx(const nn_team *team, nn_dim rows, nn_dim cols,
+                                      const nn_real *w, nn_real *u)
+{
+    nn_dim from, to, e_next;
+    nn_share(team->rank, team->size, rows, NN_VL, &from, &to);
+    for (nn_dim k = from; k < to; k += NN_VL)
+        for (nn_dim c = 0; c < cols; c += NN_VL) {
+            nn_vec turned[9][NN_VL];
+            const nn_dim n = nn_min_dim(NN_VL, cols - c);
+            for (int r = 0; r < 9; r++) {
+                nn_vec v[NN_VL];
+                for (nn_dim i = 0; i < NN_VL; i++)
+                    v[i] = i < n ? nn_winograd_load(w + (r * cols + c + i) * rows + k, to - k)
+                                 : (nn_vec){ 0 };
+                nn_transpose_square(v, turned[8 - r]);
+            }
+            for (nn_dim i = 0; i < nn_min_dim(NN_VL, to - k); i++) {
+                nn_vec t[3][3];
+                NN_UNROLL_FULL
+                for (int r = 0; r < 9; r++) t[r / 3][r % 3] = turned[r][i];
+                nn_real *out = nn_winograd_u(rows, cols, k + i, c, u, &e_next);
+                nn_winograd_weight(t, out, e_next);
+            }
+        }
+}
+
+/* ---- input: V[e][tile][channel] ---- */
+
+/* One column of a row of tiles, transformed downwards: t = B^T d. p[r] is row r of the tiles, step[r] the distance of
+ * its pixels (0 where the row lies outside the image: p[r] is zero then). */
+NN_INLINE void nn_winograd_column(int last, int tail, nn_dim width, const nn_real *const *p,
+                                  const nn_dim *step, nn_dim iw, nn_vec *t)
+{
+    if (iw < 0 || iw >= width) {
+        t[0] = t[1] = t[2] = t[3] = (nn_vec){ 0 };
+        return;
+    }
+    const nn_vec d0 = nn_load_tail(p[0] + iw * step[0], last, tail),
+                 d1 = nn_load_tail(p[1] + iw * step[1], last, tail),
+                 d2 = nn_load_tail(p[2] + iw * step[2], last, tail),
+                 d3 = nn_load_tail(p[3] + iw * step[3], last, tail);
+    t[0] = d0 - d2;
+    t[1] = d1 + d2;
+    t[2] = d2 - d1;
+    t[3] = d1 - d3;
+}
+
+/* `count` neighbouring tiles of a row of tiles for one vector of channels. Neighbours share two columns. */
+NN_INLINE void nn_winograd_stripe(int last, int tail, nn_conv c, nn_dim count, nn_dim ih, nn_dim iw,
+                                  const nn_real *x, nn_real *v, nn_dim e_next, nn_dim t_next)
+{
+    const nn_real *p[4];
+    nn_dim step[4];
+    nn_vec a[4][4];
+    NN_UNROLL_FULL
+    for (int r = 0; r < 4; r++) {
+        const int inside = ih + r >= 0 && ih + r < c.h;
+        p[r] = inside ? x + (ih + r) * c.w * c.ci : nn_winograd_zero;
+        step[r] = inside ? c.ci : 0;
+    }
+    nn_winograd_column(last, tail, c.w, p, step, iw, a[0]);
+    nn_winograd_column(last, tail, c.w, p, step, iw + 1, a[1]);
+    for (nn_dim j = 0; j < count; j++, v += t_next) {
+        iw += 2;
+        nn_winograd_column(last, tail, c.w, p, step, iw, a[2]);
+        nn_winograd_column(last, tail, c.w, p, step, iw + 1, a[3]);
+        NN_UNROLL_FULL
+        for (int r = 0; r < 4; r++) {
+            nn_store(v + (4 * r) * e_next, a[0][r] - a[2][r]);
+            nn_store(v + (4 * r + 1) * e_next, a[1][r] + a[2][r]);
+            nn_store(v + (4 * r + 2) * e_next, a[2][r] - a[1][r]);
+            nn_store(v + (4 * r + 3) * e_next, a[1][r] - a[3][r]);
+            a[0][r] = a[2][r];
+            a[1][r] = a[3][r];
+        }
+    }
+}
+
+/* Tiles [t0, t1) of all images: V from channel c0 to c1 (c0 a multiple of NN_VL). */
+NN_INLINE void nn_winograd_input(nn_conv c, nn_dim t0, nn_dim t1, nn_dim c0, nn_dim c1,
+                                 const nn_real *x, nn_real *v, nn_dim e_next, nn_dim t_next)
+{
+    const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
+    const int tail = (int)(c.ci % NN_VL);
+    for (nn_dim t = t0, count; t < t1; t += count, v += count * t_next) {
+        const nn_dim j = t % tw, i = t / tw % th, n = t / (tw * th);
+        const nn_real *image = x + n * c.h * c.w * c.ci;
+        count = nn_min_dim(tw - j, t1 - t);
+        nn_dim k = c0;
+        for (; k < c1 && k + NN_VL <= c.ci; k += NN_VL)
+            nn_winograd_stripe(0, 0, c, count, 2 * i - c.pad_top, 2 * j - c.pad_left, image + k,
+                               v + k, e_next, t_next);
+        if (tail && k < c1)
+            nn_winograd_stripe(1, tail, c, count, 2 * i - c.pad_top, 2 * j - c.pad_left, image + k,
+                               v + k, e_next, t_next);
+    }
+}
+
+/* Asks for the next tiles' memory while the products of these run: they touch little of it at a time, in pieces too
+ * short for the hardware to see a pattern. Two pixels of two rows are new in each tile. */
+NN_INLINE void nn_winograd_ask(const nn_real *p, nn_dim n, int write)
+{
+    for (nn_dim i = 0; i < n; i += 64 / NN_REAL_BYTES) {
+        if (write)
+            __builtin_prefetch(p + i, 1);
+        else
+            __builtin_prefetch(p + i, 0);
+    }
+}
+
+NN_INLINE void nn_winograd_ask_input(nn_conv c, nn_dim t0, nn_dim t1, const nn_real *x)
+{
+    const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
+    for (nn_dim t = t0; t < t1; t++) {
+        const nn_dim j = t % tw, i = t / tw % th, n = t / (tw * th);
+        const nn_dim ih = 2 * i - c.pad_top + 2, iw = 2 * j - c.pad_left + 1;
+        for (nn_dim r = 0; r < 2; r++)
+            if (ih + r >= 0 && ih + r < c.h && iw >= 0 && iw + 1 < c.w)
+                nn_winograd_ask(x + ((n * c.h + ih + r) * c.w + iw) * c.ci, 2 * c.ci, 0);
+    }
+}
+
+/* y or dy: two pixels of two rows, n channels of them. */
+NN_INLINE void nn_winograd_ask_output(nn_conv c, nn_dim t0, nn_dim t1, nn_dim n, const nn_real *y,
+                                      int write)
+{
+    const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
+    for (nn_dim t = t0; t < t1; t++) {
+        const nn_dim j = t % tw, i = t / tw % th, image = t / (tw * th);
+        for (nn_dim r = 0; r < 2; r++)
+            if (2 * i + r < c.oh && 2 * j + 1 < c.ow) {
+                const nn_real *p = y + ((image * c.oh + 2 * i + r) * c.ow + 2 * j) * c.co;
+                nn_winograd_ask(p, n, write);
+                nn_winograd_ask(p + c.co, n, write);
+            }
+    }
+}
+
+/* ---- output ---- */
+
+/* y = A^T M A for tiles [t0, t0 + count) and nv vectors of channels. */
+NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
+                                  const nn_real *m, nn_dim e_next, const nn_real *bias, nn_real *y)
+{
+    const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
+    for (nn_dim q = 0; q < count; q++, m += nv * NN_VL) {
+        const nn_dim t = t0 + q, j = t % tw, i = t / tw % th, n = t / (tw * th);
+        nn_real *out = y + ((n * c.oh + 2 * i) * c.ow + 2 * j) * c.co;
+        const int below = c.oh % 2 == 0 || 2 * i + 1 < c.oh,
+                  right = c.ow % 2 == 0 || 2 * j + 1 < c.ow;
+        for (int k = 0; k < nv; k++) {
+            const int last = k == nv - 1;
+            const nn_vec b = bias ? nn_load_tail(bias + k * NN_VL, last, tail) : (nn_vec){ 0 };
+            nn_vec s[2][4], r[2][2];
+            NN_UNROLL_FULL
+            for (int e = 0; e < 4; e++) {
+                const nn_real *p = m + e * e_next + k * NN_VL;
+                const nn_vec m0 = nn_load(p), m1 = nn_load(p + 4 * e_next),
+                             m2 = nn_load(p + 8 * e_next), m3 = nn_load(p + 12 * e_next);
+                s[0][e] = m0 + m1 + m2;
+                s[1][e] = m1 - m2 - m3;
+            }
+            NN_UNROLL_FULL
+            for (int h = 0; h < 2; h++) {
+                r[h][0] = s[h][0] + s[h][1] + s[h][2] + b;
+                r[h][1] = s[h][1] - s[h][2] - s[h][3] + b;
+                NN_UNROLL_FULL
+                for (int w = 0; relu && w < 2; w++)
+                    r[h][w] = (nn_vec)((nn_ivec)r[h][w] & ~(r[h][w] < (nn_vec){ 0 }));
+            }
+            nn_real *o = out + k * NN_VL;
+            nn_store_tail(o, r[0][0], last, tail);
+            if (right) nn_store_tail(o + c.co, r[0][1], last, tail);
+            if (below) nn_store_tail(o + c.ow * c.co, r[1][0], last, tail);
+            if (below && right) nn_store_tail(o + (c.ow + 1) * c.co, r[1][1], last, tail);
+        }
+    }
+}
+
+/* ---- forward ---- */
+
+/* The products and the results of tiles [t0, t0 + count) for one group of columns; u is the group's. */
+NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
+                                   const nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u,
+                                   const nn_real *bias, const nn_real *ahead, nn_real *y)
+{
+    nn_real m[16 * (NN_WINOGRAD_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)] __attribute__((aligned(64)));
+    const int mr = nn_winograd_rows(c);
+    const nn_dim width = nv * NN_VL, m_next = nn_winograd_block(c) * width + NN_WINOGRAD_GAP;
+    for (nn_dim e = 0; e < 16; e++) {
+        const nn_dim a0 = nn_cut(count, 1, e, 16), a1 = nn_cut(count, 1, e + 1, 16);
+        if (ahead) nn_winograd_ask_input(c, t0 + count + a0, t0 + count + a1, ahead);
+        nn_winograd_ask_output(c, t0 + a0, t0 + a1, width, y, 1);
+        for (nn_dim t = 0; t < count; t += mr)
+            nn_tile_product(mr, nv, 0, NN_FROM_ZERO, 0, c.ci, v + e * e_next + t * t_next, t_next,
+                            1, u + e * c.ci * width, width, NULL, NULL, m + e * m_next + t * width,
+                            width);
+    }
+    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, bias, y);
+}
+
+/* Tiles [from, to) of y. */
+NN_INLINE void nn_winograd_share(nn_conv c, int relu, nn_dim from, nn_dim to, const nn_real *x,
+                                 const nn_real *u, const nn_real *bias, nn_real *y)
+{
+    nn_real v[NN_WINOGRAD_BLOCK + 16 * NN_WINOGRAD_GAP] __attribute__((aligned(64)));
+    const nn_dim block = nn_winograd_block(c), mr = nn_winograd_rows(c),
+                 t_next = nn_winograd_wide(c.ci), e_next = block * t_next + NN_WINOGRAD_GAP;
+    const int group = nn_winograd_group(c.co);
+    const nn_dim n_vec = (c.co + NN_VL - 1) / NN_VL, n_main = c.co / NN_VL / group;
+    const int rest = (int)(n_vec - n_main * group), tail = (int)(c.co % NN_VL);
+    for (nn_dim t = from; t < to; t += block) {
+        const nn_dim count = nn_min_dim(block, to - t);
+        const nn_real *ahead = t + 2 * block <= to ? x : NULL;
+        nn_winograd_input(c, t, t + count, 0, c.ci, x, v, e_next, t_next);
+        for (nn_dim e = 0; e < 16 && count % mr; e++)
+            memset(v + e * e_next + count * t_next, 0,
+                   (size_t)((mr - count % mr) * t_next) * sizeof *v);
+        nn_dim k = 0;
+        for (nn_dim g = 0; g < n_main; g++, k += group * NN_VL)
+            nn_winograd_columns(group, 0, relu, c, t, count, v, e_next, t_next, u + 16 * c.ci * k,
+                                bias ? bias + k : NULL, g == 0 ? ahead : NULL, y + k);
+        if (rest)
+            nn_winograd_columns(rest, tail, relu, c, t, count, v, e_next, t_next, u + 16 * c.ci * k,
+                                bias ? bias + k : NULL, n_main == 0 ? ahead : NULL, y + k);
+    }
+}
+
+/* `rows` samples of y = conv(x, w) + bias, then relu if asked; bias may be NULL. scratch holds U. */
+NN_INLINE void nn_conv2d_winograd(const nn_team *team, nn_dim rows, nn_conv c, int relu,
+                                  const nn_real *x, const nn_real *w, const nn_real *bias,
+                                  nn_real *scratch, nn_real *y)
+{
+    nn_dim from, to;
+    nn_winograd_weights(team, c.ci, c.co, w, scratch);
+    nn_barrier(team);
+    nn_share(team->rank, team->size, rows * nn_winograd_tiles(c), nn_winograd_rows(c), &from, &to);
+    nn_winograd_share(c, relu, from, to, x, scratch, bias, y);
+}
+
+/* dx from dy, which is a convolution of dy with another frame. */
+NN_INLINE void nn_conv2d_winograd_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                     const nn_real *w, nn_real *scratch, nn_real *dx)
+{
+    nn_dim from, to;
+    const nn_conv b = { .h = c.oh,
+                        .w = c.ow,
+                        .ci = c.co,
+                        .oh = c.h,
+                        .ow = c.w,
+                        .co = c.ci,
+                        .r = 3,
+                        .s = 3,
+                        .step_h = 1,
+                        .step_w = 1,
+                        .pad_top = 2 - c.pad_top,
+                        .pad_left = 2 - c.pad_left,
+                        .dil_h = 1,
+                        .dil_w = 1,
+                        .groups = 1 };
+    nn_winograd_weights_dx(team, b.ci, b.co, w, scratch);
+    nn_barrier(team);
+    nn_share(team->rank, team->size, rows * nn_winograd_tiles(b), nn_winograd_rows(b), &from, &to);
+    nn_winograd_share(b, 0, from, to, dy, scratch, NULL, dx);
+}
+
+/* ---- gradient of the weights ---- */
+
+/* The tiles are cut into parts, each with its own sum dU; into more where dU is small. Within a part threads divide the
+ * input channels. Each thread keeps V and W of a block of tiles in scratch. */
+enum { NN_WINOGRAD_ITEMS = 8 };
+NN_INLINE nn_dim nn_winograd_dw_tiles(nn_conv c)
+{
+    return c.ci + c.co <= 32 ? 16 : 32;
+}
+
+NN_INLINE nn_dim nn_winograd_parts(nn_conv c)
+{
+    return nn_clamp(16384 / (c.ci * c.co), 1, NN_WINOGRAD_ITEMS);
+}
+
+/* A dy A^T of tiles [t0, t1): W[e][tile][channel]. */
+NN_INLINE void nn_winograd_dy_vec(int last, int tail, nn_conv c, nn_dim t0, nn_dim t1,
+                                  const nn_real *dy, nn_real *w, nn_dim e_next, nn_dim t_next)
+{
+    const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
+    for (nn_dim t = t0; t < t1; t++, w += t_next) {
+        const nn_dim j = t % tw, i = t / tw % th, n = t / (tw * th);
+        const nn_real *d = dy + ((n * c.oh + 2 * i) * c.ow + 2 * j) * c.co;
+        const int below = c.oh % 2 == 0 || 2 * i + 1 < c.oh,
+                  right = c.ow % 2 == 0 || 2 * j + 1 < c.ow;
+        const nn_vec zero = { 0 };
+        const nn_vec d00 = nn_load_tail(d, last, tail),
+                     d01 = right ? nn_load_tail(d + c.co, last, tail) : zero,
+                     d10 = below ? nn_load_tail(d + c.ow * c.co, last, tail) : zero,
+                     d11 = below && right ? nn_load_tail(d + (c.ow + 1) * c.co, last, tail) : zero;
+        const nn_vec s[4][2] = {
+            { d00, d01 }, { d00 + d10, d01 + d11 }, { d00 - d10, d01 - d11 }, { -d10, -d11 }
+        };
+        NN_UNROLL_FULL
+        for (int r = 0; r < 4; r++) {
+            nn_store(w + (4 * r) * e_next, s[r][0]);
+            nn_store(w + (4 * r + 1) * e_next, s[r][0] + s[r][1]);
+            nn_store(w + (4 * r + 2) * e_next, s[r][0] - s[r][1]);
+            nn_store(w + (4 * r + 3) * e_next, -s[r][1]);
+        }
+    }
+}
+
+NN_INLINE void nn_winograd_dy(nn_conv c, nn_dim t0, nn_dim t1, const nn_real *dy, nn_real *w,
+                              nn_dim e_next, nn_dim t_next)
+{
+    nn_dim k = 0;
+    for (; k + NN_VL <= c.co; k += NN_VL)
+        nn_winograd_dy_vec(0, 0, c, t0, t1, dy + k, w + k, e_next, t_next);
+    if (c.co % NN_VL)
+        nn_winograd_dy_vec(1, (int)(c.co % NN_VL), c, t0, t1, dy + k, w + k, e_next, t_next);
+}
+
+/* Vectors of columns, and rows, of a tile of dU. */
+NN_INLINE int nn_winograd_dw_group(nn_conv c)
+{
+    const nn_dim n_vec = nn_winograd_wide(c.co) / NN_VL;
+    return n_vec == 1 ? 1 : n_vec % 4 == 0 && NN_TILE_ACC >= 24 ? 4 : 2;
+}
+
+NN_INLINE int nn_winograd_dw_rows(nn_conv c)
+{
+    const int group = nn_winograd_dw_group(c);
+    return nn_tile_rows(c.ci, group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group);
+}
+
+/* dU[c0..c1) += sum over `count` tiles of V * W for one element; nv vectors of columns. */
+NN_INLINE void nn_winograd_dw_columns(int nv, nn_conv c, nn_dim c0, nn_dim c1, nn_dim count,
+                                      const nn_real *v, nn_dim v_next, const nn_real *w,
+                                      nn_dim w_next, nn_real *du)
+{
+    const int mr = nn_winograd_dw_rows(c), rest = (int)(c.ci % mr);
+    nn_dim i = c0;
+#define NN_ROWS(n)                                                                                 \
+    nn_tile_product(n, nv, 0, NN_FROM_RESULT, 0, count, v + i, 1, v_next, w, w_next, NULL, NULL,   \
+                    du + i * w_next, w_next)
+    for (; i + mr <= c1; i += mr) NN_ROWS(mr);
+    if (rest && i < c1) NN_ROWS(rest);
+#undef NN_ROWS
+}
+
+/* Reals of scratch: dU of all parts, and V and W of a block for each thread that works. */
+NN_INLINE nn_dim nn_winograd_dw_block(nn_conv c)
+{
+    return 16 * (nn_winograd_dw_tiles(c) * (nn_winograd_wide(c.ci) + nn_winograd_wide(c.co)) +
+                 2 * NN_WINOGRAD_GAP);
+}
+
+/* dU of input channels [c0, c1) over tiles [t0, t1). */
+NN_INLINE void nn_winograd_dw_part(nn_conv c, nn_dim c0, nn_dim c1, nn_dim t0, nn_dim t1,
+                                   const nn_real *x, const nn_real *dy, nn_real *v, nn_real *du)
+{
+    const nn_dim v_next = nn_winograd_wide(c.ci), w_next = nn_winograd_wide(c.co),
+                 size = c.ci * w_next;
+    const int group = nn_winograd_dw_group(c);
+    const nn_dim n_vec = w_next / NN_VL, n_main = n_vec / group;
+    const int rest = (int)(n_vec % group);
+    const nn_dim block = nn_winograd_dw_tiles(c), v_e = block * v_next + NN_WINOGRAD_GAP,
+                 w_e = block * w_next + NN_WINOGRAD_GAP;
+    nn_real *w = v + 16 * v_e;
+    for (nn_dim e = 0; e < 16; e++)
+        memset(du + e * size + c0 * w_next, 0, (size_t)((c1 - c0) * w_next) * sizeof *du);
+    for (nn_dim t = t0; t < t1; t += block) {
+        const nn_dim count = nn_min_dim(block, t1 - t);
+        nn_winograd_input(c, t, t + count, c0 / NN_VL * NN_VL, c1, x, v, v_e, v_next);
+        nn_winograd_dy(c, t, t + count, dy, w, w_e, w_next);
+        for (nn_dim e = 0; e < 16; e++) {
+            nn_dim k = 0;
+            if (t + 2 * block <= t1) {
+                const nn_dim a0 = t + block + nn_cut(block, 1, e, 16),
+                             a1 = t + block + nn_cut(block, 1, e + 1, 16);
+                nn_winograd_ask_input(c, a0, a1, x);
+                nn_winograd_ask_output(c, a0, a1, c.co, dy, 0);
+            }
+            for (nn_dim g = 0; g < n_main; g++, k += group * NN_VL)
+                nn_winograd_dw_columns(group, c, c0, c1, count, v + e * v_e, v_next,
+                                       w + e * w_e + k, w_next, du + e * size + k);
+            if (rest)
+                nn_winograd_dw_columns(rest, c, c0, c1, count, v + e * v_e, v_next, w + e * w_e + k,
+                                       w_next, du + e * size + k);
+        }
+    }
+}
+
+/* dw = (acc ? dw : 0) + G^T dU G, dU summed over the parts; the team divides the rows. */
+NN_INLINE void nn_winograd_dw_end(const nn_team *team, nn_conv c, nn_dim parts, const nn_real *du,
+                                  nn_real *dw, int acc)
+{
+    const nn_dim w_next = nn_winograd_wide(c.co), size = c.ci * w_next;
+    const nn_vec half = nn_splat(NN_R(0.5));
+    nn_dim from, to;
+    nn_share(team->rank, team->size, c.ci, 1, &from, &to);
+    for (nn_dim i = from; i < to; i++)
+        for (nn_dim k = 0; k < c.co; k += NN_VL) {
+            nn_vec s[16], t[3][4];
+            NN_UNROLL_FULL
+            for (int e = 0; e < 16; e++) s[e] = nn_load(du + e * size + i * w_next + k);
+            for (nn_dim p = 1; p < parts; p++) {
+                NN_UNROLL_FULL
+                for (int e = 0; e < 16; e++)
+                    s[e] += nn_load(du + (16 * p + e) * size + i * w_next + k);
+            }
+            NN_UNROLL_FULL
+            for (int e = 0; e < 4; e++) {
+                const nn_vec sum = (s[4 + e] + s[8 + e]) * half;
+                t[0][e] = s[e] + sum;
+                t[1][e] = (s[4 + e] - s[8 + e]) * half;
+                t[2][e] = sum + s[12 + e];
+            }
+            NN_UNROLL_FULL
+            for (int r = 0; r < 3; r++) {
+                const nn_vec sum = (t[r][1] + t[r][2]) * half;
+                const nn_vec g[3] = { t[r][0] + sum, (t[r][1] - t[r][2]) * half, sum + t[r][3] };
+                for (int q = 0; q < 3; q++) {
+                    nn_real *out = dw + ((3 * r + q) * c.ci + i) * c.co + k;
+                    const nn_dim n = nn_min_dim(NN_VL, c.co - k);
+                    if (n == NN_VL)
+                        nn_store(out, acc ? nn_load(out) + g[q] : g[q]);
+                    else
+                        nn_store_part(out, acc ? nn_load_part(out, n, 0) + g[q] : g[q], n);
+                }
+            }
+        }
+}
+
+/* dw = (acc ? dw : 0) + gradient with respect to w. */
+NN_INLINE void nn_conv2d_winograd_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
+                                     const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
+{
+    const nn_dim tiles = rows * nn_winograd_tiles(c), most = nn_winograd_parts(c);
+    const nn_dim parts = nn_clamp(tiles / nn_winograd_dw_tiles(c), 1, most),
+                 slices = NN_WINOGRAD_ITEMS / parts;
+    const nn_dim size = 16 * c.ci * nn_winograd_wide(c.co), mr = nn_winograd_dw_rows(c);
+    nn_dim from, to;
+    nn_share(team->rank, team->size, parts * slices, 1, &from, &to);
+    nn_real *block = scratch + most * size + from * nn_winograd_dw_block(c);
+    while (from < to) {
+        const nn_dim p = from / slices, s0 = from % slices, s1 = nn_min_dim(slices, s0 + to - from);
+        nn_winograd_dw_part(c, nn_cut(c.ci, mr, s0, slices), nn_cut(c.ci, mr, s1, slices),
+                            nn_cut(tiles, 1, p, parts), nn_cut(tiles, 1, p + 1, parts), x, dy,
+                            block, scratch + p * size);
+        from += s1 - s0;
+    }
+    nn_barrier(team);
+    nn_winograd_dw_end(team, c, parts, scratch, dw, acc);
+}
+
+#endif
