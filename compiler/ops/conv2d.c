@@ -3,6 +3,7 @@
  * Convolution of images and its two gradients. See runtime/kernels/conv2d.h for how it is computed.
  */
 #include "ops/window.h"
+#include "ops/winograd.h"
 
 #include <stdio.h>
 
@@ -151,10 +152,31 @@ static bool merged(const TensorType *w, const ConvAttrs *a)
     return a->groups == 1 && w->dim[1] < 8 && a->dilation[1] == 1 && w->dim[3] * w->dim[1] <= 64;
 }
 
+static bool conv2d_winograd(const Node *n)
+{
+    return winograd_pays(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
+}
+
+/* The direct kernels compute any samples; Winograd's first transforms the weights, which the threads share. */
+static bool conv2d_is_lead(const Node *n)
+{
+    return !conv2d_winograd(n);
+}
+
+static int64_t conv2d_scratch(const Node *n)
+{
+    return conv2d_winograd(n) ? winograd_scratch(WINOGRAD_Y, &n->in[1]->type) : 0;
+}
+
 static void conv2d_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
+    if (conv2d_winograd(n)) {
+        cw_stmt(w, n, "nn_conv2d_winograd($team, %s, %s, %d, $0, $1, $2, $scratch, $out);",
+                rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s, a->relu);
+        return;
+    }
     cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);",
             depthwise(wt, a) ? "_depthwise" : "", conv2d_text(x, &n->type, wt, a).s, a->relu);
 }
@@ -197,10 +219,12 @@ const OpDesc op_conv2d = {
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST,
     .whole = 1 << 1 | 1 << 2,
+    .is_lead = conv2d_is_lead,
     .operand_layout = weight_second,
     .shape = conv2d_shape,
     .grad = conv2d_grad,
     .work = conv2d_work,
+    .scratch = conv2d_scratch,
     .window = conv2d_window,
     .emit = conv2d_emit,
     .fuse_epilogue = conv2d_fuse_epilogue,
@@ -222,7 +246,9 @@ const OpDesc op_conv2d = {
           "f32[2,8,3,3]" },
         { "conv2d(x: f32[3,7,3,5], weight: f32[11,7,1,1], bias: f32[11])", "f32[3,11,3,5]" },
         { "conv2d(x: f32[2,3,6,6], weight: f32[4,3,1,1], stride = 2)", "f32[2,4,3,3]" },
-        { "conv2d(x: f32[1,2,3,12], weight: f32[2,2,1,9], pad = [0, 4, 0, 4])", "f32[1,2,3,12]" }),
+        { "conv2d(x: f32[1,2,3,12], weight: f32[2,2,1,9], pad = [0, 4, 0, 4])", "f32[1,2,3,12]" },
+        { "conv2d(x: f32[2,16,11,8], weight: f32[32,16,3,3], bias: f32[32], pad = [1, 1, 1, 1], relu = true)",
+          "f32[2,32,11,8]" }),
 };
 
 /* ---- gradients ---- */
@@ -239,9 +265,15 @@ int64_t conv_dw_scratch(const TensorType *w)
     return size <= 16384 || w->dim[1] == 1 ? 8 * size : 0;
 }
 
+static bool conv2d_dx_winograd(const Node *n)
+{
+    return winograd_pays(WINOGRAD_DX, &n->type, &n->in[0]->type, &n->in[1]->type, n->attrs);
+}
+
 static int64_t conv2d_dx_scratch(const Node *n)
 {
-    return conv_dx_scratch(&n->in[1]->type);
+    const TensorType *w = &n->in[1]->type;
+    return conv2d_dx_winograd(n) ? winograd_scratch(WINOGRAD_DX, w) : conv_dx_scratch(w);
 }
 
 static Work conv2d_dx_work(const Node *n)
@@ -252,9 +284,10 @@ static Work conv2d_dx_work(const Node *n)
 static void conv2d_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *wt = &n->in[1]->type;
-    const bool deep = depthwise(wt, n->attrs);
+    const bool deep = depthwise(wt, n->attrs), winograd = conv2d_dx_winograd(n);
     cw_stmt(w, n, "nn_conv2d%s_dx($team, %s, %s, $0, $1, $scratch, $out);",
-            deep ? "_depthwise" : "", rows_text(&n->type, 1).s, conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
+            deep ? "_depthwise" : winograd ? "_winograd" : "", rows_text(&n->type, 1).s,
+            conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
 }
 
 const OpDesc op_conv2d_dx = {
@@ -275,9 +308,14 @@ const OpDesc op_conv2d_dx = {
     .emit = conv2d_dx_emit,
 };
 
+static bool conv2d_dw_winograd(const Node *n)
+{
+    return winograd_pays(WINOGRAD_DW, &n->in[0]->type, &n->in[1]->type, &n->type, n->attrs);
+}
+
 static int64_t conv2d_dw_scratch(const Node *n)
 {
-    return conv_dw_scratch(&n->type);
+    return conv2d_dw_winograd(n) ? winograd_scratch(WINOGRAD_DW, &n->type) : conv_dw_scratch(&n->type);
 }
 
 static Work conv2d_dw_work(const Node *n)
@@ -288,9 +326,10 @@ static Work conv2d_dw_work(const Node *n)
 static void conv2d_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
-    const bool deep = depthwise(&n->type, n->attrs);
+    const bool deep = depthwise(&n->type, n->attrs), winograd = conv2d_dw_winograd(n);
     cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);",
-            deep ? "_depthwise" : "", !deep && merged(&n->type, n->attrs) ? "_merged" : "",
+            deep ? "_depthwise" : winograd ? "_winograd" : "",
+            !deep && !winograd && merged(&n->type, n->attrs) ? "_merged" : "",
             rows_text(x, 1).s, conv2d_text(x, &n->in[1]->type, &n->type, n->attrs).s);
 }
 

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Which convolutions Winograd's algorithm computes (runtime/kernels/winograd.h), and the scratch they need then.
+ */
+#ifndef NNC_OPS_WINOGRAD_H
+#define NNC_OPS_WINOGRAD_H
+
+#include "ops/window.h"
+
+/* The three kernels of a convolution from x to y with weights w. */
+typedef enum WinogradPass {
+    WINOGRAD_Y,  /* forward */
+    WINOGRAD_DX, /* gradient of the input */
+    WINOGRAD_DW  /* gradient of the weights */
+} WinogradPass;
+
+bool winograd_pays(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
+                   const ConvAttrs *a);
+/* In reals. */
+int64_t winograd_scratch(WinogradPass pass, const TensorType *w);
+
+#endif
