@@ -283,3 +283,58 @@ nn_status nn_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *di
     if (s != NN_OK) nn_say(why, "cannot draw digits: %s", nn_strerror(s));
     return s;
 }
+
+enum { COLORS = 3, SIDE = 32, PLANE = SIDE * SIDE };
+
+/* Grey images of bytes as colour images: a black frame, three equal channels. */
+static nn_status frame(nn_dataset *d, char *why)
+{
+    const nn_dim h = d->x_shape[0], w = d->x_shape[1];
+    if (d->x_rank != 2 || h > SIDE || w > SIDE || d->x_type != NN_U8) {
+        nn_say(why, "expected grey images of at most %d x %d", SIDE, SIDE);
+        return NN_EFORMAT;
+    }
+    unsigned char *const x = calloc((size_t)d->n, COLORS * PLANE);
+    if (!x) return NN_ENOMEM;
+    for (nn_dim i = 0; i < d->n; i++) {
+        const unsigned char *from = (const unsigned char *)d->x + i * d->x_size;
+        unsigned char *to = x + i * COLORS * PLANE;
+        for (nn_dim r = 0; r < h; r++)
+            memcpy(to + (r + (SIDE - h) / 2) * SIDE + (SIDE - w) / 2, from + r * w, (size_t)w);
+        for (int c = 1; c < COLORS; c++) memcpy(to + c * PLANE, to, PLANE);
+    }
+    free(d->owned[0]);
+    d->owned[0] = x;
+    d->x = x;
+    d->x_size = COLORS * PLANE;
+    d->x_rank = 3;
+    d->x_shape[0] = COLORS;
+    d->x_shape[1] = d->x_shape[2] = SIDE;
+    return NN_OK;
+}
+
+nn_status nn_color_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir,
+                                   uint64_t seed, char *why)
+{
+    nn_status s;
+    memset(train, 0, sizeof *train);
+    memset(test, 0, sizeof *test);
+    if (why) why[0] = '\0';
+    if (dir) {
+        s = nn_dataset_mnist(train, test, dir, why);
+        if (s == NN_OK) s = frame(train, why);
+        if (s == NN_OK) s = frame(test, why);
+    } else {
+        s = nn_digits(train, 5000, SIDE, COLORS, seed, NN_DIGITS_TRAIN);
+        if (s == NN_OK) s = nn_digits(test, 1000, SIDE, COLORS, seed, NN_DIGITS_TEST);
+    }
+    if (s != NN_OK) {
+        nn_dataset_free(train);
+        nn_dataset_free(test);
+        if (why && !why[0]) nn_say(why, "cannot prepare digits: %s", nn_strerror(s));
+        return s;
+    }
+    train->scale = test->scale = 2.0F / 255.0F;
+    train->shift = test->shift = -1.0F;
+    return NN_OK;
+}

@@ -141,6 +141,11 @@ nn_status nn_digits_write(const char *dir, nn_dim n_train, nn_dim n_test, uint64
 nn_status nn_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir, uint64_t seed,
                              char *why);
 
+/* The same as 3 x 32 x 32 images from -1 to 1, for networks that expect photographs: MNIST grey in a black frame, or
+ * 5,000 and 1,000 rendered digits in random colours. */
+nn_status nn_color_digits_or_mnist(nn_dataset *train, nn_dataset *test, const char *dir,
+                                   uint64_t seed, char *why);
+
 #ifdef __cplusplus
 }
 #endif

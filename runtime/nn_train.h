@@ -114,7 +114,7 @@ typedef struct nn_train_result {
     int best_epoch; /* from 1; 0: none was evaluated */
     double best;
     double train[NN_MAX_VALUES]; /* of the last finished epoch; NaN before the first */
-    double eval[NN_MAX_VALUES];
+    double eval[NN_MAX_VALUES];  /* likewise; of the model as it is, when there was no epoch */
 } nn_train_result;
 
 /* Trains for args->epochs epochs. Every epoch ends with a line on stdout and, when args->out is set, a

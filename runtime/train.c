@@ -159,6 +159,7 @@ typedef struct Run {
     double best;
     int64_t best_epoch, stale;
     double *history;          /* [epoch][n_step + n_eval] */
+    double untrained[NN_MAX_VALUES]; /* evaluation of a run without an epoch */
     nn_st_file *best_weights; /* NULL until there is a best epoch, and without keep_best */
     int saved;                /* this run has written args->out */
     char why[NN_ERROR_TEXT];
@@ -469,6 +470,7 @@ static void fill_result(const Run *r, nn_train_result *out)
                               .best_epoch = (int)r->best_epoch,
                               .best = r->best };
     for (int i = 0; i < NN_MAX_VALUES; i++) out->train[i] = out->eval[i] = NAN;
+    for (int i = 0; r->epoch < 1 && i < r->n_eval; i++) out->eval[i] = r->untrained[i];
     if (r->epoch < 1 || !r->history) return;
     const double *row = r->history + (r->epoch - 1) * n_values(r);
     for (int i = 0; i < r->n_step; i++) out->train[i] = row[i];
@@ -495,6 +497,9 @@ int nn_train(const nn_trainer *t, nn_train_result *result)
     if (s == NN_OK) s = run_epochs(&r);
     int stopped_by = (int)nn_signal_received;
     signals_end(&before);
+    for (int i = 0; i < NN_MAX_VALUES; i++) r.untrained[i] = NAN;
+    if (s == NN_OK && result && r.epoch < 1 && r.n_eval > 0 && !stopped_by)
+        s = nn_evaluate(t->model, t->eval, r.n_eval, t->valid, r.args->batch, r.untrained);
     if (s == NN_OK && !stopped_by && r.best_weights)
         s = nn_model_from_st(t->model, NN_WEIGHTS, r.best_weights, NULL);
     if (result) fill_result(&r, result);

@@ -222,6 +222,7 @@ int main(int argc, char **argv)
             printf("epoch %d: loss %.4f, test perplexity %.4f\n", epoch + 1, loss, value);
         fflush(stdout);
     }
+    if (s == NN_OK && args.epochs == 0) s = perplexity(m, &test, &value);
     if (s == NN_OK && args.out) {
         s = charlm_save(m, NN_WEIGHTS, args.out);
         snprintf(why, sizeof why, "%s: cannot be written", args.out);

@@ -78,8 +78,10 @@ int main(int argc, char **argv)
         if (s != NN_OK)
             code = nn_fail(s, why);
         else
-            printf("%s: %d samples\ntrain loss: discriminator %.3f, generator %.3f\n", picture,
-                   SAMPLES, result.train[0], result.train[1]);
+            printf("%s: %d samples\n", picture, SAMPLES);
+        if (code == 0 && result.epochs > 0)
+            printf("train loss: discriminator %.3f, generator %.3f\n", result.train[0],
+                   result.train[1]);
     }
     gan_free(m);
     nn_dataset_free(&train);

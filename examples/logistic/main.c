@@ -143,7 +143,8 @@ int main(int argc, char **argv)
         logistic_get(m, LOGISTIC_NET_BIAS, &bias);
         printf("weights: %.4f %.4f %.4f %.4f, bias %.4f\n", (double)w[0], (double)w[1], (double)w[2], (double)w[3],
                (double)bias);
-        printf("test accuracy: %.4f\nloss: %.7f\n", result.eval[0], result.train[0]);
+        printf("test accuracy: %.4f\n", result.eval[0]);
+        if (result.epochs > 0) printf("loss: %.7f\n", result.train[0]);
     }
     logistic_free(m);
     nn_dataset_free(&train);

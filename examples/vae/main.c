@@ -61,7 +61,8 @@ int main(int argc, char **argv)
         if (s != NN_OK)
             code = nn_fail(s, why);
         else
-            printf("%s: %d samples\ntrain loss: %.2f\n", picture, SAMPLES, result.train[0]);
+            printf("%s: %d samples\n", picture, SAMPLES);
+        if (code == 0 && result.epochs > 0) printf("train loss: %.2f\n", result.train[0]);
     }
     vae_free(m);
     nn_dataset_free(&train);

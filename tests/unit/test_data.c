@@ -187,6 +187,27 @@ START_TEST(written_digits_are_the_drawn_ones)
     ck_assert(memcmp(test.x, drawn.x, 20 * 784) == 0);
     ck_assert(memcmp(test.y, drawn.y, 20 * sizeof(int32_t)) == 0);
     nn_dataset_free(&train), nn_dataset_free(&test), nn_dataset_free(&drawn);
+    /* In a black frame of two pixels, three equal channels from -1 to 1. */
+    ck_assert_msg(nn_color_digits_or_mnist(&train, &test, dir, 4, why) == NN_OK, "%s", why);
+    ck_assert(test.n == 20 && test.x_rank == 3 && test.x_size == 3 * 32 * 32 && test.x_shape[1] == 32);
+    nn_batches b;
+    ck_assert_int_eq(nn_digits(&drawn, 20, 28, 1, 4, NN_DIGITS_TEST), NN_OK);
+    ck_assert_int_eq(nn_batches_init(&b, &test, 20, 0), NN_OK);
+    b.shuffle = 0;
+    nn_batches_start(&b, 0);
+    ck_assert_int_eq(nn_batches_next(&b), 20);
+    for (int i = 0; i < 20 * 3 * 32 * 32; i++) {
+        const int sample = i / 3072, row = i / 32 % 32 - 2, column = i % 32 - 2;
+        const int inside = row >= 0 && row < 28 && column >= 0 && column < 28;
+        const unsigned char byte =
+            inside ? ((const unsigned char *)drawn.x)[sample * 784 + row * 28 + column] : 0;
+        ck_assert(fabs((double)b.batch.x[i] - (2.0 * byte / 255 - 1)) < 1e-6);
+    }
+    nn_batches_free(&b);
+    nn_dataset_free(&train), nn_dataset_free(&test), nn_dataset_free(&drawn);
+    ck_assert_int_eq(nn_color_digits_or_mnist(&train, &test, NULL, 4, why), NN_OK);
+    ck_assert(train.n == 5000 && test.n == 1000 && test.x_size == 3 * 32 * 32 && test.scale > 0.007F);
+    nn_dataset_free(&train), nn_dataset_free(&test);
     static const char *const files[] = { "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
                                          "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte" };
     for (int i = 0; i < 4; i++) {
@@ -195,6 +216,7 @@ START_TEST(written_digits_are_the_drawn_ones)
     }
     ck_assert_int_eq(rmdir(dir), 0);
     ck_assert_int_eq(nn_digits_or_mnist(&train, &test, dir, 4, why), NN_EIO);
+    ck_assert_int_eq(nn_color_digits_or_mnist(&train, &test, dir, 4, why), NN_EIO);
     ck_assert_int_eq(nn_digits_write(dir, 50, 20, 4, why), NN_EIO);
 }
 END_TEST

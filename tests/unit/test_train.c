@@ -171,6 +171,24 @@ START_TEST(it_learns)
 }
 END_TEST
 
+START_TEST(without_an_epoch_the_model_is_evaluated_as_it_is)
+{
+    nn_train_result r;
+    nn_args a = defaults(in_dir("none"));
+    a.epochs = 0;
+    ck_assert_int_eq(run(&a, 0, &r), 0);
+    ck_assert(r.epochs == 0 && r.best_epoch == 0 && isnan(r.train[0]));
+    ck_assert_msg(r.eval[0] >= 0 && r.eval[0] < 0.5, "%g", r.eval[0]);
+    nn_train_result trained, again;
+    a.epochs = 2;
+    ck_assert_int_eq(run(&a, 0, &trained), 0);
+    a.resume = a.out;
+    ck_assert_int_eq(run(&a, 0, &again), 0);
+    ck_assert(again.epochs == 2 && again.eval[0] == trained.eval[0]);
+    unlink(a.out);
+}
+END_TEST
+
 START_TEST(resumed_equals_uninterrupted_between_epochs)
 {
     const char *whole = in_dir("whole"), *part = in_dir("part");
@@ -388,6 +406,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, it_learns);
+    tcase_add_test(t, without_an_epoch_the_model_is_evaluated_as_it_is);
     tcase_add_test(t, resumed_equals_uninterrupted_between_epochs);
     tcase_add_test(t, resumed_equals_uninterrupted_after_a_signal);
     tcase_add_test(t, a_plateau_lowers_the_rate_and_survives_resuming);
