@@ -157,7 +157,12 @@ void manual_op(const OpDesc *op, bool is_hidden, StrBuf *out)
     }
     if (any) sb_putc(out, '\n');
     if (op->no_grad) sb_printf(out, "No gradient: %s.\n\n", op->no_grad);
-    if (op->torch) sb_printf(out, "PyTorch, ONNX: `%s`.\n\n", op->torch);
+    if (op->gradient) sb_printf(out, "Gradient: %s.\n\n", op->gradient);
+    if (op->torch || op->onnx)
+        sb_printf(out, "%s%s%s%s%s%s%s.\n\n", op->torch ? "PyTorch: `" : "",
+                  op->torch ? op->torch : "", op->torch ? "`" : "",
+                  op->torch && op->onnx ? "; " : "", op->onnx ? "ONNX: `" : "",
+                  op->onnx ? op->onnx : "", op->onnx ? "`" : "");
     if (op->samples && op->samples[0].expr) {
         sb_puts(out, "```\n");
         for (const OpSample *s = op->samples; s->expr; s++)

@@ -143,6 +143,8 @@ int op_check_all(void)
         if (!op->shape) n += fault(op, "shape is required");
         if (!structural && !op->grad == !op->no_grad)
             n += fault(op, "exactly one of grad and no_grad is required");
+        if (op->grad && !structural && !internal && !op->gradient)
+            n += fault(op, "a gradient is stated for the manual");
         if (!structural && !(op->flags & OPF_VIEW) && !op->expr == !op->emit)
             n += fault(op, "exactly one of expr and emit is required");
         if (!!(op->flags & OPF_ELEMENTWISE) != !!op->expr) n += fault(op, "elementwise and expr go together");

@@ -77,7 +77,8 @@ typedef struct CWriter CWriter;     /* ops/cwriter.h */
 
 struct OpDesc {
     const char *name, *summary, *doc;  /* doc: Markdown with formula, layout, edge cases */
-    const char *torch;                 /* the PyTorch / ONNX name, for the manual; NULL: none */
+    const char *torch, *onnx;          /* what PyTorch and ONNX call it, for the manual; NULL: nothing */
+    const char *gradient;              /* for the manual, from dy, the gradient of the result: "dx = 2 dy x" */
     const char *in[OP_MAX_IN + 1];     /* operand names; trailing '?' means optional, '*' any number (last) */
     const AttrDef *attrs;              /* NULL when there are none */
     size_t attr_size;

@@ -37,6 +37,8 @@ const OpDesc op_relu = {
     .doc = "`y = max(x, 0)`; NaN stays NaN. The derivative is 0 for `x <= 0`, so also at 0, and 1 beyond.",
     .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = relu_grad, .simplify = relu_simplify, .expr = "$0 < 0 ? 0.0r : $0",
+    .onnx = "Relu",
+    .gradient = "dx = dy for x > 0, else 0",
     .samples = SAMPLES({ "relu(x: f32[3,7])", "f32[3,7]" }, { "relu(x: f32[2,3,5,1])", "f32[2,3,5,1]" }),
 };
 
@@ -74,6 +76,8 @@ const OpDesc op_leaky_relu = {
     .in = { "x" }, .attrs = leaky_relu_attrs, .attr_size = sizeof(LeakyReluAttrs),
     .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
     .shape = shape_same, .grad = leaky_relu_grad, .expr = "$0 > 0 ? $0 : $slope * $0",
+    .onnx = "LeakyRelu",
+    .gradient = "dx = dy for x > 0, else slope dy",
     .samples = SAMPLES({ "leaky_relu(x: f32[3,7])", "f32[3,7]" },
                        { "leaky_relu(x: f32[2,5], slope = 0.2)", "f32[2,5]" }),
 };
@@ -107,6 +111,8 @@ const OpDesc op_sigmoid = {
     .doc = "`y = 1 / (1 + e^-x)`, computed through `e^-|x|`, which cannot overflow.",
     .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = sigmoid_grad, .simplify = sigmoid_simplify, .expr = "nn_sigmoid($0)",
+    .onnx = "Sigmoid",
+    .gradient = "dx = dy y (1 - y)",
     .samples = SAMPLES({ "sigmoid(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -136,6 +142,8 @@ const OpDesc op_tanh = {
     .name = "tanh", .summary = "hyperbolic tangent", .torch = "torch.tanh", .doc = "`y = tanh x`.",
     .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
     .grad = tanh_grad, .simplify = tanh_simplify, .expr = "nn_tanh($0)",
+    .onnx = "Tanh",
+    .gradient = "dx = dy (1 - y^2)",
     .samples = SAMPLES({ "tanh(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -170,6 +178,10 @@ const OpDesc op_gelu = {
     .in = { "x" }, .attrs = gelu_attrs, .attr_size = sizeof(GeluAttrs),
     .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
     .shape = shape_same, .grad = gelu_grad, .expr = "nn_gelu_$approx($0)",
+    .onnx = "Gelu",
+    .gradient =
+        "dx = dy (Phi(x) + x phi(x)), phi being the normal density; with approx = tanh the "
+        "derivative of that formula",
     .samples = SAMPLES({ "gelu(x: f32[3,7])", "f32[3,7]" }, { "gelu(x: f32[5,2], approx = tanh)", "f32[5,2]" }),
 };
 
@@ -201,6 +213,8 @@ const OpDesc op_softplus = {
     .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
     .shape = shape_same, .grad = softplus_grad,
     .expr = "$beta * $0 > $threshold ? $0 : nn_softplus($beta * $0) / $beta",
+    .onnx = "Softplus",
+    .gradient = "dx = dy sigmoid(beta x), or dy beyond the threshold",
     .samples = SAMPLES({ "softplus(x: f32[3,7])", "f32[3,7]" },
                        { "softplus(x: f32[3,5], beta = 2, threshold = 10)", "f32[3,5]" }),
 };
@@ -220,6 +234,8 @@ const OpDesc op_silu = {
     .doc = "`y = x / (1 + e^-x)`: swish with `beta = 1`.",
     .in = { "x" },
     .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = silu_grad, .expr = "$0 * nn_sigmoid($0)",
+    .onnx = "Swish",
+    .gradient = "dx = dy s (1 + x (1 - s)) with s = sigmoid(x)",
     .samples = SAMPLES({ "silu(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -237,5 +253,7 @@ const OpDesc op_mish = {
     .doc = "`y = x tanh(log(1 + e^x))`, computed with one exponential.",
     .in = { "x" },
     .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same, .grad = mish_grad, .expr = "nn_mish($0)",
+    .onnx = "Mish",
+    .gradient = "dx = dy (t + x (1 - t^2) sigmoid(x)) with t = tanh(softplus(x))",
     .samples = SAMPLES({ "mish(x: f32[3,7])", "f32[3,7]" }),
 };

@@ -77,6 +77,7 @@ const OpDesc op_random_rotate = {
     .grad = rotate_grad,
     .work = rotate_work,
     .emit = rotate_emit,
+    .gradient = "each pixel gets dy with the weights with which it entered",
     .samples = SAMPLES({ "random_rotate(x: f32[3,2,6,7], degrees = 30)", "f32[3,2,6,7]" },
                        { "random_rotate(x: f32[2,17,1,1], degrees = 180)", "f32[2,17,1,1]" }),
 };
@@ -164,6 +165,7 @@ const OpDesc op_mixup = {
     .shape = mixup_shape,
     .grad = mixup_grad,
     .emit = mixup_emit,
+    .gradient = "each sample gets dy times the shares with which it entered",
     .samples = SAMPLES({ "mixup(x: f32[5,2,3,2], y: f32[5,3], alpha = 0.4)", "f32[5,2,3,2]" },
                        { "mixup(x: f32[4,3], y: f32[4], alpha = 2)", "f32[4,3]" },
                        { "mixup(x: f32[1,3], y: f32[1,2])", "f32[1,3]" }),

@@ -35,6 +35,7 @@ const OpDesc op_equal = {
     .shape = compare_shape,
     .no_grad = FLAT,
     .expr = "$0 == $1",
+    .onnx = "Equal",
     .samples = SAMPLES({ "equal(a: f32[3,7], b: f32[3,7])", "bool[3,7]" },
                        { "equal(a: i32[5], b: i32[3,1])", "bool[3,5]" }),
 };
@@ -49,6 +50,7 @@ const OpDesc op_not_equal = {
     .shape = compare_shape,
     .no_grad = FLAT,
     .expr = "$0 != $1",
+    .onnx = "Not(Equal)",
     .samples = SAMPLES({ "not_equal(a: i32[3,7], b: i32[7])", "bool[3,7]" }),
 };
 
@@ -62,6 +64,7 @@ const OpDesc op_less = {
     .shape = compare_shape,
     .no_grad = FLAT,
     .expr = "$0 < $1",
+    .onnx = "Less",
     .samples = SAMPLES({ "less(a: f32[2,7], b: f32[2,7])", "bool[2,7]" },
                        { "less(a: f32[5], b: 0.5)", "bool[5]" }),
 };
@@ -76,6 +79,7 @@ const OpDesc op_less_equal = {
     .shape = compare_shape,
     .no_grad = FLAT,
     .expr = "$0 <= $1",
+    .onnx = "LessOrEqual",
     .samples = SAMPLES({ "less_equal(a: i32[3,5], b: i32[3,5])", "bool[3,5]" }),
 };
 
@@ -89,6 +93,7 @@ const OpDesc op_greater = {
     .shape = compare_shape,
     .no_grad = FLAT,
     .expr = "$0 > $1",
+    .onnx = "Greater",
     .samples = SAMPLES({ "greater(a: f32[3,1], b: f32[1,5])", "bool[3,5]" }),
 };
 
@@ -102,6 +107,7 @@ const OpDesc op_greater_equal = {
     .shape = compare_shape,
     .no_grad = FLAT,
     .expr = "$0 >= $1",
+    .onnx = "GreaterOrEqual",
     .samples = SAMPLES({ "greater_equal(a: f32[7], b: f32[7])", "bool[7]" }),
 };
 
@@ -115,6 +121,7 @@ const OpDesc op_logical_and = {
     .shape = logical_shape,
     .no_grad = FLAT,
     .expr = "$0 && $1",
+    .onnx = "And",
     .samples = SAMPLES({ "logical_and(a: bool[3,7], b: bool[7])", "bool[3,7]" }),
 };
 
@@ -128,6 +135,7 @@ const OpDesc op_logical_or = {
     .shape = logical_shape,
     .no_grad = FLAT,
     .expr = "$0 || $1",
+    .onnx = "Or",
     .samples = SAMPLES({ "logical_or(a: bool[3,7], b: bool[3,1])", "bool[3,7]" }),
 };
 
@@ -149,6 +157,7 @@ const OpDesc op_logical_not = {
     .simplify = logical_not_simplify,
     .no_grad = FLAT,
     .expr = "!$0",
+    .onnx = "Not",
     .samples = SAMPLES({ "logical_not(x: bool[3,5])", "bool[3,5]" }),
 };
 
@@ -211,6 +220,8 @@ const OpDesc op_cast = {
     .simplify = cast_simplify,
     .value_limit = cast_limit,
     .expr = "nn_cast_$to($0)",
+    .onnx = "Cast",
+    .gradient = "none through integers and booleans",
     .samples = SAMPLES({ "cast(x: i32[3,5], to = f32)", "f32[3,5]" },
                        { "cast(x: f32[7], to = i32)", "i32[7]" },
                        { "cast(x: bool[2,3], to = f32)", "f32[2,3]" },

@@ -229,6 +229,10 @@ const OpDesc op_conv2d = {
     .emit = conv2d_emit,
     .fuse_epilogue = conv2d_fuse_epilogue,
     .absorb_affine = conv2d_absorb_affine,
+    .onnx = "Conv",
+    .gradient =
+        "dx is conv2d_transpose of dy with the same weight; dweight sums x times dy over "
+        "samples and positions; dbias sums dy",
     .samples = SAMPLES(
         { "conv2d(x: f32[2,3,7,5], weight: f32[5,3,3,2], bias: f32[5])", "f32[2,5,5,4]" },
         { "conv2d(x: f32[2,2,6,9], weight: f32[17,2,3,3], pad = [1, 1, 1, 1])", "f32[2,17,6,9]" },

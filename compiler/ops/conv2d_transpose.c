@@ -180,6 +180,9 @@ const OpDesc op_conv2d_transpose = {
     .emit = conv2d_transpose_emit,
     .fuse_epilogue = conv2d_transpose_fuse_epilogue,
     .absorb_affine = conv2d_transpose_absorb_affine,
+    .onnx = "ConvTranspose",
+    .gradient = "dx is conv2d of dy with the same weight; dweight sums dy times x over samples and "
+                "positions; dbias sums dy",
     .samples = SAMPLES(
         { "conv2d_transpose(x: f32[2,3,4,5], weight: f32[3,5,3,2], bias: f32[5])", "f32[2,5,6,6]" },
         { "conv2d_transpose(x: f32[2,4,3,5], weight: f32[4,3,4,4], bias: f32[3], stride = 2, pad = 1)",

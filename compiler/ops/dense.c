@@ -150,6 +150,8 @@ const OpDesc op_dense = {
     .fuse_epilogue = dense_fuse_epilogue,
     .absorb_affine = dense_absorb_affine,
     .row_axes = 1 + 1,
+    .onnx = "Gemm",
+    .gradient = "dx = dy weight, dweight = dy' x summed over all rows, dbias sums dy",
     .samples = SAMPLES(
         { "dense(x: f32[3,5], weight: f32[7,5], bias: f32[7])", "f32[3,7]" },
         { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },

@@ -41,6 +41,8 @@ const OpDesc op_add = {
     .doc = "`y = a + b`. The upstream gradient goes to both operands.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE, .shape = shape_broadcast,
     .grad = add_grad, .simplify = add_simplify, .expr = "$0 + $1",
+    .onnx = "Add",
+    .gradient = "da = dy, db = dy, summed over axes that were stretched",
     .samples = SAMPLES({ "add(a: f32[3,5,7], b: f32[3,5,7])", "f32[3,5,7]" },
                        { "add(a: f32[3,5,7], b: f32[5,1])", "f32[3,5,7]" }),
 };
@@ -64,6 +66,8 @@ const OpDesc op_sub = {
     .name = "sub", .summary = "difference of two tensors", .torch = "torch.sub", .doc = "`y = a - b`.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast,
     .grad = sub_grad, .simplify = sub_simplify, .expr = "$0 - $1",
+    .onnx = "Sub",
+    .gradient = "da = dy, db = -dy",
     .samples = SAMPLES({ "sub(a: f32[2,7], b: f32[2,7])", "f32[2,7]" },
                        { "sub(a: f32[7], b: f32[3,2,1])", "f32[3,2,7]" }),
 };
@@ -90,6 +94,8 @@ const OpDesc op_mul = {
     .doc = "`y = a b`, element by element. Each operand's gradient is scaled by the other.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE, .shape = shape_broadcast,
     .grad = mul_grad, .simplify = mul_simplify, .expr = "$0 * $1",
+    .onnx = "Mul",
+    .gradient = "da = dy b, db = dy a",
     .samples = SAMPLES({ "mul(a: f32[4,3], b: f32[4,3])", "f32[4,3]" },
                        { "mul(a: f32[2,1,5], b: f32[3,1])", "f32[2,3,5]" }),
 };
@@ -117,6 +123,8 @@ const OpDesc op_div = {
     .name = "div", .summary = "quotient of two tensors", .torch = "torch.div", .doc = "`y = a / b`.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast,
     .grad = div_grad, .simplify = div_simplify, .expr = "$0 / $1",
+    .onnx = "Div",
+    .gradient = "da = dy / b, db = -dy a / b^2",
     .samples = SAMPLES({ "div(a: f32[3,7], b: f32[3,7])", "f32[3,7]" },
                        { "div(a: f32[3,5], b: f32[3,1])", "f32[3,5]" }),
 };
@@ -172,6 +180,8 @@ const OpDesc op_pow = {
            "exponent is zero, that with respect to the exponent is zero where the base is zero.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast,
     .grad = pow_grad, .simplify = pow_simplify, .expr = "nn_pow($0, $1)",
+    .onnx = "Pow",
+    .gradient = "da = dy b a^(b - 1), db = dy y log(a); 0 where the exponent or the base is",
     .samples = SAMPLES({ "pow(a: f32[3,5], b: f32[3,5])", "f32[3,5]" },
                        { "pow(a: f32[2,7], b: 3)", "f32[2,7]" }, { "pow(a: f32[5], b: -1.5)", "f32[5]" }),
 };
@@ -194,6 +204,8 @@ const OpDesc op_neg = {
     .name = "neg", .summary = "negation", .torch = "torch.neg", .doc = "`y = -x`.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = neg_grad, .simplify = neg_simplify, .expr = "-($0)",
+    .onnx = "Neg",
+    .gradient = "dx = -dy",
     .samples = SAMPLES({ "neg(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -208,6 +220,8 @@ const OpDesc op_exp = {
     .name = "exp", .summary = "exponential", .torch = "torch.exp", .doc = "`y = e^x`.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = exp_grad, .simplify = exp_simplify, .expr = "nn_exp($0)",
+    .onnx = "Exp",
+    .gradient = "dx = dy y",
     .samples = SAMPLES({ "exp(x: f32[2,3,5])", "f32[2,3,5]" }),
 };
 
@@ -223,6 +237,8 @@ const OpDesc op_log = {
     .doc = "`y = log x`; minus infinity at 0, NaN below.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = log_grad, .simplify = log_simplify, .expr = "nn_log($0)",
+    .onnx = "Log",
+    .gradient = "dx = dy / x",
     .samples = SAMPLES({ "log(x: f32[3,5])", "f32[3,5]" }),
 };
 
@@ -238,6 +254,8 @@ const OpDesc op_sqrt = {
     .doc = "`y = sqrt x`; NaN below 0. The gradient `dy / (2 y)` is infinite at 0.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = sqrt_grad, .simplify = sqrt_simplify, .expr = "nn_sqrt($0)",
+    .onnx = "Sqrt",
+    .gradient = "dx = dy / (2 y)",
     .samples = SAMPLES({ "sqrt(x: f32[7,3])", "f32[7,3]" }),
 };
 
@@ -259,6 +277,8 @@ const OpDesc op_abs = {
     .name = "abs", .summary = "absolute value", .torch = "torch.abs", .doc = "`y = |x|`, with `y' = 0` at 0.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = abs_grad, .simplify = abs_simplify, .expr = "nn_abs($0)",
+    .onnx = "Abs",
+    .gradient = "dx = dy sign(x)",
     .samples = SAMPLES({ "abs(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -281,6 +301,8 @@ const OpDesc op_square = {
     .name = "square", .summary = "square", .torch = "torch.square", .doc = "`y = x^2`.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = square_grad, .simplify = square_simplify, .expr = "$0 * $0",
+    .onnx = "Mul(x, x)",
+    .gradient = "dx = 2 dy x",
     .samples = SAMPLES({ "square(x: f32[3,5])", "f32[3,5]" }),
 };
 
@@ -295,6 +317,8 @@ const OpDesc op_sign = {
     .name = "sign", .summary = "-1, 0 or 1 by the sign", .torch = "torch.sign",
     .doc = "`y = 1` for `x > 0`, `-1` for `x < 0`, else `0` (also for NaN). The gradient is zero.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same, .grad = sign_grad, .expr = "nn_sign($0)",
+    .onnx = "Sign",
+    .gradient = "dx = 0",
     .samples = SAMPLES({ "sign(x: f32[11])", "f32[11]" }),
 };
 
@@ -312,6 +336,8 @@ const OpDesc op_reciprocal = {
     .doc = "`y = 1 / x`; the gradient is `-dy y^2`.",
     .in = { "x" }, .flags = OPF_ELEMENTWISE, .shape = shape_same,
     .grad = reciprocal_grad, .simplify = reciprocal_simplify, .expr = "1.0r / ($0)",
+    .onnx = "Reciprocal",
+    .gradient = "dx = -dy y^2",
     .samples = SAMPLES({ "reciprocal(x: f32[3,5])", "f32[3,5]" }),
 };
 
@@ -346,6 +372,8 @@ const OpDesc op_maximum = {
            "each where they are equal.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE, .shape = shape_broadcast,
     .grad = maximum_grad, .simplify = maximum_simplify, .expr = "nn_max($0, $1)",
+    .onnx = "Max",
+    .gradient = "dy goes to the larger operand, half to each where they are equal",
     .samples = SAMPLES({ "maximum(a: f32[3,7], b: f32[3,7])", "f32[3,7]" },
                        { "maximum(a: f32[2,5,3], b: f32[5,1])", "f32[2,5,3]" }),
 };
@@ -368,6 +396,8 @@ const OpDesc op_minimum = {
            "each where they are equal.",
     .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE, .shape = shape_broadcast,
     .grad = minimum_grad, .simplify = minimum_simplify, .expr = "nn_min($0, $1)",
+    .onnx = "Min",
+    .gradient = "dy goes to the smaller operand, half to each where they are equal",
     .samples = SAMPLES({ "minimum(a: f32[3,7], b: f32[3,7])", "f32[3,7]" },
                        { "minimum(a: f32[7], b: f32[3,1])", "f32[3,7]" }),
 };
@@ -408,6 +438,8 @@ const OpDesc op_clip = {
     .doc = "`y = min(max(x, min), max)`; NaN stays NaN. The derivative is 1 within the bounds and at them, 0 beyond.",
     .in = { "x" }, .attrs = clip_attrs, .attr_size = sizeof(ClipAttrs), .flags = OPF_ELEMENTWISE,
     .shape = clip_shape, .grad = clip_grad, .expr = "$0 < $min ? $min : $0 > $max ? $max : $0",
+    .onnx = "Clip",
+    .gradient = "dx = dy for min <= x <= max, else 0",
     .samples = SAMPLES({ "clip(x: f32[3,7], min = -0.5, max = 0.75)", "f32[3,7]" }),
 };
 
@@ -453,6 +485,8 @@ const OpDesc op_where = {
     .doc = "`y = a` where `cond` holds, else `b`. All three broadcast. The gradient goes to the chosen operand.",
     .in = { "cond", "a", "b" }, .flags = OPF_ELEMENTWISE, .shape = where_shape,
     .grad = where_grad, .simplify = where_simplify, .expr = "$0 ? $1 : $2",
+    .onnx = "Where",
+    .gradient = "da = dy where cond holds, else 0; db the other way round",
     .samples = SAMPLES({ "where(cond: bool[3,7], a: f32[3,7], b: f32[3,7])", "f32[3,7]" },
                        { "where(cond: bool[5,1], a: f32[2,1,3], b: 0.5)", "f32[2,5,3]" }),
 };

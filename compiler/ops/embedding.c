@@ -63,6 +63,8 @@ const OpDesc op_embedding = {
     .index_limit = embedding_limit,
     .emit = embedding_emit,
     .row_axes = 1,
+    .onnx = "Gather",
+    .gradient = "the row of each id gets its dy, added up",
     .samples = SAMPLES({ "embedding(ids: i32[5], weight: f32[7,3])", "f32[5,3]" },
                        { "embedding(ids: i32[2,3], weight: f32[5,4])", "f32[2,3,4]" }),
 };

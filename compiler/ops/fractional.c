@@ -91,6 +91,7 @@ const OpDesc op_fractional_max_pool2d = {
     .grad = fractional_grad,
     .work = fractional_work,
     .emit = fractional_emit,
+    .gradient = "dy goes to the first maximum of its window",
     .samples =
         SAMPLES({ "fractional_max_pool2d(x: f32[3,2,9,10], size = [6, 7])", "f32[3,2,6,7]" },
                 { "fractional_max_pool2d(x: f32[2,17,7,7], size = 5, k = 3, random = false)",

@@ -120,6 +120,7 @@ const OpDesc op_locally_connected2d = {
     .work = local_work,
     .window = local_window,
     .emit = local_forward_emit,
+    .gradient = "as that of conv2d, but each position has a kernel of its own",
     .samples = SAMPLES(
         { "locally_connected2d(x: f32[2,3,5,6], w: f32[3,4,3,3,3,5])", "f32[2,5,3,4]" },
         { "locally_connected2d(x: f32[3,2,4,3], w: f32[3,2,2,3,2,17], stride = [2, 1], pad = [1, 0, 1, 1])",

@@ -181,6 +181,9 @@ const OpDesc op_cross_entropy = {
     .index_limit = cross_entropy_limit,
     .index_ignore = cross_entropy_ignore,
     .emit = cross_entropy_emit,
+    .onnx = "SoftmaxCrossEntropyLoss",
+    .gradient = "dz = dy (softmax(z) - q) with q = (1 - s) t + s / n, t being the target as "
+                "probabilities; none for the target, and 0 where it is ignored",
     .samples = SAMPLES(
         { "cross_entropy(z: f32[5,7], target: i32[5])", "f32[5]" },
         { "cross_entropy(z: f32[3,5,2,3], target: i32[3,2,3], smoothing = 0.1)", "f32[3,2,3]" },
@@ -224,6 +227,7 @@ const OpDesc op_bce_with_logits = {
     .shape = shape_broadcast,
     .grad = bce_with_logits_grad,
     .expr = "nn_bce_with_logits($0, $1)",
+    .gradient = "dz = dy (sigmoid(z) - target), dtarget = -dy z",
     .samples = SAMPLES({ "bce_with_logits(z: f32[3,7], y: f32[3,7])", "f32[3,7]" },
                        { "bce_with_logits(z: f32[5,2], y: 1)", "f32[5,2]" }),
 };
@@ -253,6 +257,7 @@ const OpDesc op_bce = {
     .shape = shape_broadcast,
     .grad = bce_grad,
     .expr = "nn_bce($0, $1)",
+    .gradient = "dx = dy (x - y) / max(x (1 - x), 1e-12), dtarget = dy (log(1 - x) - log(x))",
     .samples = SAMPLES({ "bce(x: f32[3,7], y: f32[3,7])", "f32[3,7]" },
                        { "bce(x: f32[5,2], y: 1)", "f32[5,2]" }),
 };

@@ -184,6 +184,8 @@ const OpDesc op_matmul = {
     .work = matmul_work,
     .emit = matmul_emit,
     .sum_steps = matmul_sum_steps,
+    .onnx = "MatMul",
+    .gradient = "da = dy b', db = a' dy, summed over axes that were stretched",
     .samples = SAMPLES({ "matmul(a: f32[5,7], b: f32[7,3])", "f32[5,3]" },
                        { "matmul(a: f32[7,5], b: f32[7,19], trans_a = true)", "f32[5,19]" },
                        { "matmul(a: f32[2,5,37], b: f32[2,3,37], trans_b = true)", "f32[2,5,3]" },

@@ -152,6 +152,9 @@ const OpDesc op_batch_norm_train = {
     .scratch = batch_norm_train_scratch,
     .least_batch = batch_norm_train_least,
     .emit = batch_norm_train_emit,
+    .onnx = "BatchNormalization(training_mode=1)",
+    .gradient = "dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps) with g = dy weight and "
+                "means over the channel; dweight and dbias sum dy xhat and dy",
     .samples = SAMPLES(
         { "batch_norm_train(x: f32[5,3], weight: f32[3], bias: f32[3])", "f32[5,3]" },
         { "batch_norm_train(x: f32[3,17,2,5], weight: f32[17], bias: f32[17], eps = 0.001)",
@@ -254,6 +257,9 @@ const OpDesc op_batch_norm = {
     .work = norm_work,
     .emit = batch_norm_emit,
     .as_affine = batch_norm_as_affine,
+    .onnx = "BatchNormalization",
+    .gradient = "dx = dy weight / sqrt(var + eps); dweight and dbias sum dy xhat and dy, where y = "
+                "xhat weight + bias; none for mean and var",
     .samples = SAMPLES(
         { "batch_norm(x: f32[3,5], weight: f32[5], bias: f32[5], mean: f32[5], var: f32[5])",
           "f32[3,5]" },
@@ -350,6 +356,9 @@ const OpDesc op_layer_norm = {
     .grad = layer_norm_grad,
     .work = norm_work,
     .emit = layer_norm_emit,
+    .onnx = "LayerNormalization",
+    .gradient = "dx = (g - mean(g) - xhat mean(g xhat)) rstd with g = dy weight and means over the "
+                "sample; dweight and dbias sum dy xhat and dy",
     .samples = SAMPLES({ "layer_norm(x: f32[5,37], weight: f32[37], bias: f32[37])", "f32[5,37]" },
                        { "layer_norm(x: f32[3,5,7])", "f32[3,5,7]" },
                        { "layer_norm(x: f32[2,3,5,4], weight: f32[3,5,4], axis = 1, eps = 0.001)",

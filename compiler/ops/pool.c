@@ -169,6 +169,8 @@ const OpDesc op_max_pool2d = {
     .work = pool_work,
     .window = pool_window,
     .emit = max_pool2d_emit,
+    .onnx = "MaxPool",
+    .gradient = "dy goes to the first maximum of its window",
     .samples = SAMPLES(
         { "max_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
         { "max_pool2d(x: f32[2,17,5,7], k = 2, stride = 2)", "f32[2,17,3,4]" },
@@ -243,6 +245,8 @@ const OpDesc op_avg_pool2d = {
     .work = pool_work,
     .window = pool_window,
     .emit = avg_pool2d_emit,
+    .onnx = "AveragePool",
+    .gradient = "each position of a window gets dy divided by the number that y was divided by",
     .samples = SAMPLES(
         { "avg_pool2d(x: f32[2,3,6,8], k = 2, stride = 2)", "f32[2,3,3,4]" },
         { "avg_pool2d(x: f32[2,17,5,7], k = 3, stride = 2, pad = [1, 1, 1, 1])", "f32[2,17,3,4]" },
@@ -335,6 +339,8 @@ const OpDesc op_global_avg_pool = {
     .grad = global_avg_pool_grad,
     .work = global_work,
     .emit = global_avg_pool_emit,
+    .onnx = "GlobalAveragePool",
+    .gradient = "each position gets dy divided by their number",
     .samples = SAMPLES({ "global_avg_pool(x: f32[2,17,3,5])", "f32[2,17]" },
                        { "global_avg_pool(x: f32[3,4,7])", "f32[3,4]" },
                        { "global_avg_pool(x: f32[2,3,2,2,5])", "f32[2,3]" }),
@@ -364,6 +370,8 @@ const OpDesc op_global_max_pool = {
     .grad = global_max_pool_grad,
     .work = global_work,
     .emit = global_max_pool_emit,
+    .onnx = "GlobalMaxPool",
+    .gradient = "dy goes to the first maximum",
     .samples = SAMPLES({ "global_max_pool(x: f32[2,17,3,5])", "f32[2,17]" },
                        { "global_max_pool(x: f32[3,4,7])", "f32[3,4]" }),
 };

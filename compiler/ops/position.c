@@ -70,6 +70,7 @@ const OpDesc op_arange = {
     .shape = arange_shape,
     .no_grad = "it has no operand",
     .emit = arange_emit,
+    .onnx = "Range",
     .samples = SAMPLES({ "arange(shape = [3, 5])", "f32[3,5]" },
                        { "arange(shape = [7], axis = 0, start = 1, step = 0.5)", "f32[7]" },
                        { "arange(shape = [2, 3, 4, 5], axis = 1, start = -1)", "f32[2,3,4,5]" }),
@@ -98,6 +99,8 @@ const OpDesc op_sin = {
     .grad = sin_grad,
     .simplify = sin_simplify,
     .expr = "nn_sin($0)",
+    .onnx = "Sin",
+    .gradient = "dx = dy cos(x)",
     .samples = SAMPLES({ "sin(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -122,6 +125,8 @@ const OpDesc op_cos = {
     .grad = cos_grad,
     .simplify = cos_simplify,
     .expr = "nn_cos($0)",
+    .onnx = "Cos",
+    .gradient = "dx = -dy sin(x)",
     .samples = SAMPLES({ "cos(x: f32[3,7])", "f32[3,7]" }),
 };
 

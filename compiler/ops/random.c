@@ -139,6 +139,7 @@ const OpDesc op_randn = {
     .no_grad = NO_OPERAND,
     .work = draw_work,
     .emit = randn_emit,
+    .onnx = "RandomNormal",
     .samples = SAMPLES({ "randn(shape = [3, 5])", "f32[3,5]" }),
 };
 
@@ -156,6 +157,7 @@ const OpDesc op_rand = {
     .no_grad = NO_OPERAND,
     .work = draw_work,
     .emit = rand_emit,
+    .onnx = "RandomUniform",
     .samples = SAMPLES({ "rand(shape = [3, 7])", "f32[3,7]" }),
 };
 
@@ -173,6 +175,7 @@ const OpDesc op_bernoulli = {
     .no_grad = NO_OPERAND,
     .work = draw_work,
     .emit = bernoulli_emit,
+    .onnx = "Bernoulli",
     .samples = SAMPLES({ "bernoulli(shape = [5, 7], p = 0.3)", "f32[5,7]" }),
 };
 
@@ -191,6 +194,8 @@ const OpDesc op_randn_like = {
     .simplify = randn_like_simplify,
     .work = draw_work,
     .emit = randn_emit,
+    .onnx = "RandomNormalLike",
+    .gradient = "none goes to x",
     .samples = SAMPLES({ "randn_like(x: f32[3,5])", "f32[3,5]" }),
 };
 
@@ -209,6 +214,8 @@ const OpDesc op_rand_like = {
     .simplify = rand_like_simplify,
     .work = draw_work,
     .emit = rand_emit,
+    .onnx = "RandomUniformLike",
+    .gradient = "none goes to x",
     .samples = SAMPLES({ "rand_like(x: f32[2,3,5])", "f32[2,3,5]" }),
 };
 
@@ -227,6 +234,8 @@ const OpDesc op_bernoulli_like = {
     .simplify = bernoulli_like_simplify,
     .work = draw_work,
     .emit = bernoulli_emit,
+    .onnx = "Bernoulli",
+    .gradient = "none goes to x",
     .samples = SAMPLES({ "bernoulli_like(x: f32[5,3], p = 0.8)", "f32[5,3]" }),
 };
 
@@ -317,6 +326,8 @@ const OpDesc op_dropout = {
     .simplify = dropout_simplify,
     .work = draw_work,
     .emit = dropout_emit,
+    .onnx = "Dropout",
+    .gradient = "dx = dy / (1 - p) where x was kept, else 0",
     .samples = SAMPLES({ "dropout(x: f32[3,7], p = 0.25)", "f32[3,7]" },
                        { "dropout(x: f32[2,3,5,3], p = 0.5)", "f32[2,3,5,3]" }),
 };
@@ -389,6 +400,7 @@ const OpDesc op_random_flip = {
     .grad = same_draws_grad,
     .work = move_work,
     .emit = flip_emit,
+    .gradient = "dx is dy mirrored alike",
     .samples = SAMPLES({ "random_flip(x: f32[5,3,4,7], axis = 3)", "f32[5,3,4,7]" },
                        { "random_flip(x: f32[7,5])", "f32[7,5]" }),
 };
@@ -454,6 +466,7 @@ const OpDesc op_random_crop = {
     .grad = crop_grad,
     .work = move_work,
     .emit = crop_emit,
+    .gradient = "dx is dy moved back",
     .samples = SAMPLES({ "random_crop(x: f32[5,3,7,4], pad = 2)", "f32[5,3,7,4]" },
                        { "random_crop(x: f32[3,5,5], pad = 1)", "f32[3,5,5]" }),
 };

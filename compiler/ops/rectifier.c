@@ -59,6 +59,8 @@ const OpDesc op_relu6 = {
     .shape = shape_same,
     .grad = relu6_grad,
     .expr = "$0 < 0 ? 0.0r : $0 > 6 ? 6.0r : $0",
+    .onnx = "Clip(min=0, max=6)",
+    .gradient = "dx = dy for 0 < x < 6, else 0",
     .samples = SAMPLES({ "relu6(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -72,7 +74,7 @@ static void hard_sigmoid_grad(Builder *b, const Node *n, Node *const *dy, Node *
 const OpDesc op_hard_sigmoid = {
     .name = "hard_sigmoid",
     .summary = "sigmoid of three straight pieces",
-    .torch = "onnx HardSigmoid(alpha=0.2, beta=0.5)",
+
     .doc =
         "`y = min(max(0.2 x + 0.5, 0), 1)`; NaN stays NaN. The derivative is 0.2 for `|x| < 2.5`, else 0. "
         "`torch.nn.functional.hardsigmoid` has the slope 1/6 instead.",
@@ -81,6 +83,8 @@ const OpDesc op_hard_sigmoid = {
     .shape = shape_same,
     .grad = hard_sigmoid_grad,
     .expr = "$0 <= -2.5r ? 0.0r : $0 >= 2.5r ? 1.0r : 0.2r * $0 + 0.5r",
+    .onnx = "HardSigmoid(alpha=0.2, beta=0.5)",
+    .gradient = "dx = 0.2 dy for |x| < 2.5, else 0",
     .samples = SAMPLES({ "hard_sigmoid(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -119,6 +123,8 @@ const OpDesc op_hard_swish = {
     .shape = shape_same,
     .grad = hard_swish_grad,
     .expr = "$0 <= -3 ? 0.0r : $0 >= 3 ? $0 : $0 * ($0 + 3.0r) / 6.0r",
+    .onnx = "HardSwish",
+    .gradient = "dx = 0 for x <= -3, dy for x >= 3, between them dy (2 x + 3) / 6",
     .samples = SAMPLES({ "hard_swish(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -172,6 +178,8 @@ const OpDesc op_elu = {
     .shape = shape_same,
     .grad = elu_grad,
     .expr = "$0 > 0 ? $0 : $alpha * nn_expm1_neg($0)",
+    .onnx = "Elu",
+    .gradient = "dx = dy for x > 0, else dy alpha e^x",
     .samples = SAMPLES({ "elu(x: f32[3,7])", "f32[3,7]" },
                        { "elu(x: f32[2,5], alpha = 0.5)", "f32[2,5]" }),
 };
@@ -196,6 +204,8 @@ const OpDesc op_selu = {
     .shape = shape_same,
     .grad = selu_grad,
     .expr = "$0 > 0 ? 1.05070098735548049342r * $0 : 1.75809934084737685994r * nn_expm1_neg($0)",
+    .onnx = "Selu",
+    .gradient = "dx = 1.0507 dy for x > 0, else 1.7581 dy e^x",
     .samples = SAMPLES({ "selu(x: f32[3,7])", "f32[3,7]" }),
 };
 
@@ -256,6 +266,8 @@ const OpDesc op_prelu = {
     .shape = shape_broadcast,
     .grad = prelu_grad,
     .expr = "$0 > 0 ? $0 : $1 * $0",
+    .onnx = "PRelu",
+    .gradient = "dx = dy for x > 0, else slope dy; dslope sums dy x over x <= 0",
     .samples = SAMPLES({ "prelu(x: f32[3,7], slope: f32[1])", "f32[3,7]" },
                        { "prelu(x: f32[2,3,4,5], slope: f32[3,1,1])", "f32[2,3,4,5]" }),
 };

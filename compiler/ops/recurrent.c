@@ -92,6 +92,10 @@ const OpDesc op_lstm_cell = {
     .grad = lstm_cell_grad,
     .work = cell_work,
     .emit = lstm_cell_emit,
+    .onnx = "LSTM, one step",
+    .gradient =
+        "dc = (dc2 + dh o (1 - tanh(c2)^2)) f; the gates' parts of x and s get theirs by the "
+        "product rule",
     .samples = SAMPLES({ "lstm_cell(x: f32[3,20], s: f32[3,20], c: f32[3,5])", "f32[3,5]" },
                        { "lstm_cell(x: f32[1,4], s: f32[1,4], c: f32[1,1])", "f32[1,1]" }),
 };
@@ -168,6 +172,10 @@ const OpDesc op_gru_cell = {
     .grad = gru_cell_grad,
     .work = cell_work,
     .emit = gru_cell_emit,
+    .onnx = "GRU, one step",
+    .gradient =
+        "dh = dy z, plus what goes through the gates into x and s by the product rule, from "
+        "the values kept as results",
     .samples = SAMPLES({ "gru_cell(x: f32[3,15], s: f32[3,15], h: f32[3,5])", "f32[3,5]" },
                        { "gru_cell(x: f32[1,3], s: f32[1,3], h: f32[1,1])", "f32[1,1]" }),
 };

@@ -294,6 +294,8 @@ const OpDesc op_sum = {
     .in = { "x" }, .attrs = reduce_attrs, .attr_size = sizeof(ReduceAttrs),
     .flags = OPF_ANY_LAYOUT | OPF_ACCUMULATE, .is_lead = reduce_is_lead, .shape = reduce_shape, .grad = sum_grad,
     .simplify = reduce_simplify, .work = reduce_work, .scratch = reduce_scratch, .emit = sum_emit,
+    .onnx = "ReduceSum",
+    .gradient = "dx = dy, stretched",
     .samples = SAMPLES({ "sum(x: f32[3,5,7])", "f32[]" }, { "sum(x: f32[3,5,7], axis = 1)", "f32[3,7]" },
                        { "sum(x: f32[3,2,5,7], axis = [0, 2, 3])", "f32[2]" },
                        { "sum(x: f32[2,3,5], axis = [-1], keepdims = true)", "f32[2,3,1]" },
@@ -363,6 +365,8 @@ const OpDesc op_mean = {
     .in = { "x" }, .attrs = reduce_attrs, .attr_size = sizeof(ReduceAttrs),
     .flags = OPF_ANY_LAYOUT | OPF_ACCUMULATE, .is_lead = reduce_is_lead, .shape = reduce_shape, .grad = mean_grad,
     .simplify = reduce_simplify, .work = reduce_work, .scratch = reduce_scratch, .emit = mean_emit,
+    .onnx = "ReduceMean",
+    .gradient = "dx = dy / n",
     .samples = SAMPLES({ "mean(x: f32[3,5,7])", "f32[]" }, { "mean(x: f32[3,5,7], axis = [1, 2])", "f32[3]" },
                        { "mean(x: f32[5,2,3], axis = 0, keepdims = true)", "f32[1,2,3]" }),
 };
@@ -387,6 +391,8 @@ const OpDesc op_max = {
     .in = { "x" }, .attrs = reduce_attrs, .attr_size = sizeof(ReduceAttrs),
     .flags = OPF_ANY_LAYOUT, .is_lead = reduce_is_lead, .shape = reduce_shape, .grad = extreme_grad,
     .simplify = reduce_simplify, .work = reduce_work, .scratch = reduce_scratch, .emit = max_emit,
+    .onnx = "ReduceMax",
+    .gradient = "dy divided evenly among the elements equal to the result",
     .samples = SAMPLES({ "max(x: f32[3,5,7])", "f32[]" }, { "max(x: f32[3,5,7], axis = 2)", "f32[3,5]" },
                        { "max(x: f32[3,5,7], axis = [0, 2], keepdims = true)", "f32[1,5,1]" }),
 };
@@ -397,6 +403,8 @@ const OpDesc op_min = {
     .in = { "x" }, .attrs = reduce_attrs, .attr_size = sizeof(ReduceAttrs),
     .flags = OPF_ANY_LAYOUT, .is_lead = reduce_is_lead, .shape = reduce_shape, .grad = extreme_grad,
     .simplify = reduce_simplify, .work = reduce_work, .scratch = reduce_scratch, .emit = min_emit,
+    .onnx = "ReduceMin",
+    .gradient = "dy divided evenly among the elements equal to the result",
     .samples = SAMPLES({ "min(x: f32[3,5,7], axis = 1)", "f32[3,7]" }, { "min(x: f32[5,3], axis = 0)", "f32[3]" }),
 };
 
@@ -442,6 +450,8 @@ const OpDesc op_var = {
     .in = { "x" }, .attrs = var_attrs, .attr_size = sizeof(ReduceAttrs),
     .flags = OPF_ANY_LAYOUT, .is_lead = reduce_is_lead, .shape = var_shape, .grad = var_grad,
     .work = reduce_work, .scratch = reduce_scratch, .emit = var_emit,
+    .onnx = "ReduceVariance",
+    .gradient = "dx = 2 dy (x - mean) / n, or / (n - 1)",
     .samples = SAMPLES({ "var(x: f32[3,5,7], axis = [1, 2])", "f32[3]" },
                        { "var(x: f32[5,3], axis = 0, unbiased = true)", "f32[3]" },
                        { "var(x: f32[2,3,5])", "f32[]" }),
@@ -528,6 +538,8 @@ const OpDesc op_expand = {
     .doc = "NumPy's broadcasting to a given shape. Costs nothing where it is fused with its consumer.",
     .in = { "x" }, .attrs = expand_attrs, .attr_size = sizeof(TypeAttrs), .flags = OPF_ELEMENTWISE,
     .shape = expand_shape, .grad = expand_grad, .simplify = expand_simplify, .expr = "$0",
+    .onnx = "Expand",
+    .gradient = "dx sums dy over the axes that were stretched",
     .samples = SAMPLES({ "expand(x: f32[3,1,5], shape = [2, 3, 7, 5])", "f32[2,3,7,5]" },
                        { "expand(x: f32[7], shape = [3, 7])", "f32[3,7]" }),
 };
@@ -585,6 +597,7 @@ const OpDesc op_argmax = {
     .in = { "x" }, .attrs = argmax_attrs, .attr_size = sizeof(ArgmaxAttrs), .is_lead = argmax_is_lead,
     .shape = argmax_shape, .no_grad = "a position has no gradient", .work = reduce_work,
     .value_limit = argmax_limit, .emit = argmax_emit,
+    .onnx = "ArgMax",
     .samples = SAMPLES({ "argmax(x: f32[3,7])", "i32[3]" },
                        { "argmax(x: f32[2,5,3], axis = 1, keepdims = true)", "i32[2,1,3]" }),
 };

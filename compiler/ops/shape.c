@@ -203,6 +203,8 @@ const OpDesc op_reshape = {
     .grad = reshape_grad,
     .simplify = reshape_simplify,
     .work = copy_work,
+    .onnx = "Reshape",
+    .gradient = "dx is dy in the shape of x",
     .samples = SAMPLES({ "reshape(x: f32[3,4,5], shape = [3, 20])", "f32[3,20]" },
                        { "reshape(x: f32[2,6,5], shape = [2, -1, 3, 5])", "f32[2,2,3,5]" }),
 };
@@ -251,6 +253,8 @@ const OpDesc op_flatten = {
     .grad = reshape_grad,
     .simplify = flatten_simplify,
     .work = copy_work,
+    .onnx = "Flatten",
+    .gradient = "dx is dy in the shape of x",
     .samples = SAMPLES({ "flatten(x: f32[2,3,5,7])", "f32[2,105]" },
                        { "flatten(x: f32[2,3,5,7], start = 2)", "f32[2,3,35]" }),
 };
@@ -273,6 +277,7 @@ const OpDesc op_stop_grad = {
     .shape = shape_like_operand0,
     .grad = stop_grad_grad,
     .work = copy_work,
+    .gradient = "none goes to x",
     .samples = SAMPLES({ "stop_grad(x: f32[3,5])", "f32[3,5]" }),
 };
 
@@ -372,6 +377,8 @@ const OpDesc op_permute = {
     .simplify = permute_simplify,
     .work = copy_work,
     .emit = permute_emit,
+    .onnx = "Transpose",
+    .gradient = "dx is dy permuted back",
     .samples = SAMPLES({ "permute(x: f32[3,5], axes = [1, 0])", "f32[5,3]" },
                        { "permute(x: f32[2,3,5,7], axes = [0, 2, 3, 1])", "f32[2,5,7,3]" },
                        { "permute(x: f32[2,3,2,5,3], axes = [0, 3, 1, 4, 2])", "f32[2,5,3,3,2]" }),
@@ -505,6 +512,8 @@ const OpDesc op_slice = {
     .simplify = slice_simplify,
     .work = copy_work,
     .emit = slice_emit,
+    .onnx = "Slice",
+    .gradient = "dx is dy at the places taken, else 0",
     .samples = SAMPLES({ "slice(x: f32[3,7], axis = 1, start = 2, stop = 5)", "f32[3,3]" },
                        { "slice(x: f32[2,3,9,2], axis = 2, start = 1, step = 3)", "f32[2,3,3,2]" },
                        { "slice(x: f32[7,3], axis = 0, start = -3, stop = -1)", "f32[2,3]" }),
@@ -673,6 +682,8 @@ const OpDesc op_concat = {
     .simplify = concat_simplify,
     .work = copy_work,
     .emit = concat_emit,
+    .onnx = "Concat",
+    .gradient = "each operand gets its part of dy",
     .samples =
         SAMPLES({ "concat(a: f32[2,3], b: f32[2,5], axis = 1)", "f32[2,8]" },
                 { "concat(a: f32[2,3,5,2], b: f32[2,1,5,2], c: f32[2,2,5,2])", "f32[2,6,5,2]" },
@@ -780,6 +791,8 @@ const OpDesc op_pad = {
     .simplify = pad_simplify,
     .work = copy_work,
     .emit = pad_emit,
+    .onnx = "Pad",
+    .gradient = "dx is dy without the border",
     .samples = SAMPLES(
         { "pad(x: f32[2,3], before = [0, 1], after = [0, 2], value = 0.5)", "f32[2,6]" },
         { "pad(x: f32[2,3,5,3], before = [0, 0, 1, 2], after = [0, 0, 3, 0])", "f32[2,3,9,5]" },
@@ -883,6 +896,8 @@ const OpDesc op_gather = {
     .work = copy_work,
     .index_limit = gather_limit,
     .emit = gather_emit,
+    .onnx = "Gather",
+    .gradient = "the slice of each id gets its dy, added up",
     .samples = SAMPLES({ "gather(x: f32[7,3], ids: i32[5])", "f32[5,3]" },
                        { "gather(x: f32[7], ids: i32[2,3])", "f32[2,3]" },
                        { "gather(x: f32[2,5,3], ids: i32[4], axis = 1)", "f32[2,4,3]" }),
@@ -992,6 +1007,7 @@ const OpDesc op_one_hot = {
     .index_limit = one_hot_limit,
     .index_ignore = one_hot_ignore,
     .emit = one_hot_emit,
+    .onnx = "OneHot",
     .samples = SAMPLES({ "one_hot(ids: i32[5], n = 7)", "f32[5,7]" },
                        { "one_hot(ids: i32[2,3], n = 4)", "f32[2,3,4]" }),
 };

@@ -94,6 +94,8 @@ const OpDesc op_softmax = {
     .flags = OPF_ACTIVATION | OPF_ANY_LAYOUT | OPF_INPLACE,
     .is_lead = softmax_is_lead, .shape = softmax_shape, .grad = softmax_grad, .work = softmax_work,
     .emit = softmax_emit,
+    .onnx = "Softmax",
+    .gradient = "dx_i = y_i (dy_i - sum_j dy_j y_j)",
     .samples = SAMPLES({ "softmax(x: f32[3,7])", "f32[3,7]" }, { "softmax(x: f32[2,5,3,2], axis = 1)", "f32[2,5,3,2]" },
                        { "softmax(x: f32[7], axis = 0)", "f32[7]" }),
 };
@@ -105,6 +107,8 @@ const OpDesc op_log_softmax = {
     .flags = OPF_ACTIVATION | OPF_ANY_LAYOUT,
     .is_lead = softmax_is_lead, .shape = softmax_shape, .grad = log_softmax_grad, .work = softmax_work,
     .emit = log_softmax_emit,
+    .onnx = "LogSoftmax",
+    .gradient = "dx_i = dy_i - softmax(x)_i sum_j dy_j",
     .samples = SAMPLES({ "log_softmax(x: f32[3,7])", "f32[3,7]" },
                        { "log_softmax(x: f32[2,3,5], axis = 1)", "f32[2,3,5]" }),
 };

@@ -30,6 +30,8 @@ elsewhere() {
     rand_like) echo rrelu ;;
     rand) echo color_jitter ;;
     cast | logical_and | logical_or | logical_not) echo logic ;;
+    lstm_cell) echo lstm ;;
+    gru_cell) echo gru ;;
     warmup) echo nn_warmup ;;
     plateau) echo nn_plateau_step ;;
     accumulation) echo training_fit_apply ;;

@@ -202,6 +202,12 @@ static const char *printed(Arena *a, const Module *m)
     return sb.text;
 }
 
+START_TEST(the_table_of_operators_is_complete)
+{
+    ck_assert_int_eq(op_check_all(), 0);
+}
+END_TEST
+
 START_TEST(random_graphs_obey_the_rules)
 {
     static const char *const off[] = { NULL, "fuse", "simplify,fold", "fuse,simplify,fold" };
@@ -315,6 +321,7 @@ int main(void)
     Suite *s = suite_create("passes");
     TCase *t = tcase_create("random graphs");
     tcase_set_timeout(t, 120);
+    tcase_add_test(t, the_table_of_operators_is_complete);
     tcase_add_test(t, random_graphs_obey_the_rules);
     tcase_add_test(t, missing_barriers_are_noticed);
     tcase_add_test(t, overlaps_are_noticed);
