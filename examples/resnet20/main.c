@@ -4,61 +4,12 @@
  * those of MNIST in a frame.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "model.h"
 #include "nn_data.h"
 #include "nn_train.h"
 
-enum {
-    CLASSES = 10,
-    SIDE = 32,
-    CHANNELS = 3,
-    PLANE = SIDE * SIDE,
-    MNIST_SIDE = 28,
-    TRAIN = 5000,
-    TEST = 1000
-};
-
-/* Grey images as N,C,H,W colour images: a black frame of two pixels, three equal channels. */
-static nn_status frame(nn_dataset *d)
-{
-    unsigned char *x = calloc((size_t)d->n, CHANNELS * PLANE);
-    if (!x) return NN_ENOMEM;
-    for (nn_dim i = 0; i < d->n; i++) {
-        const unsigned char *from = (const unsigned char *)d->x + i * d->x_size;
-        unsigned char *to = x + i * CHANNELS * PLANE;
-        for (int r = 0; r < MNIST_SIDE; r++)
-            memcpy(to + (r + 2) * SIDE + 2, from + r * MNIST_SIDE, MNIST_SIDE);
-        for (int c = 1; c < CHANNELS; c++) memcpy(to + c * PLANE, to, PLANE);
-    }
-    free(d->owned[0]);
-    d->owned[0] = x; /* nn_dataset_free frees it */
-    d->x = x;
-    d->x_size = CHANNELS * PLANE;
-    d->x_rank = 3;
-    d->x_shape[0] = CHANNELS;
-    d->x_shape[1] = d->x_shape[2] = SIDE;
-    return NN_OK;
-}
-
-static nn_status read_data(nn_dataset *train, nn_dataset *test, const nn_args *args, char *why)
-{
-    nn_status s;
-    if (args->data) {
-        s = nn_dataset_mnist(train, test, args->data, why);
-        if (s == NN_OK && train->x_size != MNIST_SIDE * MNIST_SIDE) s = NN_EFORMAT;
-        if (s == NN_OK) s = frame(train);
-        if (s == NN_OK) s = frame(test);
-    } else {
-        s = nn_digits(train, TRAIN, SIDE, CHANNELS, args->seed, NN_DIGITS_TRAIN);
-        if (s == NN_OK) s = nn_digits(test, TEST, SIDE, CHANNELS, args->seed, NN_DIGITS_TEST);
-    }
-    train->scale = test->scale = 2.0F / 255.0F; /* 0..255 to -1..1 */
-    train->shift = test->shift = -1.0F;
-    return s;
-}
+enum { CLASSES = 10 };
 
 static nn_status step(void *m, const nn_batch *b, double *value)
 {
@@ -79,14 +30,14 @@ static nn_status eval(void *m, const nn_batch *b, double *value)
 
 int main(int argc, char **argv)
 {
-    nn_args args = { .epochs = 5, .batch = 64, .seed = 1, .out = "resnet20.safetensors" };
+    nn_args args = { .epochs = 3, .batch = 64, .seed = 1, .out = "resnet20.safetensors" };
     int code = nn_args_parse(&args, argc, argv, "Trains ResNet-20 on 32x32 colour images.");
     if (code >= 0) return code;
     if (args.batch > RESNET20_B_MAX) return nn_fail(NN_ESIZE, "--batch may be at most 128");
 
-    nn_dataset train = { 0 }, test = { 0 };
-    char why[NN_ERROR_TEXT] = "";
-    nn_status s = read_data(&train, &test, &args, why);
+    nn_dataset train, test;
+    char why[NN_ERROR_TEXT];
+    nn_status s = nn_color_digits_or_mnist(&train, &test, args.data, args.seed, why);
     if (s != NN_OK) return nn_fail(s, why);
 
     resnet20 *m = resnet20_new(RESNET20_TRAIN | RESNET20_PREDICT,
