@@ -83,7 +83,7 @@ static nn_status write_dot(const char *path, const double *value, const double *
     return fclose(f) != 0 || bad ? NN_EIO : NN_OK;
 }
 
-/* df/d(input) by moving it both ways. f is piecewise linear or quadratic, so the difference is exact but for rounding. */
+/* df/dx by moving x both ways. f is linear in each value around this point, so the difference is exact. */
 static nn_status difference(backprop *m, int tensor, double *out)
 {
     const float step = 0.25F;
