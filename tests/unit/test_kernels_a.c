@@ -59,21 +59,29 @@ static void ck_near(double got, double want, double tolerance, const char *what,
                   "%s[%lld]: got %.17g, want %.17g", what, (long long)i, got, want);
 }
 
+#if defined(NN_NO_THREADS)
+enum { N_TEAMS = 1 };
+#else
 enum { N_TEAMS = 4 };
-static const int team_size[N_TEAMS] = { 1, 2, 3, 5 };
+#endif
+static const int team_size[] = { 1, 2, 3, 5 };
 static nn_pool *pool[N_TEAMS];
 
 static void pools_start(void)
 {
+#if !defined(NN_NO_THREADS)
     for (int i = 0; i < N_TEAMS; i++) {
         pool[i] = nn_pool_new(team_size[i]);
         ck_assert_ptr_nonnull(pool[i]);
     }
+#endif
 }
 
 static void pools_stop(void)
 {
+#if !defined(NN_NO_THREADS)
     for (int i = 0; i < N_TEAMS; i++) nn_pool_free(pool[i]);
+#endif
 }
 
 /* Runs fn on every team size; `out` (n reals, `bytes` in all) must come out the same. */
