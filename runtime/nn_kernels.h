@@ -15,6 +15,7 @@
 #include "kernels/embedding.h"
 #include "kernels/fractional.h"
 #include "kernels/grad.h"
+#include "kernels/libm.h"
 #include "kernels/local.h"
 #include "kernels/loss.h"
 #include "kernels/math.h"

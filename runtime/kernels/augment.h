@@ -6,6 +6,7 @@
 #ifndef NN_KERNELS_AUGMENT_H
 #define NN_KERNELS_AUGMENT_H
 
+#include "kernels/libm.h"
 #include "kernels/random.h"
 
 /* The angle of a sample, in radians, as its cosine and sine. */
@@ -13,8 +14,8 @@ NN_INLINE void nn_rotation(nn_key key, nn_dim sample, double degrees, double *co
 {
     const double u = (double)nn_word(key, sample) * 0x1p-32;
     const double angle = (2 * u - 1) * degrees * (3.14159265358979323846 / 180);
-    *cosine = cos(angle);
-    *sine = sin(angle);
+    *cosine = nn_cos64(angle);
+    *sine = nn_sin64(angle);
 }
 
 /* The pixel of [h,w] that (i, j) of the turned image shows: the upper left of four neighbours, and how
@@ -91,9 +92,9 @@ NN_INLINE double nn_symmetric_beta(nn_key key, nn_dim sample, double a)
             const double u = ((double)w[i] + 0.5) * 0x1p-32, v = ((double)w[i + 1] + 0.5) * 0x1p-32;
             if (a > 0.5)
                 return 0.5 +
-                       0.5 * sqrt(1 - pow(u, 2 / (2 * a - 1))) * cos(6.28318530717958647692 * v);
-            const double p = log(u) / a, q = log(v) / a;
-            if (exp(p) + exp(q) <= 1) return 1 / (1 + exp(q - p));
+                       0.5 * sqrt(1 - nn_pow64(u, 2 / (2 * a - 1))) * nn_cos64(6.28318530717958647692 * v);
+            const double p = nn_log64(u) / a, q = nn_log64(v) / a;
+            if (nn_exp64(p) + nn_exp64(q) <= 1) return 1 / (1 + nn_exp64(q - p));
         }
     }
     return 0.5;

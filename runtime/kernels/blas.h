@@ -12,6 +12,16 @@
 #include "kernels/dense.h"
 #include "kernels/matmul.h"
 
+#if defined(NN_STRICT) || defined(NN_NO_BLAS)
+
+/* How OpenBLAS orders a sum depends on the processor. NN_NO_BLAS: it is not there. */
+#define nn_dense_blas    nn_dense_wide
+#define nn_dense_dx_blas nn_dense_dx_team
+#define nn_dense_dw_blas nn_dense_dw
+#define nn_matmul_blas   nn_matmul
+
+#else
+
 /* As in cblas.h, which is not included because it brings complex.h and its macro I along. */
 enum { NN_BLAS_ROW_MAJOR = 101, NN_BLAS_AS_IS = 111, NN_BLAS_TRANSPOSED = 112 };
 #if defined(NN_REAL_F64)
@@ -101,5 +111,7 @@ NN_INLINE void nn_matmul_blas(const nn_team *team, nn_dim n0, nn_dim n1, nn_dim 
                         bl + (trans_b ? c0 * k : c0), trans_b ? k : n, acc, y + l * m * n + r0 * n + c0, n);
     }
 }
+
+#endif
 
 #endif

@@ -11,6 +11,7 @@
 #ifndef NN_KERNELS_MATH_H
 #define NN_KERNELS_MATH_H
 
+#include "kernels/libm.h"
 #include "kernels/vec.h"
 
 /* Kept apart from fmax and fmin because NaN must survive: of two operands a NaN wins. */
@@ -38,33 +39,33 @@ NN_INLINE nn_real nn_sqrt(nn_real x)
 
 NN_INLINE nn_real nn_exp(nn_real x)
 {
-    return exp(x);
+    return nn_exp64(x);
 }
 
 NN_INLINE nn_real nn_log(nn_real x)
 {
-    return log(x);
+    return nn_log64(x);
 }
 
 NN_INLINE nn_real nn_tanh(nn_real x)
 {
-    return tanh(x);
+    return nn_tanh64(x);
 }
 
 NN_INLINE nn_real nn_erf(nn_real x)
 {
-    return erf(x);
+    return nn_erf64(x);
 }
 
 /* log(1 + u) for 0 <= u <= 1. */
 NN_INLINE nn_real nn_log1p_unit(nn_real u)
 {
-    return log1p(u);
+    return nn_log1p_unit64(u);
 }
 
 NN_INLINE nn_real nn_pow(nn_real x, nn_real y)
 {
-    return pow(x, y);
+    return nn_pow64(x, y);
 }
 
 #else
@@ -79,10 +80,15 @@ NN_INLINE nn_real nn_sqrt(nn_real x)
     return sqrtf(x);
 }
 
-/* General powers are rare in networks (squares and roots have operators of their own): libm's. */
+/* General powers are rare in networks (squares and roots have operators of their own): libm's, or those of
+ * kernels/libm.h. */
 NN_INLINE nn_real nn_pow(nn_real x, nn_real y)
 {
+#if defined(NN_STRICT)
+    return (float)nn_pow64((double)x, (double)y);
+#else
     return powf(x, y);
+#endif
 }
 
 NN_INLINE uint32_t nn_bits(float x)

@@ -9,6 +9,7 @@
 #ifndef NN_KERNELS_OPTIM_H
 #define NN_KERNELS_OPTIM_H
 
+#include "kernels/libm.h"
 #include "kernels/math.h"
 #include "kernels/vec.h"
 
@@ -53,8 +54,8 @@ NN_INLINE void nn_adam_update(nn_dim n, nn_real *w, const nn_real *g, nn_real *m
                               int64_t t)
 {
     const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
-    const nn_real step = (nn_real)(lr / (1 - pow(beta1, (double)t)));
-    const nn_real root = (nn_real)(1 / sqrt(1 - pow(beta2, (double)t))), e = (nn_real)eps;
+    const nn_real step = (nn_real)(lr / (1 - nn_pow64(beta1, (double)t)));
+    const nn_real root = (nn_real)(1 / sqrt(1 - nn_pow64(beta2, (double)t))), e = (nn_real)eps;
     const nn_real add = (nn_real)decay_in, keep = (nn_real)(1 - lr * decay_out);
     NN_UPDATE(i, n, w)
     {
@@ -137,8 +138,8 @@ NN_INLINE void nn_amsgrad(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn
                           double beta1, double beta2, double eps, double weight_decay, int64_t t)
 {
     const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
-    const nn_real step = (nn_real)(lr / (1 - pow(beta1, (double)t)));
-    const nn_real root = (nn_real)(1 / sqrt(1 - pow(beta2, (double)t))), e = (nn_real)eps;
+    const nn_real step = (nn_real)(lr / (1 - nn_pow64(beta1, (double)t)));
+    const nn_real root = (nn_real)(1 / sqrt(1 - nn_pow64(beta2, (double)t))), e = (nn_real)eps;
     const nn_real decay = (nn_real)weight_decay;
     NN_UPDATE(i, n, w)
     {
@@ -156,7 +157,7 @@ NN_INLINE void nn_amsgrad(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn
 NN_INLINE double nn_nadam_product(double beta1, double psi, int64_t t)
 {
     double product = 1;
-    for (int64_t k = 1; k <= t && product > 1e-20; k++) product *= beta1 * (1 - 0.5 * pow(0.96, (double)k * psi));
+    for (int64_t k = 1; k <= t && product > 1e-20; k++) product *= beta1 * (1 - 0.5 * nn_pow64(0.96, (double)k * psi));
     return product;
 }
 
@@ -164,12 +165,13 @@ NN_INLINE double nn_nadam_product(double beta1, double psi, int64_t t)
 NN_INLINE void nn_nadam(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn_real *v, double lr, double beta1,
                         double beta2, double eps, double momentum_decay, double weight_decay, int64_t t)
 {
-    const double mu = beta1 * (1 - 0.5 * pow(0.96, (double)t * momentum_decay));
-    const double mu_next = beta1 * (1 - 0.5 * pow(0.96, (double)(t + 1) * momentum_decay));
+    const double mu = beta1 * (1 - 0.5 * nn_pow64(0.96, (double)t * momentum_decay));
+    const double mu_next = beta1 * (1 - 0.5 * nn_pow64(0.96, (double)(t + 1) * momentum_decay));
     const double p = nn_nadam_product(beta1, momentum_decay, t);
     const nn_real b1 = (nn_real)beta1, b2 = (nn_real)beta2, c1 = (nn_real)(1 - beta1), c2 = (nn_real)(1 - beta2);
     const nn_real of_g = (nn_real)(lr * (1 - mu) / (1 - p)), of_m = (nn_real)(lr * mu_next / (1 - p * mu_next));
-    const nn_real correct = (nn_real)(1 / (1 - pow(beta2, (double)t))), e = (nn_real)eps, decay = (nn_real)weight_decay;
+    const nn_real correct = (nn_real)(1 / (1 - nn_pow64(beta2, (double)t)));
+    const nn_real e = (nn_real)eps, decay = (nn_real)weight_decay;
     NN_UPDATE(i, n, w)
     {
         const nn_real d = g[i] + decay * w[i];

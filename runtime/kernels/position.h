@@ -6,16 +6,17 @@
 #ifndef NN_KERNELS_POSITION_H
 #define NN_KERNELS_POSITION_H
 
+#include "kernels/libm.h"
 #include "kernels/vec.h"
 
 NN_INLINE nn_real nn_sin(nn_real x)
 {
-    return (nn_real)sin((double)x);
+    return (nn_real)nn_sin64((double)x);
 }
 
 NN_INLINE nn_real nn_cos(nn_real x)
 {
-    return (nn_real)cos((double)x);
+    return (nn_real)nn_cos64((double)x);
 }
 
 /* y[outer][n][inner] = start + step * (first + position on the middle axis). */

@@ -6,6 +6,7 @@
 #ifndef NN_KERNELS_SCHEDULE_H
 #define NN_KERNELS_SCHEDULE_H
 
+#include "kernels/libm.h"
 #include "kernels/vec.h"
 
 /* Linear warm-up in front of any schedule: step 0 gets 1 / warmup of the value, step warmup - 1 all of it. */
@@ -23,7 +24,7 @@ NN_INLINE double nn_schedule_constant(double base, int64_t step)
 
 NN_INLINE double nn_schedule_step_decay(double base, int64_t step, double every, double factor)
 {
-    return base * pow(factor, floor((double)step / every));
+    return base * nn_pow64(factor, floor((double)step / every));
 }
 
 NN_INLINE double nn_schedule_multi_step(double base, int64_t step, double factor, double at1, double at2,
@@ -37,7 +38,7 @@ NN_INLINE double nn_schedule_multi_step(double base, int64_t step, double factor
 
 NN_INLINE double nn_schedule_exp_decay(double base, int64_t step, double factor, double every)
 {
-    return base * pow(factor, (double)step / every);
+    return base * nn_pow64(factor, (double)step / every);
 }
 
 NN_INLINE double nn_schedule_inverse_time(double base, int64_t step, double rate, double every)
@@ -48,7 +49,7 @@ NN_INLINE double nn_schedule_inverse_time(double base, int64_t step, double rate
 NN_INLINE double nn_schedule_polynomial(double base, int64_t step, double steps, double power, double floor_)
 {
     const double left = (double)step < steps ? 1 - (double)step / steps : 0;
-    return floor_ + (base - floor_) * pow(left, power);
+    return floor_ + (base - floor_) * nn_pow64(left, power);
 }
 
 /* Half a cosine from base to floor_ over `steps`, held there; with restarts every period starts anew and is
@@ -59,16 +60,16 @@ NN_INLINE double nn_schedule_cosine(double base, int64_t step, double steps, dou
     double at = (double)step, period = steps;
     if (restarts != 0) {
         if (mult > 1) {
-            const double n = floor(log(1 + at * (mult - 1) / steps) / log(mult) + 1e-9);
-            at -= steps * (pow(mult, n) - 1) / (mult - 1);
-            period = steps * pow(mult, n);
+            const double n = floor(nn_log64(1 + at * (mult - 1) / steps) / nn_log64(mult) + 1e-9);
+            at -= steps * (nn_pow64(mult, n) - 1) / (mult - 1);
+            period = steps * nn_pow64(mult, n);
         } else {
             at -= steps * floor(at / steps);
         }
     }
     if (at < 0) at = 0;
     if (at > period) at = period;
-    return floor_ + (base - floor_) * 0.5 * (1 + cos(3.14159265358979323846 * at / period));
+    return floor_ + (base - floor_) * 0.5 * (1 + nn_cos64(3.14159265358979323846 * at / period));
 }
 
 /* A straight line from `start` to base over `steps`, held there. */
@@ -86,7 +87,7 @@ NN_INLINE double nn_schedule_one_cycle(double base, int64_t step, double steps, 
     const int up = at <= top && top > 0;
     const double from = up ? first : base, to = up ? base : last;
     const double begin = up || top < 0 ? 0 : top, part = (at - begin) / ((up ? top : end) - begin);
-    return to + (from - to) * 0.5 * (1 + cos(3.14159265358979323846 * part));
+    return to + (from - to) * 0.5 * (1 + nn_cos64(3.14159265358979323846 * part));
 }
 
 #endif

@@ -16,7 +16,7 @@
 #include "nn_threads.h"
 
 /* Accumulators that fit beside a row of b and a broadcast. */
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if (defined(__AVX512F__) || defined(__aarch64__)) && !defined(NN_STRICT)
 #define NN_TILE_ACC 28
 #else
 #define NN_TILE_ACC 12
@@ -279,7 +279,7 @@ NN_INLINE nn_vec nn_hsum_each(nn_vec *v)
 }
 
 /* NN_DOT_ROWS x NN_DOT_COLS sums at a time, together one vector of results. */
-#define NN_DOT_ROWS (NN_VL >= 8 ? 4 : 2)
+#define NN_DOT_ROWS (NN_VL >= 8 ? 4 : NN_VL >= 2 ? 2 : 1)
 #define NN_DOT_COLS (NN_VL / NN_DOT_ROWS)
 
 /* y[m*y_m + n] = (add ? y : 0) + sum over k < depth of a[m*a_m + k] * b[n*b_n + k]. Rows beyond the end

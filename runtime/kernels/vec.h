@@ -14,6 +14,20 @@
 
 #include "nn.h"
 
+/* NN_STRICT: the same bits from every compiler, at every level of optimisation, on every processor with IEEE
+ * arithmetic. Products are not contracted into multiply-adds, vectors have one length everywhere (below), and neither
+ * BLAS nor functions of libm that round as they like take part (kernels/blas.h, kernels/libm.h). */
+#if defined(NN_STRICT)
+#if defined(__FAST_MATH__) || (__FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16)
+#error "NN_STRICT needs arithmetic in the declared precision: no -ffast-math, and -msse2 -mfpmath=sse on 32-bit x86"
+#endif
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+#endif
+
 /* Kernels are inlined into calls with literal sizes and specialised there. NN_SMALL_CODE makes them ordinary
  * functions without unrolled loops, for sizes that are known only at run time. */
 #if defined(NN_SMALL_CODE)
@@ -41,12 +55,21 @@ typedef uint32_t nn_ruint;
 #endif
 #define NN_INF ((nn_real)INFINITY)
 
-#if defined(__AVX512F__)
+/* Bytes of a vector. -DNN_VBYTES=N overrides what the target suggests; N = sizeof(nn_real) makes every vector a
+ * scalar, which is right where there are no vector registers: a vector that is cut into scalars spills. 32-bit NEON
+ * counts as none, because it flushes subnormals and compilers leave it alone. */
+#if defined(NN_VBYTES)
+#elif defined(NN_STRICT)
+#define NN_VBYTES 16
+#elif defined(__AVX512F__)
 #define NN_VBYTES 64
 #elif defined(__AVX__)
 #define NN_VBYTES 32
-#else
+#elif defined(__SSE2__) || defined(__aarch64__) || defined(__ALTIVEC__) || defined(__VX__) || defined(__VEC__) || \
+    defined(__wasm_simd128__) || defined(__loongarch_sx) || defined(__mips_msa)
 #define NN_VBYTES 16
+#else
+#define NN_VBYTES NN_REAL_BYTES
 #endif
 #define NN_VL (NN_VBYTES / NN_REAL_BYTES) /* lanes */
 
