@@ -3,9 +3,11 @@
  * Initial values of parameters. In: counts, fans and the arguments of the .nn file; out: x[0, n). Element
  * i of a random initialiser comes from half (i & 1) of block i / 2 of the stream (seed, INIT, index).
  */
-#include <math.h>
-#include <string.h>
-
+/* The same weights from the same seed on every machine, to the last bit. */
+#ifndef NN_STRICT
+#define NN_STRICT
+#endif
+#include "kernels/libm.h"
 #include "nn_init.h"
 #include "random.h"
 
@@ -47,10 +49,12 @@ static void fill_normal(void *x, int real_bytes, nn_dim n, double std, double me
     for (nn_dim i = 0; i < n; i += 2) {
         philox4x32_ctr_t r = nn_stream_block(&s, (uint64_t)i / 2);
         /* 1 - u lies in (0, 1], so the logarithm is finite. */
-        double radius = std * sqrt(-2 * log(1 - nn_unit(r.v[0], r.v[1])));
+        double radius = std * sqrt(-2 * nn_log64(1 - nn_unit(r.v[0], r.v[1])));
         double angle = two_pi * nn_unit(r.v[2], r.v[3]);
-        put(x, real_bytes, i, mean + radius * cos(angle));
-        if (i + 1 < n) put(x, real_bytes, i + 1, mean + radius * sin(angle));
+        double sine, cosine;
+        nn_sincos64(angle, &sine, &cosine);
+        put(x, real_bytes, i, mean + radius * cosine);
+        if (i + 1 < n) put(x, real_bytes, i + 1, mean + radius * sine);
     }
 }
 
