@@ -6,14 +6,47 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#if defined(__linux__)
+#if defined(__linux__) && !defined(NN_NO_HEAP)
 #include <sys/mman.h>
 #endif
 
 #include "nn_model.h"
 #include "canonical.h"
 
+#if !defined(NN_NO_THREADS)
 extern void openblas_set_num_threads(int n) __attribute__((weak));
+#endif
+
+/* Memory on a 64-byte boundary, NULL when there is none. A kernel that walks down the rows of a wide matrix is on
+ * another page at every row: with pages of 4 KiB that takes more entries than the processor's table of pages has. Large
+ * objects ask for huge pages. */
+static void *take(size_t bytes)
+{
+#if defined(NN_NO_HEAP)
+    (void)bytes;
+    return NULL;
+#else
+#if defined(MADV_HUGEPAGE)
+    enum { HUGE_PAGE = 2 << 20, LARGE = 4 * HUGE_PAGE };
+    if (bytes >= LARGE && bytes <= SIZE_MAX - HUGE_PAGE) {
+        bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        void *mem = aligned_alloc(HUGE_PAGE, bytes);
+        if (mem) (void)madvise(mem, bytes, MADV_HUGEPAGE); /* a system without them works all the same */
+        return mem;
+    }
+#endif
+    return aligned_alloc(64, (bytes + 63) / 64 * 64);
+#endif
+}
+
+static void give(void *p)
+{
+#if defined(NN_NO_HEAP)
+    (void)p;
+#else
+    free(p);
+#endif
+}
 
 /* A team must save at least this much: a sleeping worker takes that long to wake up on a plain machine. */
 enum { TEAM_GAIN_NS = 8000 };
@@ -112,7 +145,7 @@ static void tensor_init(nn_model *m, int index)
     }
     /* The gradients are cleared afterwards, so that their block can serve as scratch memory. */
     int borrow = m->grads != NULL && t->count <= m->info->grad_count;
-    void *scratch = borrow ? m->grads : malloc(block_bytes(m, t->count));
+    void *scratch = borrow ? m->grads : take(block_bytes(m, t->count));
     void *canonical = scratch ? scratch : data;
     t->init(canonical, real_bytes, t->count, t->fan_in, t->fan_out, t->init_args, m->seed,
             (uint32_t)index);
@@ -120,7 +153,7 @@ static void tensor_init(nn_model *m, int index)
         nn_canonical_write(t, data, scratch, real_bytes);
     else
         permute_in_place(t, data, real_bytes);
-    if (!borrow) free(scratch);
+    if (!borrow) give(scratch);
 }
 
 void nn_model_reset(nn_model *m, uint64_t seed)
@@ -257,7 +290,9 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     if (routines & ~known) return NN_EINVAL;
     Layout l;
     if (!layout(info, routines, &l) || bytes < l.total) return NN_ENOMEM;
+#if !defined(NN_NO_THREADS)
     if (openblas_set_num_threads) openblas_set_num_threads(1);
+#endif
 
     unsigned char *base = mem;
     memset(base, 0, l.params);
@@ -274,41 +309,29 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     m->all_threads = options->all_threads != 0;
     m->flush_denormals = options->flush_denormals != 0;
     m->pool = options->pool;
+#if defined(NN_NO_THREADS)
+    if (options->threads > 1) return NN_ETHREAD;
+#else
     if (!m->pool && options->threads != 1) {
         m->pool = nn_pool_new(options->threads);
         if (!m->pool) return NN_ETHREAD;
         m->owns_pool = 1;
     }
+#endif
     nn_model_reset(m, options->seed);
     *out = m;
     return NN_OK;
-}
-
-/* A kernel that walks down the rows of a wide matrix is on another page at every row: with pages of 4 KiB that takes
- * more entries than the processor's table of pages has. Large objects ask for huge pages. */
-static void *model_memory(size_t bytes)
-{
-#if defined(MADV_HUGEPAGE)
-    enum { HUGE_PAGE = 2 << 20, LARGE = 4 * HUGE_PAGE };
-    if (bytes >= LARGE && bytes <= SIZE_MAX - HUGE_PAGE) {
-        bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-        void *mem = aligned_alloc(HUGE_PAGE, bytes);
-        if (mem) (void)madvise(mem, bytes, MADV_HUGEPAGE); /* a system without them works all the same */
-        return mem;
-    }
-#endif
-    return aligned_alloc(64, bytes);
 }
 
 nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options)
 {
     size_t bytes = info ? nn_model_bytes(info, routines) : SIZE_MAX;
     if (bytes == SIZE_MAX) return NULL;
-    void *mem = model_memory(bytes);
+    void *mem = take(bytes);
     nn_model *m = NULL;
     if (!mem) return NULL;
     if (nn_model_init(info, &m, mem, bytes, routines, options) != NN_OK) {
-        free(mem);
+        give(mem);
         return NULL;
     }
     m->owns_memory = 1;
@@ -318,10 +341,12 @@ nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_op
 void nn_model_free(nn_model *m)
 {
     if (!m) return;
+#if !defined(NN_NO_THREADS)
     if (m->owns_pool) nn_pool_free(m->pool);
+#endif
     m->pool = NULL;
     m->owns_pool = 0;
-    if (m->owns_memory) free(m);
+    if (m->owns_memory) give(m);
 }
 
 /* ---- tensors ---- */

@@ -6,6 +6,10 @@
  *
  * One block of memory holds everything, each part 64-byte aligned:
  *   object | hypers | params | grads | optimizer slots | state | arena (largest of the chosen routines)
+ *
+ * Where there is less than an operating system, model.c, init.c and status.c are all that generated code needs, with
+ * these macros defined for them and for it: NN_NO_THREADS (nn_threads.h), NN_NO_FILES (saving and loading return
+ * NN_EIO), NN_NO_HEAP (nn_model_new returns NULL: objects live in memory given to nn_model_init).
  */
 #ifndef NN_MODEL_H
 #define NN_MODEL_H
@@ -111,6 +115,38 @@ nn_status nn_model_get_grad(const nn_model *m, int tensor, void *x);
 void *nn_model_data(nn_model *m, int tensor); /* storage order, see nn_tensor.stride */
 void *nn_model_grad(nn_model *m, int tensor); /* NULL when the object holds no gradients */
 
+typedef int (*nn_write_fn)(void *ctx, const void *data, size_t n);
+typedef int (*nn_read_fn)(void *ctx, void *data, size_t n);
+
+#if defined(NN_NO_FILES)
+
+static inline nn_status nn_model_save(const nn_model *m, unsigned what, const char *path)
+{
+    (void)m, (void)what, (void)path;
+    return NN_EIO;
+}
+
+static inline nn_status nn_model_load(nn_model *m, unsigned what, const char *path, nn_load_report *report)
+{
+    (void)m, (void)what, (void)path, (void)report;
+    return NN_EIO;
+}
+
+static inline nn_status nn_model_save_to(const nn_model *m, unsigned what, nn_write_fn write, void *ctx)
+{
+    (void)m, (void)what, (void)write, (void)ctx;
+    return NN_EIO;
+}
+
+static inline nn_status nn_model_load_from(nn_model *m, unsigned what, nn_read_fn read, size_t size, void *ctx,
+                                           nn_load_report *report)
+{
+    (void)m, (void)what, (void)read, (void)size, (void)ctx, (void)report;
+    return NN_EIO;
+}
+
+#else
+
 /* safetensors files. `what`: NN_WEIGHTS, NN_TRAINING or both. Saving writes a temporary file beside
  * `path`, syncs and renames it. Loading verifies everything before it changes anything; without
  * NN_PARTIAL every tensor must be there with the right shape. report may be NULL. */
@@ -118,11 +154,11 @@ nn_status nn_model_save(const nn_model *m, unsigned what, const char *path);
 nn_status nn_model_load(nn_model *m, unsigned what, const char *path, nn_load_report *report);
 /* The same through callbacks, for storage that is not a file. write returns 0 on success; read fills
  * exactly n bytes or returns non-zero; size is the total. */
-typedef int (*nn_write_fn)(void *ctx, const void *data, size_t n);
-typedef int (*nn_read_fn)(void *ctx, void *data, size_t n);
 nn_status nn_model_save_to(const nn_model *m, unsigned what, nn_write_fn write, void *ctx);
 nn_status nn_model_load_from(nn_model *m, unsigned what, nn_read_fn read, size_t size, void *ctx,
                              nn_load_report *report);
+
+#endif
 
 #ifdef __cplusplus
 }
