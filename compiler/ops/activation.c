@@ -13,10 +13,22 @@ static void relu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
     dx[1] = mk_fill(b, &n->in[1]->type, 0);
 }
 
+/* Behind a maximum pool the mask goes on before dy is spread over the windows, where there are fewer values: dy lands
+ * where y equals the pool's result, so both have the same sign. The mask moves on to an operand, so this ends. */
+static Node *relu_dx_simplify(Builder *b, const Node *n)
+{
+    const Node *spread = n->in[0], *y = n->in[1];
+    if (!op_is(spread, &op_max_pool2d_dx) || !op_is(spread->in[1], &op_result)) return NULL;
+    Node *pool = spread->in[1]->in[0];
+    if (!op_is(pool, &op_max_pool2d) || pool->in[0] != y) return NULL;
+    Node *d = mk2(b, &op_relu_dx, NULL, spread->in[0], pool);
+    return mk2(b, &op_max_pool2d_dx, spread->attrs, d, spread->in[1]);
+}
+
 const OpDesc op_relu_dx = {
     .name = "relu_dx", .summary = "gradient of relu", .doc = "0 where `y <= 0`, else `dy`.",
     .in = { "dy", "y" }, .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
-    .grad = relu_dx_grad, .expr = "$1 <= 0 ? 0.0r : $0",
+    .grad = relu_dx_grad, .simplify = relu_dx_simplify, .expr = "$1 <= 0 ? 0.0r : $0",
 };
 
 static void relu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)

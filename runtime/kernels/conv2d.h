@@ -879,6 +879,98 @@ NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_r
     }
 }
 
+/* ---- one vector of output channels or less, and few input channels ---- */
+
+/* As many pixels of dy as fill a vector are taken as one (see nn_widen), and the rows of a tile are elements (u, c) of
+ * the widened kernel's row, of one or several of its rows. x is copied with zeros around it. */
+typedef struct nn_dw_wide {
+    nn_dim wide, taps, row; /* pixels in one, width of the widened kernel, its elements per row */
+    nn_dim padded;          /* elements of a row of x with its zeros */
+    nn_dim cells;           /* wide pixels of a row of dy */
+} nn_dw_wide;
+
+enum { NN_DW_WIDE_ROWS = 256 };
+
+NN_INLINE nn_dw_wide nn_dw_wide_of(nn_conv c)
+{
+    const nn_dim wide = nn_max_dim(1, nn_min_dim(c.ow, NN_VL / c.co)), cells = (c.ow + wide - 1) / wide,
+                 taps = (wide - 1) * c.step_w + c.s;
+    return (nn_dw_wide){ wide, taps, taps * c.ci, ((cells - 1) * wide * c.step_w + taps) * c.ci, cells };
+}
+
+NN_INLINE int nn_dw_wide_fits(nn_conv c)
+{
+    const nn_dw_wide g = nn_dw_wide_of(c);
+    return c.groups == 1 && c.dil_w == 1 && c.co <= NN_VL && g.row <= NN_TILE_ACC && c.r * g.row <= NN_DW_WIDE_ROWS &&
+           ((c.r - 1) * c.dil_h + 1) * g.padded <= NN_WALK_BLOCK && g.cells * NN_VL <= NN_WALK_BLOCK &&
+           NN_DW_IN_PARTS(c.r * c.s * c.ci * c.co);
+}
+
+/* Adds `lines` rows of dy to n_r rows of the widened gradient. Of x, rows of taps are x_row apart, rows of pixels
+ * x_next, wide pixels a_k. */
+NN_INLINE void nn_dw_wide_tile(int n_r, nn_dim row, nn_dim lines, nn_dim cells, const nn_real *x, nn_dim x_row,
+                               nn_dim x_next, nn_dim a_k, const nn_real *dy, nn_dim dy_next, nn_dim dy_k, nn_real *sum)
+{
+    nn_vec acc[NN_TILE_ROWS];
+    const int mr = n_r * (int)row;
+    NN_UNROLL_FULL
+    for (int i = 0; i < mr; i++) acc[i] = nn_load(sum + i * NN_VL);
+    for (nn_dim n = 0; n < lines; n++, x += x_next, dy += dy_next)
+        for (nn_dim j = 0; j < cells; j++) {
+            NN_FRESH_LOADS;
+            const nn_vec b = nn_load(dy + j * dy_k);
+            NN_UNROLL_FULL
+            for (int i = 0; i < mr; i++) acc[i] += nn_splat(x[i / row * x_row + i % row + j * a_k]) * b;
+        }
+    NN_UNROLL_FULL
+    for (int i = 0; i < mr; i++) nn_store(sum + i * NN_VL, acc[i]);
+}
+
+NN_INLINE void nn_dw_wide_samples(nn_conv c, nn_dim n0, nn_dim n1, const nn_real *x, const nn_real *dy,
+                                  const nn_real *dy_end, nn_real *dw)
+{
+    const nn_dw_wide g = nn_dw_wide_of(c);
+    const int some = (int)nn_max_dim(1, nn_min_dim(c.r, NN_TILE_ACC / g.row)),
+              n_r = (int)((c.r + (c.r + some - 1) / some - 1) / ((c.r + some - 1) / some)), rest = (int)(c.r % n_r);
+    const nn_dim block = (NN_WALK_BLOCK / g.padded - (c.r - 1) * c.dil_h - 1) / c.step_h + 1;
+    nn_real sum[NN_DW_WIDE_ROWS * NN_VL], rows[NN_WALK_BLOCK], line[NN_WALK_BLOCK];
+    memset(sum, 0, sizeof sum);
+    for (nn_dim n = n0; n < n1; n++)
+        for (nn_dim from = 0; from < c.oh; from += block) {
+            const nn_dim to = nn_min_dim(c.oh, from + block), top = from * c.step_h - c.pad_top,
+                         bottom = (to - 1) * c.step_h + (c.r - 1) * c.dil_h + 1 - c.pad_top;
+            const nn_dim lo = nn_clamp(top, 0, c.h), hi = nn_clamp(bottom, lo, c.h);
+            memset(rows, 0, (size_t)((lo - top) * g.padded) * sizeof *rows);
+            nn_walk_gather(hi - lo, g.padded / c.ci, c.ci, x + (n * c.h + lo) * c.w * c.ci, c.w * c.ci, c.ci,
+                           -c.pad_left, 1, c.w, rows + (lo - top) * g.padded, g.padded, c.ci);
+            memset(rows + (hi - top) * g.padded, 0, (size_t)((bottom - hi) * g.padded) * sizeof *rows);
+            for (nn_dim oh = from, lines; oh < to; oh += lines) {
+                const nn_real *d = dy + (n * c.oh + oh) * c.ow * c.co, *a = rows + (oh - from) * c.step_h * g.padded;
+                /* All at once but for rows that end inside a wide pixel or too close to dy's end. */
+                const nn_dim whole = c.ow % g.wide ? 0 : (dy_end - d - (g.cells - 1) * g.wide * c.co - NN_VL);
+                lines = whole < 0 || c.ow % g.wide ? 1 : nn_min_dim(to - oh, whole / (c.ow * c.co) + 1);
+                if (whole < 0 || c.ow % g.wide) {
+                    memset(line + (g.cells - 1) * g.wide * c.co, 0, NN_VL * sizeof *line);
+                    memcpy(line, d, (size_t)(c.ow * c.co) * sizeof *line);
+                    d = line;
+                }
+                nn_dim r = 0;
+#define NN_ROWS(n_r)                                                                                                  \
+    nn_dw_wide_tile(n_r, g.row, lines, g.cells, a + r * c.dil_h * g.padded, c.dil_h *g.padded, c.step_h *g.padded,    \
+                    g.wide *c.step_w *c.ci, d, c.ow *c.co, g.wide *c.co, sum + r * g.row * NN_VL)
+                for (; r + n_r <= c.r; r += n_r) NN_ROWS(n_r);
+                if (rest) NN_ROWS(rest);
+#undef NN_ROWS
+            }
+        }
+    for (nn_dim r = 0; r < c.r; r++)
+        for (nn_dim i = 0; i < c.s * c.ci; i++)
+            for (nn_dim d = 0; d < g.wide; d++)
+                for (nn_dim k = 0; k < c.co; k++)
+                    dw[(r * c.s * c.ci + i) * c.co + k] +=
+                        sum[(r * g.row + d * c.step_w * c.ci + i) * NN_VL + d * c.co + k];
+}
+
 /* What the drivers below do with the samples [n0, n1) and the items [from, to) of dw they are responsible for. */
 NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
                              const nn_real *x, const nn_real *dy, nn_real *dw)
@@ -907,6 +999,10 @@ NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_di
 NN_INLINE void nn_dw_merged_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from,
                                     nn_dim to, const nn_real *x, const nn_real *dy, nn_real *dw)
 {
+    if (nn_dw_wide_fits(c)) {
+        nn_dw_wide_samples(c, n0, n1, x, dy, dy + rows * c.oh * c.ow * c.co, dw);
+        return;
+    }
     for (nn_dim n = n0; n < n1; n++)
         nn_dw_merged_sample(c, from, to, x + n * c.h * c.w * c.ci, dy + n * c.oh * c.ow * c.co,
                             dy + rows * c.oh * c.ow * c.co, dw);

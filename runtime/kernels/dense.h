@@ -128,7 +128,24 @@ NN_INLINE void nn_bias_grad(const nn_team *team, nn_dim outer, nn_dim channels, 
     for (nn_dim p = from; p < to; p++) {
         const nn_dim n0 = nn_cut(outer, 1, p, parts), n1 = nn_cut(outer, 1, p + 1, parts);
         nn_real *s = scratch + p * channels;
-        if (inner == 1) {
+        if (inner == 1 && channels < NN_VL) {
+            /* Vectors of neighbouring rows: lane i of vector j holds channel (j * NN_VL + i) % channels. */
+            nn_vec v[NN_VL] = { { 0 } };
+            nn_real lanes[NN_VL * NN_VL];
+            nn_dim n = n0;
+            for (; n + NN_VL <= n1; n += NN_VL) {
+                NN_UNROLL_FULL
+                for (int j = 0; j < NN_VL; j++)
+                    if (j < channels) v[j] += nn_load(dy + n * channels + j * NN_VL);
+            }
+            memcpy(lanes, v, sizeof lanes);
+            for (nn_dim c = 0; c < channels; c++) {
+                nn_real sum = 0;
+                for (nn_dim i = c; i < channels * NN_VL; i += channels) sum += lanes[i];
+                for (nn_dim rest = n; rest < n1; rest++) sum += dy[rest * channels + c];
+                s[c] = sum;
+            }
+        } else if (inner == 1) {
             nn_dim c = 0;
             for (; c + NN_VL <= channels; c += NN_VL) {
                 nn_vec v[4] = { { 0 } };

@@ -16,7 +16,9 @@ typedef struct nn_pool2d {
     ((nn_pool2d){ h, w, c, oh, ow, kh, kw, step_h, step_w, pad_top, pad_left, dil_h, dil_w })
 
 typedef uint8_t nn_u8vec __attribute__((vector_size(NN_VL)));
+typedef uint16_t nn_u16vec __attribute__((vector_size(2 * NN_VL)));
 typedef int32_t nn_i32vec __attribute__((vector_size(4 * NN_VL)));
+typedef uint8_t nn_u8vec_mem __attribute__((vector_size(NN_VL), aligned(1), may_alias));
 
 NN_INLINE nn_vec nn_load_lanes(const nn_real *p, int n)
 {
@@ -31,12 +33,17 @@ NN_INLINE void nn_store_lanes(nn_real *p, nn_vec v, int n)
         nn_store_part(p, v, n);
 }
 
-/* The first n lanes of the positions as bytes or as 32-bit integers. */
+/* The first n lanes of the positions as bytes or as 32-bit integers. From step to step the width doubles: gcc takes
+ * vectors apart for greater steps. */
 NN_INLINE void nn_store_index(void *p, nn_dim i, nn_ivec v, int n, int bytes)
 {
     if (bytes == 1) {
-        const nn_u8vec b = __builtin_convertvector(v, nn_u8vec);
-        memcpy((uint8_t *)p + i, &b, (size_t)n);
+        const nn_i32vec word = __builtin_convertvector(v, nn_i32vec);
+        const nn_u8vec b = __builtin_convertvector(__builtin_convertvector(word, nn_u16vec), nn_u8vec);
+        if (n == NN_VL)
+            *(nn_u8vec_mem *)((uint8_t *)p + i) = b;
+        else
+            memcpy((uint8_t *)p + i, &b, (size_t)n);
     } else {
         const nn_i32vec b = __builtin_convertvector(v, nn_i32vec);
         memcpy((int32_t *)p + i, &b, (size_t)n * 4);
@@ -47,8 +54,12 @@ NN_INLINE nn_ivec nn_load_index(const void *p, nn_dim i, int n, int bytes)
 {
     if (bytes == 1) {
         nn_u8vec b = { 0 };
-        memcpy(&b, (const uint8_t *)p + i, (size_t)n);
-        return __builtin_convertvector(b, nn_ivec);
+        if (n == NN_VL)
+            b = *(const nn_u8vec_mem *)((const uint8_t *)p + i);
+        else
+            memcpy(&b, (const uint8_t *)p + i, (size_t)n);
+        const nn_i32vec word = __builtin_convertvector(__builtin_convertvector(b, nn_u16vec), nn_i32vec);
+        return __builtin_convertvector(word, nn_ivec);
     }
     nn_i32vec b = { 0 };
     memcpy(&b, (const int32_t *)p + i, (size_t)n * 4);
@@ -63,10 +74,12 @@ NN_INLINE void nn_max_take(nn_vec v, nn_rint position, nn_vec *best, nn_ivec *at
     *at = (wins & (position - (nn_ivec){ 0 })) | (~wins & *at);
 }
 
-/* One window, n channels from channel k on. */
-NN_INLINE void nn_max_window(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n, const nn_real *x, nn_real *y,
-                             void *index, nn_dim at_y, int bytes)
+/* One window, n channels from channel k on. `whole`: the lanes beyond them may be read, and written, because what
+ * comes there is written later. */
+NN_INLINE void nn_max_window(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n, int whole, const nn_real *x,
+                             nn_real *y, void *index, nn_dim at_y, int bytes)
 {
+    const int lanes = whole ? NN_VL : n;
     nn_vec best = nn_splat(-NN_INF);
     nn_ivec at = { 0 };
     int first = 1;
@@ -76,7 +89,7 @@ NN_INLINE void nn_max_window(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n,
         for (nn_dim s = 0; s < g.kw; s++) {
             const nn_dim j = iw + s * g.dil_w;
             if (j < 0 || j >= g.w) continue;
-            const nn_vec v = nn_load_lanes(x + (i * g.w + j) * g.c + k, n);
+            const nn_vec v = nn_load_lanes(x + (i * g.w + j) * g.c + k, lanes);
             if (first) { /* so that a window of -inf still points into the image */
                 best = v;
                 at = (nn_rint)(r * g.kw + s) - (nn_ivec){ 0 };
@@ -86,8 +99,18 @@ NN_INLINE void nn_max_window(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n,
             }
         }
     }
-    nn_store_lanes(y + at_y, best, n);
-    if (index) nn_store_index(index, at_y, at, n, bytes);
+    nn_store_lanes(y + at_y, best, lanes);
+    if (index) nn_store_index(index, at_y, at, lanes, bytes);
+}
+
+/* Whether channels that do not fill a vector may be read and written as if they did, in output row oh of sample n:
+ * what follows still belongs to the samples. */
+NN_INLINE int nn_pool_whole(nn_pool2d g, nn_dim samples, nn_dim n, nn_dim oh)
+{
+    const nn_dim last = nn_min_dim(g.h, oh * g.step_h - g.pad_top + (g.kh - 1) * g.dil_h + 1);
+    const nn_dim spill = NN_VL - g.c % NN_VL;
+    return (n * g.h + last) * g.w * g.c + spill <= samples * g.h * g.w * g.c &&
+           (n * g.oh + oh + 1) * g.ow * g.c + spill <= samples * g.oh * g.ow * g.c;
 }
 
 /* y = maximum, index = its position within the window (r*kw + s); index may be NULL. */
@@ -95,15 +118,20 @@ NN_INLINE void nn_max_pool2d(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real
 {
     const int tail = (int)(g.c % NN_VL);
     for (nn_dim n = 0; n < rows; n++)
-        for (nn_dim oh = 0; oh < g.oh; oh++)
+        for (nn_dim oh = 0; oh < g.oh; oh++) {
+            const int whole = nn_pool_whole(g, rows, n, oh);
             for (nn_dim ow = 0; ow < g.ow; ow++) {
                 const nn_dim ih = oh * g.step_h - g.pad_top, iw = ow * g.step_w - g.pad_left;
                 const nn_dim at = ((n * g.oh + oh) * g.ow + ow) * g.c;
                 const nn_real *xn = x + n * g.h * g.w * g.c;
                 nn_dim k = 0;
-                for (; k + NN_VL <= g.c; k += NN_VL) nn_max_window(g, ih, iw, k, NN_VL, xn, y, index, at + k, bytes);
-                if (tail) nn_max_window(g, ih, iw, k, tail, xn, y, index, at + k, bytes);
+                for (; k + NN_VL <= g.c; k += NN_VL) nn_max_window(g, ih, iw, k, NN_VL, 1, xn, y, index, at + k, bytes);
+                if (tail && whole)
+                    nn_max_window(g, ih, iw, k, tail, 1, xn, y, index, at + k, bytes);
+                else if (tail)
+                    nn_max_window(g, ih, iw, k, tail, 0, xn, y, index, at + k, bytes);
             }
+        }
 }
 
 NN_INLINE void nn_max_pool2d_u8(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, uint8_t *index)
@@ -123,7 +151,40 @@ NN_INLINE int nn_pool_partition(nn_pool2d g)
            g.pad_left == 0 && g.oh * g.kh >= g.h && g.ow * g.kw >= g.w;
 }
 
-NN_INLINE void nn_max_window_dx(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n, int add, const nn_real *dy,
+/* n channels of the pixel at `position` of its window. */
+NN_INLINE void nn_max_pixel_dx(nn_dim position, int n, const nn_real *dy, const void *index, nn_dim at_y, int bytes,
+                               nn_real *dx)
+{
+    const nn_ivec here = nn_load_index(index, at_y, n, bytes) == (nn_rint)position - (nn_ivec){ 0 };
+    nn_store_lanes(dx, nn_select(here, nn_load_lanes(dy + at_y, n), (nn_vec){ 0 }), n);
+}
+
+/* dx of windows that neither overlap nor leave gaps: it is written in order, so that all but the last rows may spill
+ * into what follows. */
+NN_INLINE void nn_max_parts_dx(nn_dim rows, nn_pool2d g, const nn_real *dy, const void *index, int bytes, nn_real *dx)
+{
+    const int tail = (int)(g.c % NN_VL);
+    for (nn_dim i = 0; i < rows * g.h; i++) {
+        const nn_dim n = i / g.h, oh = i % g.h / g.kh, r = i % g.h % g.kh;
+        const int whole = (i + 1) * g.w * g.c - tail + NN_VL <= rows * g.h * g.w * g.c &&
+                          (n * g.oh + oh + 1) * g.ow * g.c - tail + NN_VL <= rows * g.oh * g.ow * g.c;
+        for (nn_dim ow = 0; ow < g.ow; ow++) {
+            const nn_dim at = ((n * g.oh + oh) * g.ow + ow) * g.c;
+            for (nn_dim s = 0; s < g.kw && ow * g.kw + s < g.w; s++) {
+                nn_real *out = dx + (i * g.w + ow * g.kw + s) * g.c;
+                nn_dim k = 0;
+                for (; k + NN_VL <= g.c; k += NN_VL)
+                    nn_max_pixel_dx(r * g.kw + s, NN_VL, dy, index, at + k, bytes, out + k);
+                if (tail && whole)
+                    nn_max_pixel_dx(r * g.kw + s, NN_VL, dy, index, at + k, bytes, out + k);
+                else if (tail)
+                    nn_max_pixel_dx(r * g.kw + s, tail, dy, index, at + k, bytes, out + k);
+            }
+        }
+    }
+}
+
+NN_INLINE void nn_max_window_dx(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n, const nn_real *dy,
                                 const void *index, nn_dim at_y, int bytes, nn_real *dx)
 {
     const nn_vec d = nn_load_lanes(dy + at_y, n);
@@ -136,9 +197,7 @@ NN_INLINE void nn_max_window_dx(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int
             if (j < 0 || j >= g.w) continue;
             const nn_ivec here = (nn_ivec)(at == (nn_rint)(r * g.kw + s) - (nn_ivec){ 0 });
             nn_real *out = dx + (i * g.w + j) * g.c + k;
-            nn_vec v = nn_select(here, d, (nn_vec){ 0 });
-            if (add) v += nn_load_lanes(out, n);
-            nn_store_lanes(out, v, n);
+            nn_store_lanes(out, nn_load_lanes(out, n) + nn_select(here, d, (nn_vec){ 0 }), n);
         }
     }
 }
@@ -146,8 +205,12 @@ NN_INLINE void nn_max_window_dx(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int
 /* dx: each dy at its window's maximum. Windows are visited in order, so overlapping ones add in order. */
 NN_INLINE void nn_max_pool2d_dx(nn_dim rows, nn_pool2d g, const nn_real *dy, const void *index, int bytes, nn_real *dx)
 {
-    const int tail = (int)(g.c % NN_VL), add = !nn_pool_partition(g);
-    if (add) memset(dx, 0, (size_t)(rows * g.h * g.w * g.c) * sizeof *dx);
+    const int tail = (int)(g.c % NN_VL);
+    if (nn_pool_partition(g)) {
+        nn_max_parts_dx(rows, g, dy, index, bytes, dx);
+        return;
+    }
+    memset(dx, 0, (size_t)(rows * g.h * g.w * g.c) * sizeof *dx);
     for (nn_dim n = 0; n < rows; n++)
         for (nn_dim oh = 0; oh < g.oh; oh++)
             for (nn_dim ow = 0; ow < g.ow; ow++) {
@@ -156,8 +219,8 @@ NN_INLINE void nn_max_pool2d_dx(nn_dim rows, nn_pool2d g, const nn_real *dy, con
                 nn_real *dxn = dx + n * g.h * g.w * g.c;
                 nn_dim k = 0;
                 for (; k + NN_VL <= g.c; k += NN_VL)
-                    nn_max_window_dx(g, ih, iw, k, NN_VL, add, dy, index, at + k, bytes, dxn);
-                if (tail) nn_max_window_dx(g, ih, iw, k, tail, add, dy, index, at + k, bytes, dxn);
+                    nn_max_window_dx(g, ih, iw, k, NN_VL, dy, index, at + k, bytes, dxn);
+                if (tail) nn_max_window_dx(g, ih, iw, k, tail, dy, index, at + k, bytes, dxn);
             }
 }
 
