@@ -95,24 +95,47 @@ NN_INLINE void nn_dense_dx_team(const nn_team *team, nn_dim rows, nn_dim in, nn_
 }
 
 /* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each
- * element is summed by one thread over blocks of samples, in order. */
+ * element is summed by one thread over blocks of samples, in order. Both operands are walked down their columns, from
+ * row to row; where rows are long, what a block of dw needs of them is copied to panels first. */
 NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
                            const nn_real *dy, nn_real *dw, int acc)
 {
-    enum { SAMPLES = 128, ROWS = NN_TILE_ACC >= 24 ? 8 : 6 };
+    enum { SAMPLES = 128, ROWS = NN_TILE_ACC >= 24 ? 8 : 6, VECS = NN_TILE_ACC >= 24 ? 3 : 2 };
+    enum { BLOCK = 16 * ROWS, COLS = VECS * NN_VL, FEW = 24 };
+    const nn_real *const dy_end = dy + rows * out;
+    const nn_dim cols = out >= NN_DENSE_SHORT ? out / COLS * COLS : 0, rest = out - cols;
     nn_dim from, to;
     nn_share(team->rank, team->size, in, ROWS, &from, &to);
+    const nn_dim last = from + (to - from) / ROWS * ROWS; /* only the last rows of the matrix are fewer */
     for (nn_dim m = 0; m < rows || m == 0; m += SAMPLES) {
         const nn_dim depth = nn_min_dim(SAMPLES, rows - m);
         const int start = m > 0 || acc ? NN_FROM_RESULT : NN_FROM_ZERO;
         const nn_real *xm = x + m * in, *dym = dy + m * out;
-        nn_dim i = from;
-        for (; i + ROWS <= to; i += ROWS)
-            nn_product(ROWS, out, depth, start, 0, xm + i, 1, in, dym, out, dy + rows * out, NULL,
-                       dw + i * out, out);
-        if (i < to) /* only the last rows of the matrix are fewer */
-            nn_product(in % ROWS, out, depth, start, 0, xm + i, 1, in, dym, out, dy + rows * out, NULL,
-                       dw + i * out, out);
+        if (!cols || depth < FEW) {
+            for (nn_dim i = from; i < last; i += ROWS)
+                nn_product(ROWS, out, depth, start, 0, xm + i, 1, in, dym, out, dy_end, NULL, dw + i * out, out);
+        } else {
+            for (nn_dim i0 = from; i0 < last; i0 += BLOCK) {
+                nn_real left[SAMPLES * BLOCK], right[SAMPLES * COLS];
+                const nn_dim i1 = nn_min_dim(last, i0 + BLOCK);
+                for (nn_dim i = i0; i < i1; i += ROWS)
+                    for (nn_dim k = 0; k < depth; k++)
+                        memcpy(left + ((i - i0) * SAMPLES + k * ROWS), xm + k * in + i, ROWS * sizeof *left);
+                for (nn_dim c = 0; c < cols; c += COLS) {
+                    for (nn_dim k = 0; k < depth; k++)
+                        for (int j = 0; j < VECS; j++)
+                            nn_store(right + k * COLS + j * NN_VL, nn_load(dym + k * out + c + j * NN_VL));
+                    for (nn_dim i = i0; i < i1; i += ROWS)
+                        nn_tile_product(ROWS, VECS, 0, start, 0, depth, left + (i - i0) * SAMPLES, 1, ROWS, right, COLS,
+                                        right + depth * COLS, NULL, dw + i * out + c, out);
+                }
+                for (nn_dim i = i0; rest && i < i1; i += ROWS)
+                    nn_product(ROWS, rest, depth, start, 0, left + (i - i0) * SAMPLES, 1, ROWS, dym + cols, out, dy_end,
+                               NULL, dw + i * out + cols, out);
+            }
+        }
+        if (last < to)
+            nn_product(in % ROWS, out, depth, start, 0, xm + last, 1, in, dym, out, dy_end, NULL, dw + last * out, out);
     }
 }
 
