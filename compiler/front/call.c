@@ -419,7 +419,8 @@ static const char *signature(Lower *lw, const Decl *d)
 
 static bool is_tensor_formal(const Formal *p)
 {
-    return !p->type || p->type->shaped;
+    return !p->type || p->type->shaped || strcmp(p->type->name.text, "f32") == 0 ||
+           strcmp(p->type->name.text, "i32") == 0;
 }
 
 typedef struct BlockCall {

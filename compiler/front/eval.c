@@ -601,7 +601,8 @@ bool formal_kind(Frame *f, const Formal *formal, FormalKind *kind)
         FormalKind kind;
     } words[] = { { "int", FK_INT },   { "float", FK_FLOAT }, { "bool", FK_BOOL },
                   { "list", FK_LIST }, { "int2", FK_INT2 },   { "pad", FK_PAD },
-                  { "name", FK_NAME }, { "init", FK_INIT },   { "reduction", FK_REDUCTION } };
+                  { "name", FK_NAME }, { "init", FK_INIT },   { "reduction", FK_REDUCTION },
+                  { "f32", FK_F32 },   { "i32", FK_I32 } };
     *kind = FK_TENSOR;
     if (!formal->type) return true;
     *kind = FK_TYPED;
@@ -615,7 +616,7 @@ bool formal_kind(Frame *f, const Formal *formal, FormalKind *kind)
     Diagnostic *m =
         report(f, formal->type->span, "type-unknown", "unknown type '%s'", formal->type->name.text);
     diag_hint(m, "arguments are int, float, bool, list, int2, pad, name, reduction, init, or a "
-                 "tensor such as f32[B, 10]");
+                 "tensor: f32 or i32 of any shape, or such as f32[B, 10]");
     return false;
 }
 
@@ -668,6 +669,21 @@ Value convert(Frame *f, const Formal *formal, Value v)
     case FK_TENSOR:
         if (formal->optional && v.kind == V_ABSENT) return v;
         return v_node(to_node(f, &v, NULL), v.span);
+    case FK_F32:
+    case FK_I32: {
+        const DType dtype = kind == FK_F32 ? DT_F32 : DT_I32;
+        Node *n = to_node(f, &v, NULL);
+        if (!n) return v_error();
+        if (n->type.dtype == dtype) return v_node(n, v.span);
+        Diagnostic *m = report(f, v.span, "type-argument", "%s: expected %s, found %s", name,
+                               dtype_name(dtype), type_text(f->lw->a, &n->type));
+        diag_hint(m,
+                  dtype == DT_I32 ? "classes are whole numbers from 0 on"
+                  : n->type.dtype == DT_I32
+                      ? "cast(.., to = f32) makes numbers of classes, one_hot(.., n) shares of them"
+                      : "cast(.., to = f32) makes numbers of it");
+        return v_error();
+    }
     case FK_TYPED: {
         TensorType want;
         Node *n = to_node(f, &v, NULL);

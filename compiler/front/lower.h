@@ -210,6 +210,8 @@ bool to_shape(Frame *f, const Value *v, DType dtype, bool open, TensorType *out)
 /* ---- eval.c ---- */
 typedef enum FormalKind {
     FK_TENSOR,
+    FK_F32, /* a tensor of this element type, of any shape */
+    FK_I32,
     FK_INT,
     FK_FLOAT,
     FK_BOOL,
