@@ -20,12 +20,6 @@ static void add(Names *n, const char *word)
     vec_push(n->arena, &n->words, word);
 }
 
-static void add_blocks(Names *n, const StdBlock *blocks, size_t n_blocks, const char *list)
-{
-    for (size_t i = 0; i < n_blocks; i++)
-        if (!strcmp(blocks[i].list, list)) add(n, blocks[i].name);
-}
-
 static int count_types(const char *types)
 {
     int n = 1;
@@ -58,35 +52,16 @@ static void print_samples(const StdBlock *blocks, size_t n_blocks, FILE *to)
 
 static void print_list(Arena *a, Diag *d, const char *what, FILE *to)
 {
-    Names names = { .arena = a };
     size_t n_blocks;
     const StdBlock *blocks = front_std_blocks(a, d, &n_blocks);
     if (!strcmp(what, "samples")) {
         print_samples(blocks, n_blocks, to);
         return;
     }
-    if (!strcmp(what, "ops")) {
-        for (size_t i = 0; i < op_table_len; i++)
-            if (!(op_table[i]->flags & OPF_INTERNAL)) add(&names, op_table[i]->name);
-    } else if (!strcmp(what, "optimizers")) {
-        for (size_t i = 0; i < optim_table_len; i++) add(&names, optim_table[i]->name);
-    } else if (!strcmp(what, "schedules")) {
-        for (size_t i = 0; i < schedule_table_len; i++) add(&names, schedule_table[i]->name);
-    } else if (!strcmp(what, "inits")) {
-        for (size_t i = 0; i < init_table_len; i++) add(&names, init_table[i]->name);
-    } else if (!strcmp(what, "options")) {
-        for (const OptimArg *o = optim_options; o->name; o++) add(&names, o->name);
-    } else if (!strcmp(what, "passes")) {
-        for (size_t i = 0; i < pass_table_len; i++) add(&names, pass_table[i].name);
-    } else {
-        if (!strcmp(what, "activations"))
-            for (size_t i = 0; i < op_table_len; i++)
-                if (op_table[i]->flags & OPF_ACTIVATION) add(&names, op_table[i]->name);
-        add_blocks(&names, blocks, n_blocks, what);
-    }
-    for (const Topic *t = front_topics; t->name; t++)
-        if (!strcmp(t->list, what)) add(&names, t->name);
-    for (size_t i = 0; i < names.words.len; i++) fprintf(to, "%s\n", names.words.data[i]);
+    Words names = manual_names(a, what, blocks, n_blocks);
+    for (size_t i = 0; !strcmp(what, "passes") && i < pass_table_len; i++)
+        vec_push(a, &names, pass_table[i].name);
+    for (size_t i = 0; i < names.len; i++) fprintf(to, "%s\n", names.data[i]);
 }
 
 /* One name may be a layer and the operator it is built on: both are explained. */

@@ -12,7 +12,6 @@
 #include "base/arena.h"
 #include "base/vec.h"
 
-typedef VEC(const char *) Words;
 
 typedef struct Options {
     const char *input;  /* a .nn or .nnir file, or "-" */

@@ -24,4 +24,6 @@
 
 void *vec_grow(Arena *a, void *data, size_t len, size_t *cap, size_t size);
 
+typedef VEC(const char *) Words;
+
 #endif

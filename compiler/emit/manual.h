@@ -16,6 +16,8 @@ void manual_schedule(const ScheduleDesc *s, StrBuf *out);
 void manual_init(const InitDesc *d, StrBuf *out);
 void manual_option(const OptimArg *option, StrBuf *out);
 void manual_topic(const Topic *t, StrBuf *out);
+/* What --list=LIST prints: "ops", "layers", "optimizers", ... */
+Words manual_names(Arena *a, const char *list, const StdBlock *blocks, size_t n);
 void manual_all(const StdBlock *blocks, size_t n_blocks, StrBuf *out);
 
 #endif
