@@ -73,6 +73,9 @@ files '*.c' '*.h' '*.y' '*.l' | xargs grep -ohE 'see Note \[[^]]+\]' | sed 's/se
 done | none "notes resolve"
 
 for s in $(files '*.sh' .ci/run); do sh -n "$s" 2>&1; done | none "shell scripts parse"
+sh grammar/editors/generate.sh --check >"$WORK/editors" 2>&1 || echo "grammar/editors: run generate.sh" >>"$WORK/editors"
+none "syntax files for editors are current" <"$WORK/editors"
+
 for s in $(files '*.py'); do python3 -c "import ast, sys; ast.parse(open('$s').read())" 2>&1; done | none "Python scripts parse"
 
 # Every diagnostic id has a test that shows it.
