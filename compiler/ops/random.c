@@ -124,20 +124,22 @@ static void bernoulli_emit(CWriter *w, const Node *n)
     draw_emit(w, n, "nn_bernoulli", "$p.double, ");
 }
 
+/* What all draws have in common, of a stated shape and of x's. */
+#define DRAWN                                                                                                     \
+    .in = { NULL }, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM, .is_lead = rows_are_lead,                \
+    .shape = draw_shape, .no_grad = NO_OPERAND, .work = draw_work
+#define DRAWN_LIKE                                                                                                \
+    .in = { "x" }, .attr_size = sizeof(DrawAttrs), .flags = OPF_RANDOM, .is_lead = rows_are_lead,                 \
+    .shape = like_shape, .grad = like_grad, .work = draw_work, .gradient = "none goes to x"
+
 const OpDesc op_randn = {
     .name = "randn",
     .summary = "standard normal numbers",
     .torch = "torch.randn",
     .doc =
         "By Box and Muller from Philox 4x32-10; a function of seed, routine, call and element only.",
-    .in = { NULL },
     .attrs = shape_attrs,
-    .attr_size = sizeof(DrawAttrs),
-    .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead,
-    .shape = draw_shape,
-    .no_grad = NO_OPERAND,
-    .work = draw_work,
+    DRAWN,
     .emit = randn_emit,
     .onnx = "RandomNormal",
     .samples = SAMPLES({ "randn(shape = [3, 5])", "f32[3,5]" }),
@@ -148,14 +150,8 @@ const OpDesc op_rand = {
     .summary = "uniform numbers in [0, 1)",
     .torch = "torch.rand",
     .doc = "24 random bits each; a function of seed, routine, call and element only.",
-    .in = { NULL },
     .attrs = shape_attrs,
-    .attr_size = sizeof(DrawAttrs),
-    .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead,
-    .shape = draw_shape,
-    .no_grad = NO_OPERAND,
-    .work = draw_work,
+    DRAWN,
     .emit = rand_emit,
     .onnx = "RandomUniform",
     .samples = SAMPLES({ "rand(shape = [3, 7])", "f32[3,7]" }),
@@ -166,14 +162,8 @@ const OpDesc op_bernoulli = {
     .summary = "1 with probability p, else 0",
     .torch = "torch.bernoulli",
     .doc = "A function of seed, routine, call and element only.",
-    .in = { NULL },
     .attrs = bernoulli_attrs,
-    .attr_size = sizeof(DrawAttrs),
-    .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead,
-    .shape = draw_shape,
-    .no_grad = NO_OPERAND,
-    .work = draw_work,
+    DRAWN,
     .emit = bernoulli_emit,
     .onnx = "Bernoulli",
     .samples = SAMPLES({ "bernoulli(shape = [5, 7], p = 0.3)", "f32[5,7]" }),
@@ -184,18 +174,11 @@ const OpDesc op_randn_like = {
     .summary = "standard normal numbers in x's shape",
     .torch = "torch.randn_like",
     .doc = "`randn` in the shape of `x`. No gradient flows to `x`.",
-    .in = { "x" },
     .attrs = like_attrs,
-    .attr_size = sizeof(DrawAttrs),
-    .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead,
-    .shape = like_shape,
-    .grad = like_grad,
+    DRAWN_LIKE,
     .simplify = randn_like_simplify,
-    .work = draw_work,
     .emit = randn_emit,
     .onnx = "RandomNormalLike",
-    .gradient = "none goes to x",
     .samples = SAMPLES({ "randn_like(x: f32[3,5])", "f32[3,5]" }),
 };
 
@@ -204,18 +187,11 @@ const OpDesc op_rand_like = {
     .summary = "uniform numbers in x's shape",
     .torch = "torch.rand_like",
     .doc = "`rand` in the shape of `x`. No gradient flows to `x`.",
-    .in = { "x" },
     .attrs = like_attrs,
-    .attr_size = sizeof(DrawAttrs),
-    .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead,
-    .shape = like_shape,
-    .grad = like_grad,
+    DRAWN_LIKE,
     .simplify = rand_like_simplify,
-    .work = draw_work,
     .emit = rand_emit,
     .onnx = "RandomUniformLike",
-    .gradient = "none goes to x",
     .samples = SAMPLES({ "rand_like(x: f32[2,3,5])", "f32[2,3,5]" }),
 };
 
@@ -224,18 +200,11 @@ const OpDesc op_bernoulli_like = {
     .summary = "1 with probability p, else 0, in x's shape",
     .torch = "torch.bernoulli",
     .doc = "`bernoulli` in the shape of `x`. No gradient flows to `x`.",
-    .in = { "x" },
     .attrs = bernoulli_like_attrs,
-    .attr_size = sizeof(DrawAttrs),
-    .flags = OPF_RANDOM,
-    .is_lead = rows_are_lead,
-    .shape = like_shape,
-    .grad = like_grad,
+    DRAWN_LIKE,
     .simplify = bernoulli_like_simplify,
-    .work = draw_work,
     .emit = bernoulli_emit,
     .onnx = "Bernoulli",
-    .gradient = "none goes to x",
     .samples = SAMPLES({ "bernoulli_like(x: f32[5,3], p = 0.8)", "f32[5,3]" }),
 };
 
