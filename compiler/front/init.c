@@ -105,37 +105,11 @@ void tensor_fans(Tensor *t)
 
 /* ---- init = default ---- */
 
-static bool in_list(const char *name, const char *const *list)
+/* Joining is passed too: its operands meet the same activation. */
+static bool is_seen_through(const Node *n)
 {
-    for (; *list; list++)
-        if (strcmp(name, *list) == 0) return true;
-    return false;
-}
-
-static bool is_relu_family(const OpDesc *op)
-{
-    static const char *const names[] = { "relu",  "relu6", "leaky_relu", "prelu",
-                                         "rrelu", "elu",   NULL };
-    return in_list(op->name, names);
-}
-
-static bool is_looked_through(const OpDesc *op)
-{
-    static const char *const names[] = { "batch_norm", "batch_norm_train",
-                                         "layer_norm", "max_pool2d",
-                                         "avg_pool2d", "add",
-                                         "sub",        "mul",
-                                         "div",        "dropout",
-                                         "concat",     "result",
-                                         NULL };
-    return (op->flags & OPF_VIEW) || in_list(op->name, names);
-}
-
-/* What a layer may do to its weight before it multiplies with it: mask it, drop some of it, see it in another shape. */
-static bool is_of_weights(const OpDesc *op)
-{
-    static const char *const names[] = { "mul", "dropout", NULL };
-    return (op->flags & OPF_VIEW) || in_list(op->name, names);
+    const bool joins = n->op->in[0] && strchr(n->op->in[0], '*') && !op_is(n, &op_scan);
+    return joins || op_has(n, OPF_VIEW | OPF_SEEN_THROUGH);
 }
 
 /* weight[id]: the value is still a weight; reach[id]: it is the weight's product, seen through what the walk passes. */
@@ -156,11 +130,11 @@ static bool feeds_relu(Lower *lw, const Routine *r, const Node *param)
             const bool known = x->id < (int)i && r->nodes.data[x->id] == x;
             if ((x == param || (known && weight[x->id])) && !op_has(n, OPF_ROOT)) {
                 reach[i] = true;
-                if (k == 0 && is_of_weights(n->op)) weight[i] = true;
+                if (k == 0 && op_has(n, OPF_VIEW | OPF_ON_WEIGHTS)) weight[i] = true;
             }
             if (known && reach[x->id]) {
-                if (is_relu_family(n->op)) return true;
-                if (is_looked_through(n->op) && k == 0) reach[i] = true;
+                if (op_has(n, OPF_RELU)) return true;
+                if (is_seen_through(n) && k == 0) reach[i] = true;
             }
         }
     }

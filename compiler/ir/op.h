@@ -66,9 +66,13 @@ enum {
     OPF_INPLACE     = 1 << 11, /* result 0 may share operand 0's memory when that dies here */
     OPF_ACTIVATION  = 1 << 12, /* --list=activations names it */
     OPF_KEPT        = 1 << 13, /* worth its memory: a loop hands its results to the backward loop */
-    OPF_ROW_PITCH   = 1 << 14  /* OPF_LEAD kernel that takes the distance of rows of every operand and result ($pitch0,
+    OPF_ROW_PITCH   = 1 << 14, /* OPF_LEAD kernel that takes the distance of rows of every operand and result ($pitch0,
                                   $pitch_out) when these have rank 2: a loop's slices and yields need not be packed
                                   for it */
+    /* What `init = default` makes of an operator on the way from a weight to its activation (front/init.c). */
+    OPF_RELU         = 1 << 15, /* of the relu family: half of what it gets is lost, so weights start larger */
+    OPF_SEEN_THROUGH = 1 << 16, /* scales, shifts or pools operand 0: the way goes on */
+    OPF_ON_WEIGHTS   = 1 << 17  /* of a weight it makes a weight: masks it, drops some of it */
 };
 
 typedef struct ShapeCtx ShapeCtx;   /* ops/op.h: want() */

@@ -47,7 +47,7 @@ static Node *relu_simplify(Builder *b, const Node *n)
 const OpDesc op_relu = {
     .name = "relu", .summary = "rectified linear unit", .torch = "torch.nn.functional.relu",
     .doc = "`y = max(x, 0)`; NaN stays NaN. The derivative is 0 for `x <= 0`, so also at 0, and 1 beyond.",
-    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE, .shape = shape_same,
+    .in = { "x" }, .flags = OPF_ACTIVATION | OPF_ELEMENTWISE | OPF_RELU, .shape = shape_same,
     .grad = relu_grad, .simplify = relu_simplify, .expr = "$0 < 0 ? 0.0r : $0",
     .onnx = "Relu",
     .gradient = "dx = dy for x > 0, else 0",
@@ -86,7 +86,7 @@ const OpDesc op_leaky_relu = {
     .name = "leaky_relu", .summary = "relu with a slope below zero", .torch = "torch.nn.functional.leaky_relu",
     .doc = "`y = x` for `x > 0`, else `slope x`. The derivative at 0 is `slope`.",
     .in = { "x" }, .attrs = leaky_relu_attrs, .attr_size = sizeof(LeakyReluAttrs),
-    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE,
+    .flags = OPF_ACTIVATION | OPF_ELEMENTWISE | OPF_RELU,
     .shape = shape_same, .grad = leaky_relu_grad, .expr = "$0 > 0 ? $0 : $slope * $0",
     .onnx = "LeakyRelu",
     .gradient = "dx = dy for x > 0, else slope dy",

@@ -39,7 +39,7 @@ static Node *add_simplify(Builder *b, const Node *n)
 const OpDesc op_add = {
     .name = "add", .summary = "sum of two tensors", .torch = "torch.add",
     .doc = "`y = a + b`. The upstream gradient goes to both operands.",
-    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE, .shape = shape_broadcast,
+    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE | OPF_SEEN_THROUGH, .shape = shape_broadcast,
     .grad = add_grad, .simplify = add_simplify, .expr = "$0 + $1",
     .onnx = "Add",
     .gradient = "da = dy, db = dy, summed over axes that were stretched",
@@ -64,7 +64,7 @@ static Node *sub_simplify(Builder *b, const Node *n)
 
 const OpDesc op_sub = {
     .name = "sub", .summary = "difference of two tensors", .torch = "torch.sub", .doc = "`y = a - b`.",
-    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast,
+    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_SEEN_THROUGH, .shape = shape_broadcast,
     .grad = sub_grad, .simplify = sub_simplify, .expr = "$0 - $1",
     .onnx = "Sub",
     .gradient = "da = dy, db = -dy",
@@ -92,7 +92,8 @@ static Node *mul_simplify(Builder *b, const Node *n)
 const OpDesc op_mul = {
     .name = "mul", .summary = "product of two tensors", .torch = "torch.mul",
     .doc = "`y = a b`, element by element. Each operand's gradient is scaled by the other.",
-    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE, .shape = shape_broadcast,
+    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_COMMUTATIVE | OPF_SEEN_THROUGH | OPF_ON_WEIGHTS,
+    .shape = shape_broadcast,
     .grad = mul_grad, .simplify = mul_simplify, .expr = "$0 * $1",
     .onnx = "Mul",
     .gradient = "da = dy b, db = dy a",
@@ -121,7 +122,7 @@ static Node *div_simplify(Builder *b, const Node *n)
 
 const OpDesc op_div = {
     .name = "div", .summary = "quotient of two tensors", .torch = "torch.div", .doc = "`y = a / b`.",
-    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE, .shape = shape_broadcast,
+    .in = { "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_SEEN_THROUGH, .shape = shape_broadcast,
     .grad = div_grad, .simplify = div_simplify, .expr = "$0 / $1",
     .onnx = "Div",
     .gradient = "da = dy / b, db = -dy a / b^2",

@@ -103,7 +103,8 @@ static bool result_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 const OpDesc op_result = {
     .name = "result", .summary = "a further result of a node with several", .doc = "Result 0 is the node itself.",
-    .in = { "x" }, .flags = OPF_SOURCE | OPF_INTERNAL, .attrs = index_attrs, .attr_size = sizeof(IndexAttrs),
+    .in = { "x" }, .flags = OPF_SOURCE | OPF_INTERNAL | OPF_SEEN_THROUGH,
+    .attrs = index_attrs, .attr_size = sizeof(IndexAttrs),
     .shape = result_shape, .no_grad = "autodiff hands its gradient to the node itself",
 };
 
