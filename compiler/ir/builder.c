@@ -111,13 +111,16 @@ static void infer_layout(const Node *n, TensorType *out, int k)
         out->layout = LAYOUT_CHANNELS_LAST;
     } else if (op->flags & (OPF_ELEMENTWISE | OPF_ANY_LAYOUT)) {
         out->layout = LAYOUT_CANONICAL;
+        /* Operands of the full shape decide; a broadcast one only where there are none. */
+        bool whole = false;
+        for (int i = 0; i < n->n_in && (op->flags & OPF_ELEMENTWISE); i++)
+            whole |= n->in[i] && type_same_shape(&n->in[i]->type, out);
         for (int i = 0; i < n->n_in; i++) {
             const Node *x = n->in[i];
-            if (x && x->type.rank == out->rank && x->type.layout != LAYOUT_CANONICAL) {
-                out->layout = x->type.layout;
-                /* An operand of the full shape decides; a broadcast one only where nothing else does. */
-                if (type_same_shape(&x->type, out)) break;
-            }
+            if (!x || x->type.rank != out->rank || x->type.layout == LAYOUT_CANONICAL) continue;
+            if (whole && !type_same_shape(&x->type, out)) continue;
+            out->layout = x->type.layout;
+            if (type_same_shape(&x->type, out)) break;
         }
     }
 }
