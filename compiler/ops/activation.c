@@ -9,8 +9,7 @@
 
 static void relu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
-    dx[0] = mk2(b, &op_relu_dx, NULL, dy[0], n->in[1]); /* constant in y wherever it is differentiable */
-    dx[1] = mk_fill(b, &n->in[1]->type, 0);
+    dx[0] = mk2(b, &op_relu_dx, NULL, dy[0], n->in[1]); /* constant in y, except at the kink */
 }
 
 /* Behind a maximum pool the mask goes on before dy is spread over the windows, where there are fewer values: dy lands
@@ -67,7 +66,6 @@ static const AttrDef leaky_relu_attrs[] = {
 static void leaky_relu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
     dx[0] = mk2(b, &op_leaky_relu_dx, n->attrs, dy[0], n->in[1]);
-    dx[1] = mk_fill(b, &n->in[1]->type, 0);
 }
 
 const OpDesc op_leaky_relu_dx = {
@@ -170,12 +168,40 @@ static const AttrDef gelu_attrs[] = {
     { 0 },
 };
 
+static Node *number(Builder *b, double value) { return mk_const(b, DT_F32, value); }
+
+/* phi(x) (2 - x^2), or with u = c (x + k x^3), c = sqrt(2/pi) and t = tanh u: (1 - t^2) (u' - x t u'^2 + x u''/2).
+ * Both are 0 long before |x| = 40, where x is cut so that no square overflows. */
+static Node *gelu_curvature(Builder *b, Node *x, int approx)
+{
+    const double c = 0.79788456080286535588, k = 0.044715;
+    x = mk2(b, &op_minimum, NULL, mk2(b, &op_maximum, NULL, x, number(b, -40)), number(b, 40));
+    Node *square = mk1(b, &op_square, NULL, x);
+    if (approx == 0) {
+        Node *phi = mk_scale(b, mk1(b, &op_exp, NULL, mk_scale(b, square, -0.5)), 0.5 * 0.79788456080286535588);
+        return mk_mul(b, phi, mk_sub(b, number(b, 2), square));
+    }
+    Node *u = mk_mul(b, x, mk_add(b, number(b, c), mk_scale(b, square, c * k)));
+    Node *du = mk_add(b, number(b, c), mk_scale(b, square, 3 * c * k));
+    Node *t = mk1(b, &op_tanh, NULL, u);
+    Node *bend = mk_mul(b, mk_mul(b, x, t), mk1(b, &op_square, NULL, du));
+    Node *sum = mk_add(b, mk_sub(b, du, bend), mk_scale(b, square, 3 * c * k));
+    return mk_mul(b, sum, mk_sub(b, number(b, 1), mk1(b, &op_square, NULL, t)));
+}
+
+static void gelu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_gelu_dx, n->attrs, dy[0], n->in[1]);
+    dx[1] = mk_mul(b, mk_mul(b, dy[0], n->in[0]),
+                   gelu_curvature(b, n->in[1], ((const GeluAttrs *)n->attrs)->approx));
+}
+
 const OpDesc op_gelu_dx = {
     .name = "gelu_dx", .summary = "gradient of gelu",
     .doc = "`dy (Phi(x) + x phi(x))`, or the derivative of the approximation.",
     .in = { "dy", "x" }, .attrs = gelu_attrs, .attr_size = sizeof(GeluAttrs),
     .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
-    .no_grad = "the second derivative of gelu is not provided", .expr = "$0 * nn_gelu_dx_$approx($1)",
+    .grad = gelu_dx_grad, .expr = "$0 * nn_gelu_dx_$approx($1)",
 };
 
 static void gelu_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)

@@ -6,8 +6,6 @@
 #include "ops/op.h"
 #include "ir/shape_ctx.h"
 
-extern const OpDesc op_sub, op_mul, op_div, op_neg, op_sum, op_reshape, op_expand;
-
 static Span culprit_span(const ShapeCtx *c, Culprit who)
 {
     const CallSpans *s = c->builder->spans;
@@ -195,7 +193,106 @@ Node *mk_sum_axes(Builder *b, Node *x, int n_axes, const int *axes, bool keepdim
     return mk1(b, &op_sum, attrs, x);
 }
 
+static void set_int(const OpDesc *op, void *attrs, const char *name, int64_t value)
+{
+    *(int64_t *)attrs_field(op, attrs, name, ATTR_INT) = value;
+}
+
+Node *mk_unpack(Builder *b, Node *flat, int64_t from, const TensorType *t)
+{
+    void *attrs = arena_alloc(b->module->arena, op_slice.attr_size);
+    attrs_default(&op_slice, attrs);
+    set_int(&op_slice, attrs, "axis", 0);
+    set_int(&op_slice, attrs, "start", from);
+    set_int(&op_slice, attrs, "stop", from + type_numel(t, 0, t->rank));
+    return mk_reshape_like(b, mk1(b, &op_slice, attrs, flat), t);
+}
+
+/* In groups, so that no node has very many operands. */
+Node *mk_pack(Builder *b, Node *const *part, size_t n)
+{
+    enum { GROUP = 32 };
+    Node **row = ARENA_ARRAY(b->module->arena, Node *, n);
+    void *attrs = arena_alloc(b->module->arena, op_concat.attr_size);
+    attrs_default(&op_concat, attrs);
+    set_int(&op_concat, attrs, "axis", 0);
+    for (size_t i = 0; i < n; i++) {
+        const int64_t size = type_numel(&part[i]->type, 0, part[i]->type.rank);
+        const TensorType flat = type_of(DT_F32, 1, &size);
+        row[i] = mk_reshape_like(b, part[i], &flat);
+    }
+    while (n > 1) {
+        size_t groups = 0;
+        for (size_t i = 0; i < n; i += GROUP) {
+            const size_t many = n - i < GROUP ? n - i : GROUP;
+            row[groups++] = many == 1 ? row[i] : mk(b, &op_concat, attrs, (int)many, row + i);
+        }
+        n = groups;
+    }
+    return row[0];
+}
+
 void grad_put(Builder *b, const Node *n, int i, Node *d, Node **dx)
 {
     dx[i] = n->in[i]->type.dtype == DT_F32 ? mk_reduce_to(b, d, &n->in[i]->type) : NULL;
+}
+
+/* ---- gradients by parts ---- */
+
+typedef struct Parts {
+    const Node *n;
+    bool *reached, *depends; /* by id: some result is made of it; it is made of an operand */
+    Node *(*grad)[OP_MAX_RESULTS];
+} Parts;
+
+static bool is_operand(const Node *n, const Node *x)
+{
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] == x) return true;
+    return false;
+}
+
+/* Operands are where the parts begin, whatever they themselves are made of. */
+static bool reach(Parts *p, const Node *x)
+{
+    if (p->reached[x->id]) return p->depends[x->id];
+    p->reached[x->id] = true;
+    bool depends = is_operand(p->n, x);
+    if (!depends)
+        for (int i = 0; i < x->n_in; i++)
+            if (x->in[i] && reach(p, x->in[i])) depends = true;
+    return p->depends[x->id] = depends && x->type.dtype == DT_F32;
+}
+
+static void put_grad(Builder *b, Parts *p, Node *x, Node *d)
+{
+    const bool result = op_is(x, &op_result) && !is_operand(p->n, x);
+    Node **slot = result ? &p->grad[x->in[0]->id][((const IndexAttrs *)x->attrs)->index] : &p->grad[x->id][0];
+    *slot = *slot ? mk_add(b, *slot, d) : d;
+}
+
+void grad_of_parts(Builder *b, const Node *n, Node *const *dy, Node **dx, PartsFn parts)
+{
+    Arena *a = b->module->arena;
+    Node *out[OP_MAX_RESULTS] = { NULL };
+    parts(b, n, out);
+    const size_t end = b->routine->nodes.len; /* the gradients come behind */
+    Parts p = { .n = n, .reached = ARENA_ARRAY(a, bool, end + 1), .depends = ARENA_ARRAY(a, bool, end + 1) };
+    p.grad = arena_alloc_array(a, end + 1, sizeof *p.grad);
+    for (int k = 0; k < n->n_results; k++)
+        if (dy[k] && reach(&p, out[k])) put_grad(b, &p, out[k], dy[k]);
+    for (size_t i = end; i-- > 0;) {
+        Node *x = b->routine->nodes.data[i], *back[OP_MAX_IN] = { NULL };
+        bool any = false;
+        for (int k = 0; k < x->n_results; k++) any |= p.grad[i][k] != NULL;
+        if (!any || is_operand(n, x) || op_has(x, OPF_SOURCE)) continue;
+        x->op->grad(b, x, p.grad[i], back);
+        for (int k = 0; k < x->n_in; k++)
+            if (back[k] && p.depends[x->in[k]->id]) put_grad(b, &p, x->in[k], back[k]);
+    }
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i]) continue;
+        dx[i] = p.grad[n->in[i]->id][0];
+        p.grad[n->in[i]->id][0] = NULL; /* an operand that stands twice gets its gradient once */
+    }
 }

@@ -294,6 +294,14 @@ static void conv2d_dx_emit(CWriter *w, const Node *n)
             conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
 }
 
+/* Linear in dy and in the weight. */
+static void conv2d_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_w = with_like(&plain, n->in[1]);
+    dx[0] = mk2(b, &op_conv2d, &plain, dy[0], n->in[1]);
+    dx[1] = mk2(b, &op_conv2d_dw, &like_w, dy[0], n->in[0]);
+}
+
 const OpDesc op_conv2d_dx = {
     .name = "conv2d_dx",
     .summary = "gradient of conv2d with respect to x",
@@ -306,7 +314,7 @@ const OpDesc op_conv2d_dx = {
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .operand_layout = weight_second,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = conv2d_dx_grad,
     .work = conv2d_dx_work,
     .scratch = conv2d_dx_scratch,
     .emit = conv2d_dx_emit,
@@ -337,6 +345,14 @@ static void conv2d_dw_emit(CWriter *w, const Node *n)
             rows_text(x, 1).s, conv2d_text(x, &n->in[1]->type, &n->type, n->attrs).s);
 }
 
+/* The gradient of a weight's gradient has the weight's shape and takes its place. */
+static void conv2d_dw_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_x = with_like(&plain, n->in[0]);
+    dx[0] = mk2(b, &op_conv2d_dx, &like_x, n->in[1], dy[0]);
+    dx[1] = mk2(b, &op_conv2d, &plain, n->in[0], dy[0]);
+}
+
 const OpDesc op_conv2d_dw = {
     .name = "conv2d_dw",
     .summary = "gradient of conv2d with respect to the weight",
@@ -349,7 +365,7 @@ const OpDesc op_conv2d_dw = {
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST | OPF_ACCUMULATE,
     .result_layout = weight_result,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = conv2d_dw_grad,
     .work = conv2d_dw_work,
     .scratch = conv2d_dw_scratch,
     .emit = conv2d_dw_emit,

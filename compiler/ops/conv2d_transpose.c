@@ -213,6 +213,14 @@ static void conv2d_transpose_dx_emit(CWriter *w, const Node *n)
             rows_text(&n->type, 1).s, text(&n->in[0]->type, &n->type, &n->in[1]->type, n->attrs).s);
 }
 
+/* Linear in dy and in the weight. */
+static void conv2d_transpose_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_w = with_like(&plain, n->in[1]);
+    dx[0] = mk2(b, &op_conv2d_transpose, &plain, dy[0], n->in[1]);
+    dx[1] = mk2(b, &op_conv2d_transpose_dw, &like_w, dy[0], n->in[0]);
+}
+
 const OpDesc op_conv2d_transpose_dx = {
     .name = "conv2d_transpose_dx",
     .summary = "gradient of conv2d_transpose with respect to x",
@@ -223,7 +231,7 @@ const OpDesc op_conv2d_transpose_dx = {
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .operand_layout = weight_second,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = conv2d_transpose_dx_grad,
     .work = conv2d_transpose_dx_work,
     .scratch = conv2d_transpose_dx_scratch,
     .emit = conv2d_transpose_dx_emit,
@@ -246,6 +254,14 @@ static void conv2d_transpose_dw_emit(CWriter *w, const Node *n)
             rows_text(x, 1).s, text(&n->in[1]->type, x, &n->type, n->attrs).s);
 }
 
+/* The gradient of a weight's gradient has the weight's shape and takes its place. */
+static void conv2d_transpose_dw_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_x = with_like(&plain, n->in[0]);
+    dx[0] = mk2(b, &op_conv2d_transpose_dx, &like_x, n->in[1], dy[0]);
+    dx[1] = mk2(b, &op_conv2d_transpose, &plain, n->in[0], dy[0]);
+}
+
 const OpDesc op_conv2d_transpose_dw = {
     .name = "conv2d_transpose_dw",
     .summary = "gradient of conv2d_transpose with respect to the weight",
@@ -257,7 +273,7 @@ const OpDesc op_conv2d_transpose_dw = {
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST | OPF_ACCUMULATE,
     .result_layout = weight_result,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = conv2d_transpose_dw_grad,
     .work = conv2d_transpose_dw_work,
     .scratch = conv2d_transpose_dw_scratch,
     .emit = conv2d_transpose_dw_emit,

@@ -182,6 +182,13 @@ static void dense_dx_emit(CWriter *w, const Node *n)
                 (ll)wt->dim[1], (ll)wt->dim[0]);
 }
 
+/* Linear in dy and in the weight: both gradients are products that dense itself is made of. */
+static void dense_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_dense, NULL, dy[0], n->in[1]);
+    dx[1] = mk2(b, &op_dense_dw, NULL, dy[0], n->in[0]);
+}
+
 const OpDesc op_dense_dx = {
     .name = "dense_dx",
     .summary = "gradient of dense with respect to x",
@@ -194,7 +201,7 @@ const OpDesc op_dense_dx = {
     .whole = 1 << 1,
     .operand_layout = weight_second,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = dense_dx_grad,
     .work = dense_dx_work,
     .emit = dense_dx_emit,
 };
@@ -227,6 +234,13 @@ static Node *dense_dw_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
     return in ? mk2(b, n->op, NULL, in[0], in[1]) : n;
 }
 
+/* The gradient of a weight's gradient has the weight's shape and takes its place. */
+static void dense_dw_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_dense_dx, &(DenseAttrs){ .like = n->in[0]->type }, n->in[1], dy[0]);
+    dx[1] = mk2(b, &op_dense, NULL, n->in[0], dy[0]);
+}
+
 const OpDesc op_dense_dw = {
     .name = "dense_dw",
     .summary = "gradient of dense with respect to the weight",
@@ -236,7 +250,7 @@ const OpDesc op_dense_dw = {
     .flags = OPF_INTERNAL | OPF_ACCUMULATE,
     .result_layout = weight_result,
     .shape = dense_dw_shape,
-    .no_grad = "second derivatives are not taken",
+    .grad = dense_dw_grad,
     .work = dense_dw_work,
     .emit = dense_dw_emit,
     .sum_steps = dense_dw_sum_steps,
@@ -294,6 +308,16 @@ static Node *bias_grad_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
     return in ? mk_bias_grad(b, in[0], (int)(kept >= axis ? kept + 1 : kept)) : n;
 }
 
+static void bias_grad_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const TensorType *x = &n->in[0]->type;
+    const int64_t given = ((const BiasGradAttrs *)n->attrs)->axis;
+    const int axis = (int)(given < 0 ? given + x->rank : given);
+    TensorType ones = { .dtype = DT_F32, .rank = x->rank };
+    for (int i = 0; i < x->rank; i++) ones.dim[i] = i == axis ? x->dim[i] : 1;
+    dx[0] = mk_expand_to(b, mk_reshape_like(b, dy[0], &ones), x);
+}
+
 const OpDesc op_bias_grad = {
     .name = "bias_grad",
     .summary = "gradient of a bias: the sum over all axes but one",
@@ -303,7 +327,7 @@ const OpDesc op_bias_grad = {
     .attr_size = sizeof(BiasGradAttrs),
     .flags = OPF_INTERNAL | OPF_ACCUMULATE | OPF_ANY_LAYOUT,
     .shape = bias_grad_shape,
-    .no_grad = "second derivatives are not taken",
+    .grad = bias_grad_grad,
     .scratch = bias_grad_scratch,
     .emit = bias_grad_emit,
     .sum_steps = bias_grad_sum_steps,

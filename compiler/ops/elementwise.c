@@ -344,11 +344,17 @@ const OpDesc op_reciprocal = {
 
 /* ---- maximum, minimum, clip, where ---- */
 
+/* Piecewise linear: which operand is larger does not change near a point without a tie. */
+static void maximum_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_put(b, n, 0, mk3(b, &op_maximum_dx, NULL, dy[0], n->in[1], n->in[2]), dx);
+}
+
 const OpDesc op_maximum_dx = {
     .name = "maximum_dx", .summary = "gradient share of the larger operand",
     .doc = "`dy` where `a > b`, half of it where they are equal, else 0.",
     .in = { "dy", "a", "b" }, .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
-    .no_grad = "second derivatives of maximum and minimum are not provided",
+    .grad = maximum_dx_grad,
     .expr = "$1 > $2 ? $0 : $1 == $2 ? 0.5r * $0 : 0.0r",
 };
 
@@ -421,11 +427,16 @@ static bool clip_shape(ShapeCtx *c, const Node *n, TensorType *out)
            shape_same(c, n, out);
 }
 
+static void clip_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_clip_dx, n->attrs, dy[0], n->in[1]);
+}
+
 const OpDesc op_clip_dx = {
     .name = "clip_dx", .summary = "gradient of clip", .doc = "`dy` where `min <= x <= max`, else 0.",
     .in = { "dy", "x" }, .attrs = clip_attrs, .attr_size = sizeof(ClipAttrs),
     .flags = OPF_ELEMENTWISE | OPF_INTERNAL, .shape = shape_broadcast,
-    .no_grad = "the second derivative of clip is not provided",
+    .grad = clip_dx_grad,
     .expr = "$1 >= $min && $1 <= $max ? $0 : 0.0r",
 };
 

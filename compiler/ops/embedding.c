@@ -88,6 +88,11 @@ static void embedding_dw_emit(CWriter *w, const Node *n)
             ids->batch ? " * $batch" : "");
 }
 
+static void embedding_dw_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[1] = mk2(b, &op_embedding, NULL, n->in[0], dy[0]);
+}
+
 const OpDesc op_embedding_dw = {
     .name = "embedding_dw",
     .summary = "gradient of embedding",
@@ -97,7 +102,7 @@ const OpDesc op_embedding_dw = {
     .attr_size = sizeof(TypeAttrs),
     .flags = OPF_INTERNAL | OPF_ACCUMULATE,
     .shape = shape_from_attr,
-    .no_grad = "the second derivative of embedding is not provided",
+    .grad = embedding_dw_grad,
     .work = embedding_dw_work,
     .emit = embedding_dw_emit,
 };

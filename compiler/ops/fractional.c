@@ -111,6 +111,11 @@ static Work fractional_dx_work(const Node *n)
     return (Work){ .flops = type_numel(&n->in[0]->type, 0, 4) };
 }
 
+static void fractional_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_pool_pick, NULL, dy[0], n->in[1]);
+}
+
 const OpDesc op_fractional_max_pool2d_dx = {
     .name = "fractional_max_pool2d_dx",
     .summary = "gradient of fractional_max_pool2d",
@@ -120,7 +125,7 @@ const OpDesc op_fractional_max_pool2d_dx = {
     .attr_size = sizeof(FractionalAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = fractional_dx_grad,
     .work = fractional_dx_work,
     .emit = fractional_dx_emit,
 };

@@ -133,6 +133,15 @@ static void local_dx_emit(CWriter *w, const Node *n)
     local_emit(w, n, "nn_local_dx($rows", &n->type, &n->in[1]->type, "$0, $1, $out");
 }
 
+/* Linear in dy and in the weight. */
+static void local_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    ConvAttrs a = *(const ConvAttrs *)n->attrs;
+    dx[0] = mk2(b, &op_locally_connected2d, &a, dy[0], n->in[1]);
+    a.like = n->in[1]->type;
+    dx[1] = mk2(b, &op_locally_connected2d_dw, &a, dy[0], n->in[0]);
+}
+
 const OpDesc op_locally_connected2d_dx = {
     .name = "locally_connected2d_dx",
     .summary = "gradient of locally_connected2d for x",
@@ -143,7 +152,7 @@ const OpDesc op_locally_connected2d_dx = {
     .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
     .whole = 2,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = local_dx_grad,
     .work = local_work,
     .emit = local_dx_emit,
 };
@@ -157,6 +166,15 @@ static void local_dw_emit(CWriter *w, const Node *n)
     local_emit(w, n, call, &n->in[0]->type, &n->type, "$0, $1, $out, $acc");
 }
 
+/* The gradient of a weight's gradient has the weight's shape and takes its place. */
+static void local_dw_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    ConvAttrs a = *(const ConvAttrs *)n->attrs;
+    dx[1] = mk2(b, &op_locally_connected2d, &a, n->in[0], dy[0]);
+    a.like = n->in[0]->type;
+    dx[0] = mk2(b, &op_locally_connected2d_dx, &a, n->in[1], dy[0]);
+}
+
 const OpDesc op_locally_connected2d_dw = {
     .name = "locally_connected2d_dw",
     .summary = "gradient of locally_connected2d for the weights",
@@ -167,7 +185,7 @@ const OpDesc op_locally_connected2d_dw = {
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_CHANNELS_LAST | OPF_INTERNAL | OPF_ACCUMULATE,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = local_dw_grad,
     .work = local_dw_work,
     .emit = local_dw_emit,
 };

@@ -191,6 +191,46 @@ const OpDesc op_cross_entropy = {
         { "cross_entropy(z: f32[3,5], target: f32[3,5], smoothing = 0.2)", "f32[3]" }),
 };
 
+/* x[n, ..] of the loss's shape, repeated over the classes. */
+static Node *over_classes(Builder *b, const Node *n, Node *x)
+{
+    TensorType kept = *logits_of(n);
+    kept.dim[class_axis(n)] = 1;
+    return mk_expand_to(b, mk_reshape_like(b, x, &kept), logits_of(n));
+}
+
+/* For a distribution: dy (softmax(z) sum_c w_c - w) with w = (1 - s) t + s / n. */
+static void soft_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *dy = n->in[0], *z = n->in[1], *t = n->in[2];
+    const double s = ((const CrossEntropyAttrs *)n->attrs)->smoothing;
+    const int axis = class_axis(n);
+    Node *w = mk_scale(b, t, 1 - s);
+    if (s != 0) w = mk_add(b, w, mk_const(b, DT_F32, s / (double)z->type.dim[axis]));
+    Node *p = mk1(b, &op_softmax, &(AxisAttrs){ axis }, z);
+    Node *rest = mk_sub(b, mk_mul(b, p, mk_sum_axes(b, w, 1, &axis, true)), w);
+    out[0] = mk_mul(b, over_classes(b, n, dy), rest);
+}
+
+/* For a class: with respect to dy the same at dy = 1, summed over the classes; with respect to z the gradient of
+ * dy softmax(z), without the positions that are ignored. */
+static void cross_entropy_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    Node *g = dy[0], *z = n->in[1], *t = n->in[2];
+    if (t->type.dtype == DT_F32) {
+        grad_of_parts(b, n, dy, dx, soft_parts);
+        return;
+    }
+    const int axis = class_axis(n);
+    Node *unit = mk3(b, &op_cross_entropy_dx, n->attrs, mk_fill(b, &n->in[0]->type, 1), z, t);
+    dx[0] = mk_sum_axes(b, mk_mul(b, g, unit), 1, &axis, false);
+    const double ignore = (double)((const CrossEntropyAttrs *)n->attrs)->ignore_index;
+    Node *counts = mk2(b, &op_not_equal, NULL, t, mk_const(b, DT_I32, ignore));
+    Node *weight = mk_mul(b, n->in[0], mk1(b, &op_cast, &(CastAttrs){ 0 }, counts));
+    Node *p = mk1(b, &op_softmax, &(AxisAttrs){ axis }, z);
+    dx[1] = mk2(b, &op_softmax_dx, &(AxisAttrs){ axis }, mk_mul(b, over_classes(b, n, weight), g), p);
+}
+
 const OpDesc op_cross_entropy_dx = {
     .name = "cross_entropy_dx",
     .summary = "gradient of cross_entropy",
@@ -201,7 +241,7 @@ const OpDesc op_cross_entropy_dx = {
     .attr_size = sizeof(CrossEntropyAttrs),
     .flags = OPF_LEAD | OPF_ANY_LAYOUT | OPF_INTERNAL,
     .shape = cross_entropy_dx_shape,
-    .no_grad = "the second derivative of cross_entropy is not provided",
+    .grad = cross_entropy_dx_grad,
     .work = cross_entropy_work,
     .index_limit = cross_entropy_limit,
     .index_ignore = cross_entropy_ignore,

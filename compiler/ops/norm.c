@@ -177,6 +177,42 @@ static void batch_norm_train_dx_emit(CWriter *w, const Node *n)
                     "$eps, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2");
 }
 
+/* x[N, C, ...] from one number per channel. */
+static Node *per_channel(Builder *b, Node *v, const TensorType *x)
+{
+    TensorType ones = { .dtype = DT_F32, .rank = x->rank };
+    for (int i = 0; i < x->rank; i++) ones.dim[i] = i == 1 ? x->dim[i] : 1;
+    return mk_reshape_like(b, v, &ones);
+}
+
+static Node *inverse_sqrt(Builder *b, Node *x)
+{
+    return mk1(b, &op_reciprocal, NULL, mk1(b, &op_sqrt, NULL, x));
+}
+
+static void batch_norm_train_dx_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *dy = n->in[0], *x = n->in[1];
+    const TensorType *t = &x->type;
+    ReduceAttrs others = { .keepdims = true };
+    for (int i = 0; i < t->rank; i++)
+        if (i != 1) others.axis.v[others.axis.n++] = i;
+    Node *mean = per_channel(b, n->in[2], t), *var = per_channel(b, n->in[3], t);
+    Node *rstd =
+        inverse_sqrt(b, mk_add(b, var, mk_const(b, DT_F32, ((const NormAttrs *)n->attrs)->eps)));
+    Node *h = mk_mul(b, mk_sub(b, x, mean), rstd), *dyh = mk_mul(b, dy, h);
+    Node *rest = mk_sub(b, mk_sub(b, dy, mk1(b, &op_mean, &others, dy)),
+                        mk_mul(b, h, mk1(b, &op_mean, &others, dyh)));
+    out[0] = mk_mul(b, rest, mk_mul(b, per_channel(b, n->in[4], t), rstd));
+    out[1] = mk_bias_grad(b, dyh, 1);
+    out[2] = mk_bias_grad(b, dy, 1);
+}
+
+static void batch_norm_train_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_of_parts(b, n, dy, dx, batch_norm_train_dx_parts);
+}
+
 const OpDesc op_batch_norm_train_dx = {
     .name = "batch_norm_train_dx",
     .summary = "gradients of batch_norm_train",
@@ -189,7 +225,7 @@ const OpDesc op_batch_norm_train_dx = {
     .flags = OPF_CHANNELS_LAST | OPF_INTERNAL,
     .n_results = 3,
     .shape = batch_norm_train_dx_shape,
-    .no_grad = "second derivatives are not taken",
+    .grad = batch_norm_train_dx_grad,
     .work = norm_work,
     .scratch = batch_norm_train_scratch,
     .emit = batch_norm_train_dx_emit,
@@ -391,6 +427,31 @@ static void layer_norm_dx_emit(CWriter *w, const Node *n)
             rows_text(x, axis).s, (ll)type_numel(x, axis, x->rank));
 }
 
+static void layer_norm_dx_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *dy = n->in[0], *x = n->in[1];
+    const int axis = norm_axis(n, &x->type);
+    TensorType row = x->type;
+    ReduceAttrs last = { .keepdims = true };
+    for (int i = axis; i < row.rank; i++) {
+        row.dim[i] = 1;
+        last.axis.v[last.axis.n++] = i;
+    }
+    Node *rstd = mk_reshape_like(b, n->in[3], &row);
+    Node *h = mk_mul(b, mk_sub(b, x, mk_reshape_like(b, n->in[2], &row)), rstd), *dyh = mk_mul(b, dy, h);
+    Node *g = n->in[4] ? mk_mul(b, dy, n->in[4]) : dy;
+    Node *rest = mk_sub(b, mk_sub(b, g, mk1(b, &op_mean, &last, g)),
+                        mk_mul(b, h, mk1(b, &op_mean, &last, mk_mul(b, g, h))));
+    out[0] = mk_mul(b, rest, rstd);
+    out[1] = mk_reduce_to(b, dyh, &n->more[0]);
+    out[2] = mk_reduce_to(b, dy, &n->more[1]);
+}
+
+static void layer_norm_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_of_parts(b, n, dy, dx, layer_norm_dx_parts);
+}
+
 const OpDesc op_layer_norm_dx = {
     .name = "layer_norm_dx",
     .summary = "gradients of layer_norm",
@@ -403,7 +464,7 @@ const OpDesc op_layer_norm_dx = {
     .flags = OPF_INTERNAL,
     .n_results = 3,
     .shape = layer_norm_dx_shape,
-    .no_grad = "second derivatives are not taken",
+    .grad = layer_norm_dx_grad,
     .work = norm_work,
     .scratch = layer_norm_dx_scratch,
     .emit = layer_norm_dx_emit,

@@ -99,4 +99,9 @@ Node *fold2(Builder *b, const Node *n, double (*f)(double, double));
 /* dx[i] = reduce_to(d, operand i): what the gradient of a broadcasting elementwise operator ends with. */
 void grad_put(Builder *b, const Node *n, int i, Node *d, Node **dx);
 
+/* The gradient of a node whose kernel has none of its own: `parts` builds equal values, out[k] for result k, of
+ * operators that have gradients, and those are followed back from out to n's operands. */
+typedef void (*PartsFn)(Builder *b, const Node *n, Node **out);
+void grad_of_parts(Builder *b, const Node *n, Node *const *dy, Node **dx, PartsFn parts);
+
 #endif

@@ -188,6 +188,11 @@ static void max_pool2d_dx_emit(CWriter *w, const Node *n)
               &n->type, &n->in[0]->type, "$0, $1, $out");
 }
 
+static void max_pool2d_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_max_pool2d_pick, n->attrs, dy[0], n->in[1]);
+}
+
 const OpDesc op_max_pool2d_dx = {
     .name = "max_pool2d_dx",
     .summary = "gradient of max_pool2d",
@@ -197,9 +202,45 @@ const OpDesc op_max_pool2d_dx = {
     .attr_size = sizeof(PoolAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = max_pool2d_dx_grad,
     .work = pool_dx_work,
     .emit = max_pool2d_dx_emit,
+};
+
+static bool pick_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *x = &n->in[0]->type, *index = &n->in[1]->type;
+    *out = *index;
+    out->dtype = DT_F32;
+    out->layout = LAYOUT_CANONICAL;
+    return want(c, x->dtype == DT_F32 && x->dim[1] == index->dim[1] && x->batch == index->batch,
+                IN(1), "there is a position for each channel of x");
+}
+
+static void max_pool2d_pick_emit(CWriter *w, const Node *n)
+{
+    pool_emit(w, n,
+              n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_pick_u8" : "nn_max_pool2d_pick_i32",
+              &n->in[0]->type, &n->type, "$0, $1, $out");
+}
+
+static void max_pool2d_pick_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const PoolAttrs a = with_like(n);
+    dx[0] = mk2(b, &op_max_pool2d_dx, &a, dy[0], n->in[1]);
+}
+
+const OpDesc op_max_pool2d_pick = {
+    .name = "max_pool2d_pick",
+    .summary = "elements of an image where another one had its maxima",
+    .doc = "The adjoint of max_pool2d_dx: of each window of x the element at `index`.",
+    .in = { "x", "index" },
+    .attrs = max_attrs,
+    .attr_size = sizeof(PoolAttrs),
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .shape = pick_shape,
+    .grad = max_pool2d_pick_grad,
+    .emit = max_pool2d_pick_emit,
 };
 
 /* ---- average ---- */
@@ -262,6 +303,11 @@ static void avg_pool2d_dx_emit(CWriter *w, const Node *n)
     pool_emit(w, n, "nn_avg_pool2d_dx", &n->type, &n->in[0]->type, avg_rest(n, rest));
 }
 
+static void avg_pool2d_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk1(b, &op_avg_pool2d, n->attrs, dy[0]);
+}
+
 const OpDesc op_avg_pool2d_dx = {
     .name = "avg_pool2d_dx",
     .summary = "gradient of avg_pool2d",
@@ -271,7 +317,7 @@ const OpDesc op_avg_pool2d_dx = {
     .attr_size = sizeof(PoolAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = avg_pool2d_dx_grad,
     .work = pool_dx_work,
     .emit = avg_pool2d_dx_emit,
 };
@@ -386,6 +432,11 @@ static Work global_dx_work(const Node *n)
     return (Work){ .flops = type_numel(&n->type, 0, n->type.rank) };
 }
 
+static void global_max_pool_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_pool_pick, NULL, dy[0], n->in[1]);
+}
+
 const OpDesc op_global_max_pool_dx = {
     .name = "global_max_pool_dx",
     .summary = "gradient of global_max_pool",
@@ -395,7 +446,40 @@ const OpDesc op_global_max_pool_dx = {
     .attr_size = sizeof(PoolAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
     .shape = shape_from_attr,
-    .no_grad = "second derivatives are not taken",
+    .grad = global_max_pool_dx_grad,
     .work = global_dx_work,
     .emit = global_max_pool_dx_emit,
+};
+
+/* Distances between positions and between channels of x and of the result. */
+static void pool_pick_emit(CWriter *w, const Node *n)
+{
+    const TensorType *x = &n->in[0]->type, *y = &n->type;
+    const ll channels = (ll)x->dim[1], inner = (ll)type_numel(x, 2, x->rank);
+    const ll windows = (ll)type_numel(y, 2, y->rank);
+    const bool x_last = x->layout == LAYOUT_CHANNELS_LAST, y_last = y->layout == LAYOUT_CHANNELS_LAST;
+    cw_stmt(w, n, "nn_pool_pick($rows, %lld, %lld, %lld, %lld, %lld, %lld, %lld, $0, $1, $out);", channels,
+            inner, windows, x_last ? 1 : inner, x_last ? channels : 1, y_last ? 1 : windows,
+            y_last ? channels : 1);
+}
+
+static void pool_pick_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    const OpDesc *op = n->type.rank == 2 ? &op_global_max_pool_dx : &op_fractional_max_pool2d_dx;
+    void *attrs = arena_alloc(b->module->arena, op->attr_size);
+    attrs_default(op, attrs);
+    *(TensorType *)attrs_field(op, attrs, "like", ATTR_TYPE) = n->in[0]->type;
+    dx[0] = mk2(b, op, attrs, dy[0], n->in[1]);
+}
+
+const OpDesc op_pool_pick = {
+    .name = "pool_pick",
+    .summary = "elements of an image at given positions",
+    .doc = "`y[n,c,..] = x[n,c, index[n,c,..]]`: the adjoint of global_max_pool_dx and "
+           "fractional_max_pool2d_dx.",
+    .in = { "x", "index" },
+    .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .shape = pick_shape,
+    .grad = pool_pick_grad,
+    .emit = pool_pick_emit,
 };

@@ -25,7 +25,6 @@ static Node *mk_window(Builder *b, Node *dy, Node *x, double min, double max)
 static void window_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
     dx[0] = mk2(b, &op_window_dx, n->attrs, dy[0], n->in[1]);
-    dx[1] = mk_fill(b, &n->in[1]->type, 0);
 }
 
 const OpDesc op_window_dx = {
@@ -214,7 +213,6 @@ const OpDesc op_selu = {
 static void prelu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
     grad_put(b, n, 0, mk3(b, &op_prelu_dx, NULL, dy[0], n->in[1], n->in[2]), dx);
-    dx[1] = mk_fill(b, &n->in[1]->type, 0);
     grad_put(b, n, 2, mk2(b, &op_prelu_dslope, NULL, mk_mul(b, dy[0], n->in[0]), n->in[1]), dx);
 }
 
@@ -232,7 +230,6 @@ const OpDesc op_prelu_dx = {
 static void prelu_dslope_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
     grad_put(b, n, 0, mk2(b, &op_prelu_dslope, NULL, dy[0], n->in[1]), dx);
-    dx[1] = mk_fill(b, &n->in[1]->type, 0);
 }
 
 /* Applied to (dy, x) it is 0 or dy; the slope's gradient is that times x. */

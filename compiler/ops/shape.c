@@ -922,6 +922,11 @@ static void gather_dx_emit(CWriter *w, const Node *n)
             x->batch ? " * $batch" : "", size, inner, count, ids->batch ? " * $batch" : "");
 }
 
+static void gather_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    dx[0] = mk2(b, &op_gather, n->attrs, dy[0], n->in[1]);
+}
+
 const OpDesc op_gather_dx = {
     .name = "gather_dx",
     .summary = "gradient of gather",
@@ -931,7 +936,7 @@ const OpDesc op_gather_dx = {
     .attr_size = sizeof(GatherAttrs),
     .flags = OPF_INTERNAL | OPF_ACCUMULATE,
     .shape = gather_dx_shape,
-    .no_grad = "the second derivative of gather is not provided",
+    .grad = gather_dx_grad,
     .emit = gather_dx_emit,
 };
 

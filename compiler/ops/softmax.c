@@ -61,20 +61,45 @@ static void log_softmax_emit(CWriter *w, const Node *n) { softmax_emit_call(w, n
 static void softmax_dx_emit(CWriter *w, const Node *n) { softmax_emit_call(w, n, "nn_softmax_dx", "$0, $1"); }
 static void log_softmax_dx_emit(CWriter *w, const Node *n) { softmax_emit_call(w, n, "nn_log_softmax_dx", "$0, $1"); }
 
-static const char NO_SECOND[] = "the second derivative of softmax is not provided";
+static Node *class_sum(Builder *b, const Node *n, Node *x)
+{
+    return mk_sum_axes(b, x, 1, (int[]){ softmax_axis(n) }, true);
+}
+
+static void softmax_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *dy = n->in[0], *y = n->in[1];
+    out[0] = mk_mul(b, y, mk_sub(b, dy, class_sum(b, n, mk_mul(b, dy, y))));
+}
+
+static void softmax_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_of_parts(b, n, dy, dx, softmax_parts);
+}
 
 const OpDesc op_softmax_dx = {
     .name = "softmax_dx", .summary = "gradient of softmax", .doc = "`y (dy - sum(dy y))` along the axis.",
     .in = { "dy", "y" }, .attrs = softmax_attrs, .attr_size = sizeof(AxisAttrs),
     .flags = OPF_ANY_LAYOUT | OPF_INTERNAL, .is_lead = softmax_is_lead, .shape = softmax_shape,
-    .no_grad = NO_SECOND, .work = softmax_work, .emit = softmax_dx_emit,
+    .grad = softmax_dx_grad, .work = softmax_work, .emit = softmax_dx_emit,
 };
+
+static void log_softmax_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *dy = n->in[0], *y = n->in[1];
+    out[0] = mk_sub(b, dy, mk_mul(b, mk1(b, &op_exp, NULL, y), class_sum(b, n, dy)));
+}
+
+static void log_softmax_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_of_parts(b, n, dy, dx, log_softmax_parts);
+}
 
 const OpDesc op_log_softmax_dx = {
     .name = "log_softmax_dx", .summary = "gradient of log_softmax", .doc = "`dy - e^y sum(dy)` along the axis.",
     .in = { "dy", "y" }, .attrs = softmax_attrs, .attr_size = sizeof(AxisAttrs),
     .flags = OPF_ANY_LAYOUT | OPF_INTERNAL, .is_lead = softmax_is_lead, .shape = softmax_shape,
-    .no_grad = NO_SECOND, .work = softmax_work, .emit = log_softmax_dx_emit,
+    .grad = log_softmax_dx_grad, .work = softmax_work, .emit = log_softmax_dx_emit,
 };
 
 static void softmax_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)

@@ -234,6 +234,32 @@ NN_INLINE void nn_max_pool2d_dx_i32(nn_dim rows, nn_pool2d g, const nn_real *dy,
     nn_max_pool2d_dx(rows, g, dy, index, 4, dx);
 }
 
+/* y: of each window of x the element at index; padding is never picked. */
+NN_INLINE void nn_max_pool2d_pick(nn_dim rows, nn_pool2d g, const nn_real *x, const void *index, int bytes, nn_real *y)
+{
+    for (nn_dim n = 0; n < rows; n++)
+        for (nn_dim oh = 0; oh < g.oh; oh++)
+            for (nn_dim ow = 0; ow < g.ow; ow++) {
+                const nn_dim ih = oh * g.step_h - g.pad_top, iw = ow * g.step_w - g.pad_left;
+                const nn_dim at = ((n * g.oh + oh) * g.ow + ow) * g.c;
+                for (nn_dim k = 0; k < g.c; k++) {
+                    const nn_dim p = bytes == 1 ? ((const uint8_t *)index)[at + k] : ((const int32_t *)index)[at + k];
+                    const nn_dim i = ih + p / g.kw * g.dil_h, j = iw + p % g.kw * g.dil_w;
+                    y[at + k] = x[((n * g.h + i) * g.w + j) * g.c + k];
+                }
+            }
+}
+
+NN_INLINE void nn_max_pool2d_pick_u8(nn_dim rows, nn_pool2d g, const nn_real *x, const uint8_t *index, nn_real *y)
+{
+    nn_max_pool2d_pick(rows, g, x, index, 1, y);
+}
+
+NN_INLINE void nn_max_pool2d_pick_i32(nn_dim rows, nn_pool2d g, const nn_real *x, const int32_t *index, nn_real *y)
+{
+    nn_max_pool2d_pick(rows, g, x, index, 4, y);
+}
+
 /* ---- averages ---- */
 
 /* 1 / number of positions of the window at (ih, iw) that count: those in the image, or in the padded image. */
@@ -359,6 +385,18 @@ NN_INLINE void nn_global_max_pool_dx(nn_dim rows, nn_dim channels, nn_dim inner,
     for (nn_dim n = 0; n < rows; n++)
         for (nn_dim c = 0; c < channels; c++)
             dx[n * channels * inner + c * c_step + index[n * channels + c] * i_step] = dy[n * channels + c];
+}
+
+/* y: `windows` elements of each channel of x, at the positions in index, which lies in memory like y. */
+NN_INLINE void nn_pool_pick(nn_dim rows, nn_dim channels, nn_dim inner, nn_dim windows, nn_dim x_channel, nn_dim x_step,
+                            nn_dim y_channel, nn_dim y_step, const nn_real *x, const int32_t *index, nn_real *y)
+{
+    for (nn_dim n = 0; n < rows; n++, x += channels * inner, y += channels * windows, index += channels * windows)
+        for (nn_dim i = 0; i < windows; i++)
+            for (nn_dim c = 0; c < channels; c++) {
+                const nn_dim at = c * y_channel + i * y_step;
+                y[at] = x[c * x_channel + index[at] * x_step];
+            }
 }
 
 #endif
