@@ -265,6 +265,31 @@ static bool check_routines(Job *job, const Module *m)
     return false;
 }
 
+/* --hvp names steps. */
+static bool mark_products(Job *job, Module *m)
+{
+    Arena *a = job->arena;
+    const Words *steps = &job->o->products;
+    for (size_t i = 0; i < steps->len; i++) {
+        VEC(const char *) names = { 0 };
+        bool known = false;
+        for (size_t k = 0; k < m->routines.len; k++) {
+            Routine *r = m->routines.data[k];
+            if (r->kind != ROUTINE_STEP) continue;
+            vec_push(a, &names, r->name);
+            if (strcmp(r->name, steps->data[i])) continue;
+            known = r->wants_product = true;
+        }
+        if (known) continue;
+        const char *near = str_nearest(steps->data[i], names.data, names.len);
+        fprintf(stderr, "nnc: --hvp=%s: model %s has no such step", steps->data[i], m->name);
+        fprintf(stderr, near ? "; did you mean '%s'?\n" : "%s\n", near ? near : "");
+        job->exit_code = EXIT_USAGE;
+        return false;
+    }
+    return true;
+}
+
 /* Everything a run prints or writes is collected first and written by out_write at the end. */
 static bool generate(Job *job, Module *m, Outputs *out)
 {
@@ -337,10 +362,10 @@ static bool compile(Job *job)
     if (!m || diag_errors(job->diag)) return false;
     m->real_is_f64 = o->real && !strcmp(o->real, "f64");
     m->use_blas = !o->no_blas;
-    if (!verify(job, m, "front end") || !check_routines(job, m)) return false;
+    if (!verify(job, m, "front end") || !check_routines(job, m) || !mark_products(job, m)) return false;
     if (wants(o, "summary")) job->summary = summary_collect(m);
     const PassOutcome outcome = passes_run_until(m, &passes);
-    if (outcome == PASSES_FAILED || diag_errors(job->diag)) return false;
+    if (outcome == PASSES_FAILED || diag_errors(job->diag) || !check_routines(job, m)) return false;
     if (outcome == PASSES_STOPPED) {
         StrBuf text;
         sb_init(&text, job->arena);

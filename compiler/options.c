@@ -32,6 +32,8 @@ static const Option table[] = {
     { "--prefix", TEXT, FIELD(prefix), "NAME",
       "begin every public name with NAME (the model's name)" },
     { "--real", CHOICE, FIELD(real), "f32|f64", "type that f32 tensors are computed in (f32)" },
+    { "--hvp", LIST, FIELD(products), "STEP",
+      "also write STEP_hvp, which multiplies a vector with the Hessian of the step's loss" },
     { "--no-blas", FLAG, FIELD(no_blas), NULL, "never call OpenBLAS for large products" },
     { "--max-memory", TEXT, FIELD(max_memory), "SIZE",
       "fail when an object would need more than SIZE (64k, 10M, 2G)" },

@@ -22,6 +22,7 @@ typedef struct Options {
     Words include_dirs, defines;
     const char *real; /* f32 or f64 */
     bool no_blas;
+    Words products; /* --hvp */
     const char *dump_ir, *stop_after, *no_pass;
     bool report;
     const char *max_memory;

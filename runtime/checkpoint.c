@@ -124,6 +124,7 @@ static nn_status visit_items(nn_model *m, unsigned what, visit_fn visit, void *c
         const nn_routine_info *r = &info->routines[i];
         if (m->slots) s = visit_slots(m, r, visit, ctx);
         if (m->slots && s == NN_OK) s = visit_blocks(m, r, visit, ctx);
+        if (r->is_product) continue;
         if (s == NN_OK) s = visit_number(r->name, "calls", NN_I64, &m->calls[i], visit, ctx);
         if (s == NN_OK && r->n_ranges > 0)
             s = visit_number(r->name, "steps", NN_I64, &m->steps[i], visit, ctx);

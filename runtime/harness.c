@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The harness: options, tensors in, a routine run some times, tensors out; and central differences against
- * the gradients of the generated code.
+ * the gradients of the generated code, differences of gradients against its products with the Hessian.
  *
  * Output file: infer outputs by name; of a step its loss and metrics (of the last run), `grad.NAME` of every
  * parameter it trains, and in either case all weights and states after the runs.
@@ -25,7 +25,7 @@ typedef struct Run {
     const char *routine, *input, *output;
     long steps, threads, batch, check_max;
     uint64_t seed;
-    int grad_only, check_grad, help, list;
+    int grad_only, check_grad, check_hvp, help, list;
     nn_st_file *in_file, *out_file;
     int dims[8];
     void **in, **out; /* by port; a step's outputs are doubles in out[0] */
@@ -73,6 +73,7 @@ static void usage(FILE *to)
         "  --batch N        run-time size where no input file gives it (the upper bound)\n"
         "  --grad-only      of a step: gradients, no update; they add up over --steps\n"
         "  --check-grad     compare gradients with central differences (programs made with --real=f64)\n"
+        "  --check-hvp      compare products with the Hessian with differences of gradients (the same, and --hvp)\n"
         "  --check-max N    at most N elements of each tensor, evenly spread (all)\n"
         "  --list           print the routines with their inputs and outputs\n",
         to);
@@ -104,6 +105,7 @@ static int parse_options(Run *run, int argc, char **argv)
         { "--check-max", NULL, &run->check_max, 1, 2147483647, NULL },
         { "--grad-only", NULL, NULL, 0, 0, &run->grad_only },
         { "--check-grad", NULL, NULL, 0, 0, &run->check_grad },
+        { "--check-hvp", NULL, NULL, 0, 0, &run->check_hvp },
         { "--list", NULL, NULL, 0, 0, &run->list },
         { "--help", NULL, NULL, 0, 0, &run->help },
     };
@@ -444,20 +446,29 @@ static int check_tensor(Run *run, const Snapshot *snap, int index)
     return good ? CODE_GOOD : CODE_FAILED;
 }
 
+/* What both checks need: a step, double precision, and a copy of what calls change. */
+static int begin_check(const Run *run, const char *option, Snapshot *snap)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%s is for steps, not for", option);
+    if (!run->r->is_step) return fail(CODE_USAGE, text, run->r->name);
+    snprintf(text, sizeof text,
+             "%s needs double precision: make the program with nnc --real=f64", option);
+    if (run->h->info->real_bytes != 8) return fail(CODE_USAGE, text, NULL);
+    snap->bytes = (size_t)run->h->info->state_count * sizeof(double);
+    snap->state = malloc(snap->bytes + 1);
+    if (!snap->state) return fail(CODE_RESOURCE, "not enough memory", NULL);
+    memcpy(snap->state, run->m->state, snap->bytes);
+    memcpy(snap->calls, run->m->calls, sizeof snap->calls);
+    return CODE_GOOD;
+}
+
 static int check_gradients(Run *run)
 {
     const nn_model_info *info = run->h->info;
-    if (!run->r->is_step)
-        return fail(CODE_USAGE, "--check-grad is for steps, not for", run->r->name);
-    if (info->real_bytes != 8)
-        return fail(CODE_USAGE,
-                    "--check-grad needs double precision: make the program with nnc --real=f64",
-                    NULL);
-    Snapshot snap = { .bytes = (size_t)info->state_count * sizeof(double) };
-    snap.state = malloc(snap.bytes + 1);
-    if (!snap.state) return fail(CODE_RESOURCE, "not enough memory", NULL);
-    memcpy(snap.state, run->m->state, snap.bytes);
-    memcpy(snap.calls, run->m->calls, sizeof snap.calls);
+    Snapshot snap = { 0 };
+    const int fault = begin_check(run, "--check-grad", &snap);
+    if (fault) return fault;
     int code = CODE_GOOD, checked = 0;
     for (int i = 0; i < info->n_tensors && code <= CODE_FAILED; i++) {
         if (!is_trained(run, &info->tensors[i])) continue;
@@ -468,6 +479,121 @@ static int check_gradients(Run *run)
     free(snap.state);
     if (!checked)
         return fail(CODE_FAILED, "nothing was checked: the step trains no parameter", run->r->name);
+    return code;
+}
+
+/* ---- products with the Hessian against differences of gradients ---- */
+
+/* The trained elements as one vector in canonical order: a tensor's part of it. */
+typedef struct Part {
+    int tensor;
+    nn_dim from, count;
+} Part;
+
+typedef struct Products {
+    Run *run;
+    Part part[4096];
+    int n_parts;
+    nn_dim n;
+    double *w, *v, *hv, *above, *below;
+} Products;
+
+static nn_status move_weights(const Products *p, double step)
+{
+    nn_status s = NN_OK;
+    for (nn_dim i = 0; i < p->n; i++) p->below[i] = p->w[i] + step * p->v[i];
+    for (int k = 0; k < p->n_parts && s == NN_OK; k++)
+        s = nn_model_set(p->run->m, p->part[k].tensor, p->below + p->part[k].from);
+    return s;
+}
+
+static nn_status gradient_at(const Products *p, const Snapshot *snap, double step, double *g)
+{
+    nn_status s = move_weights(p, step);
+    if (s == NN_OK) s = grad_again(p->run, snap);
+    for (int k = 0; k < p->n_parts && s == NN_OK; k++)
+        s = nn_model_get_grad(p->run->m, p->part[k].tensor, g + p->part[k].from);
+    return s;
+}
+
+static nn_status product(const Products *p, const Snapshot *snap)
+{
+    const Run *run = p->run;
+    const void *in[64];
+    for (int i = 0; i < run->r->n_inputs; i++) in[i] = run->in[i];
+    in[run->r->n_inputs] = p->v;
+    memcpy(run->m->state, snap->state, snap->bytes);
+    memcpy(run->m->calls, snap->calls, sizeof snap->calls);
+    return run->h->routines[run->r->product].run(run->m, run->dims, in, (void *[]){ p->hv });
+}
+
+/* One direction; the verdict is by tensor, over all elements of its part of H v. */
+static int check_direction(Products *p, const Snapshot *snap, int number)
+{
+    const double eps = 1e-5;
+    uint64_t state = p->run->seed + 1000 + (uint64_t)number;
+    for (nn_dim i = 0; i < p->n; i++) p->v[i] = 2 * draw(&state) - 1;
+    nn_status s = product(p, snap);
+    if (s == NN_OK) s = gradient_at(p, snap, eps, p->above);
+    if (s == NN_OK) s = gradient_at(p, snap, -eps, p->below);
+    double d2 = 0, n2 = 0, largest = 0;
+    for (nn_dim i = 0; i < p->n; i++) {
+        const double d = (p->above[i] - p->below[i]) / (2 * eps) - p->hv[i];
+        d2 += d * d;
+        n2 += p->hv[i] * p->hv[i];
+        largest = fabs(p->above[i]) > largest ? fabs(p->above[i]) : largest;
+    }
+    if (s == NN_OK) s = move_weights(p, 0);
+    if (s != NN_OK) return fail(code_of(s), nn_strerror(s), p->run->r->name);
+    /* As for gradients, differences are known to their rounding only. */
+    const double floor_ = 1e-10 * sqrt((double)p->n) * (largest > 1 ? largest : 1);
+    const double norm = sqrt(n2), distance = sqrt(d2);
+    const int good = isfinite(norm) && (distance <= 1e-6 * norm || distance <= floor_);
+    printf("%-4s H v, direction %d %*s relative error %.2e, norm %.4g, %lld elements\n",
+           good ? "ok" : "FAIL", number + 1, 21, "", norm > 0 ? distance / norm : distance, norm,
+           (long long)p->n);
+    return good ? CODE_GOOD : CODE_FAILED;
+}
+
+static int check_products(Run *run)
+{
+    enum { DIRECTIONS = 5 };
+    const nn_model_info *info = run->h->info;
+    Products *p = calloc(1, sizeof *p);
+    Snapshot snap = { 0 };
+    int code = p ? CODE_GOOD : fail(CODE_RESOURCE, "not enough memory", NULL);
+    if (!code && !run->r->product)
+        code = fail(CODE_USAGE, "--check-hvp needs the product: make the program with nnc --hvp",
+                    run->r->name);
+    if (!code) code = begin_check(run, "--check-hvp", &snap);
+    for (int i = 0; !code && i < info->n_tensors; i++) {
+        if (!is_trained(run, &info->tensors[i])) continue;
+        if (p->n_parts == sizeof p->part / sizeof *p->part || run->r->n_inputs > 62)
+            code = fail(CODE_RESOURCE, "too many tensors or inputs", run->r->name);
+        else
+            p->part[p->n_parts++] = (Part){ i, p->n, info->tensors[i].count };
+        p->n += info->tensors[i].count;
+    }
+    if (!code) {
+        p->run = run;
+        p->w = calloc(5 * (size_t)p->n + 1, sizeof *p->w);
+        if (!p->w) code = fail(CODE_RESOURCE, "not enough memory", NULL);
+    }
+    if (!code) {
+        p->v = p->w + p->n;
+        p->hv = p->v + p->n;
+        p->above = p->hv + p->n;
+        p->below = p->above + p->n;
+        for (int k = 0; k < p->n_parts; k++)
+            nn_model_get(run->m, p->part[k].tensor, p->w + p->part[k].from);
+        for (int k = 0; k < DIRECTIONS && code <= CODE_FAILED; k++) {
+            const int one = check_direction(p, &snap, k);
+            if (one) code = one;
+        }
+    }
+    free(snap.state);
+    if (p) free(p->w);
+    free(p);
     return code;
 }
 
@@ -485,7 +611,9 @@ static int run_all(Run *run)
     }
     if ((code = find_dims(run))) return code;
     const nn_options options = { .seed = run->seed, .threads = (int)run->threads, .all_threads = 1 };
-    run->m = nn_model_new(run->h->info, 1u << (run->r - run->h->routines), &options);
+    unsigned routines = 1u << (run->r - run->h->routines);
+    if (run->check_hvp && run->r->product) routines |= 1u << run->r->product;
+    run->m = nn_model_new(run->h->info, routines, &options);
     if (!run->m) return fail(CODE_RESOURCE, "not enough memory or threads", NULL);
     run->in = calloc((size_t)run->r->n_inputs + 1, sizeof *run->in);
     run->out = calloc((size_t)run->r->n_outputs + 1, sizeof *run->out);
@@ -493,6 +621,7 @@ static int run_all(Run *run)
     if ((code = read_weights(run)) || (code = read_inputs(run)) || (code = alloc_outputs(run)))
         return code;
     if (run->check_grad) return check_gradients(run);
+    if (run->check_hvp) return check_products(run);
     if ((code = run_steps(run))) return code;
     if (run->r->is_step)
         for (int i = 0; i < run->r->n_outputs; i++)

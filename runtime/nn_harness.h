@@ -40,6 +40,7 @@ typedef struct nn_harness_routine {
     const nn_harness_port *inputs, *outputs;
     nn_harness_fn run, grad; /* grad: steps only */
     nn_status (*apply)(nn_model *m, double grad_scale);
+    int product; /* of a step: the routine that multiplies with its Hessian, 0: none */
 } nn_harness_routine;
 
 typedef struct nn_harness {
@@ -47,7 +48,7 @@ typedef struct nn_harness {
     const nn_harness_routine *routines;
 } nn_harness;
 
-/* Exit codes: 0 good, 1 a gradient check failed, 2 usage, 3 input or output, 4 memory or threads, 5 bad data,
+/* Exit codes: 0 good, 1 a check of gradients failed, 2 usage, 3 input or output, 4 memory or threads, 5 bad data,
  * 6 the loss is not finite. */
 int nn_harness_main(int argc, char **argv, const nn_harness *h);
 

@@ -51,6 +51,7 @@ typedef struct nn_routine_info {
     nn_dim slots_offset;     /* reals from the start of the slot block to this routine's first slot */
     int n_blocks;
     const nn_block *blocks;
+    int is_product;          /* with a step's Hessian: has no counters of its own */
 } nn_routine_info;
 
 typedef struct nn_model_info {

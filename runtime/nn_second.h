@@ -42,6 +42,10 @@ nn_status nn_line_search(const nn_line *line, nn_line_fn fn, void *ctx, double v
 /* Computes loss and gradients at the current weights; returns the loss. */
 typedef double (*nn_second_fn)(void *ctx);
 
+/* to = H from with the Hessian H of the loss at the current weights; n reals of the object's type each, in the order
+ * of the vectors here. Changes nothing but `to`. */
+typedef void (*nn_product_fn)(void *ctx, const void *from, void *to);
+
 typedef struct nn_second {
     nn_model *model;
     int n_tensors;
@@ -49,6 +53,7 @@ typedef struct nn_second {
     nn_dim n;              /* their elements */
     const nn_block *state; /* of the routine, see OptimDesc.blocks; NULL: none */
     nn_second_fn evaluate;
+    nn_product_fn product; /* newton only */
     void *ctx;
     double *work; /* memory the compiler reserved for the method */
     double loss;  /* at the current weights, whose gradients are in their slots */

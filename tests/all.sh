@@ -25,6 +25,7 @@ threads:tests/e2e/threads.sh
 blas:tests/e2e/blas.sh
 resume:tests/e2e/resume.sh
 second:tests/e2e/second.sh
+hvp:tests/e2e/hvp.sh
 program:tests/e2e/program.sh
 sanitize:tests/e2e/sanitize.sh
 examples:tests/e2e/examples.sh

@@ -176,11 +176,11 @@ const char *cw_hyper(CWriter *w, const Node *n)
         w->hyper[i]++;
         const Hyper *h = w->face->m->hypers.data[i];
         const char *value = arena_printf(w->arena, "a->m->base.hypers[%lld]", (ll)i);
-        if (w->routine->kind == ROUTINE_STEP)
-            value = scheduled_text(
-                w->arena, value,
-                arena_printf(w->arena, "(int64_t)a->m->base.steps[%d]", w->routine->index),
-                h->schedule, h->schedule_args, h->warmup);
+        if (w->routine->kind == ROUTINE_STEP || w->routine->step)
+            value = scheduled_text(w->arena, value,
+                                   arena_printf(w->arena, "(int64_t)a->m->base.steps[%d]",
+                                                face_clock(w->face, w->routine)),
+                                   h->schedule, h->schedule_args, h->warmup);
         put_top(w, "const %s %s = (%s)%s;", real, w->hyper[i], real, value);
     }
     return w->hyper[i];
@@ -476,7 +476,7 @@ static const char *key_text(CWriter *w, const Node *n)
     for (const AttrDef *d = n->op->attrs; d && d->name; d++)
         if (!strcmp(d->name, "stream"))
             stream = *(const int64_t *)((const char *)n->attrs + d->offset);
-    const int top = w->face->routine[w->routine->index].top;
+    const int top = face_clock(w->face, w->routine);
     /* Each step of a loop has streams of its own. */
     if (w->routine->kind == ROUTINE_BODY)
         return arena_printf(

@@ -109,8 +109,12 @@ const char *face_api(const ModelFace *f, const char *what);
 int64_t face_dim_low(const Routine *r, const DimVar *dim);
 /* Multiply-accumulates of one routine per unit of batch (per_batch) and per call (fixed). */
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed);
-/* The plan's arena and, behind it, what a driver works with. */
+/* The plan's arena (of a driven step with a product: the larger one of both, which take turns) and, behind it, what
+ * a driver works with. */
 int64_t face_arena_bytes(const Routine *r);
+int64_t face_work_offset(const Routine *r);
+/* The routine whose counters r's random numbers and schedules follow: its own, or those of the step it belongs to. */
+int face_clock(const ModelFace *f, const Routine *r);
 int face_loss_port(const Routine *r); /* position of the loss among a step's outputs, -1 if none */
 bool face_trains(const Routine *r, const Tensor *t); /* is t under `over` of the step? */
 bool face_same_storage(const ModelFace *f, const Routine *a,

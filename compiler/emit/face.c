@@ -78,7 +78,21 @@ bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b)
 
 int64_t face_arena_bytes(const Routine *r)
 {
-    return r->plan->arena_bytes + optim_work_bytes(r->minimize);
+    return face_work_offset(r) + optim_work_bytes(r->minimize);
+}
+
+int64_t face_work_offset(const Routine *r)
+{
+    const bool multiplies = r->product && r->minimize->optim->uses_product;
+    const int64_t own = r->plan->arena_bytes, other = multiplies ? r->product->plan->arena_bytes : 0;
+    return own > other ? own : other;
+}
+
+int face_clock(const ModelFace *f, const Routine *r)
+{
+    const int top = f->routine[r->index].top;
+    const Routine *step = f->m->routines.data[top]->step;
+    return step ? step->index : top;
 }
 
 int64_t face_dim_low(const Routine *r, const DimVar *dim)
@@ -208,7 +222,7 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
                                           "norm",     "apply_body", "ranges",     "slots",
                                           "call",     "grad_call",  "apply_call", "inputs",
                                           "outputs",  "dims",       "blocks",     "trained",
-                                          "evaluate", "second" };
+                                          "evaluate", "second",     "product" };
     enum { N_STATIC = sizeof suffix / sizeof *suffix };
     for (int i = 2;; i++) {
         rn->func = arena_printf(a, "%s_%s", f->stem, stem);

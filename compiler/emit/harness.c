@@ -113,6 +113,7 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
         if (r->inputs.len) sb_printf(out, " .inputs = %s_inputs,", base);
         if (r->outputs.len) sb_printf(out, " .outputs = %s_outputs,", base);
         sb_printf(out, "\n      .run = %s_call", base);
+        if (r->product) sb_printf(out, ", .product = %d", r->product->index);
         if (r->kind == ROUTINE_STEP)
             sb_printf(out, ", .grad = %s_grad_call, .apply = %s_apply_call", base, base);
         sb_puts(out, " },\n");

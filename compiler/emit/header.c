@@ -50,6 +50,30 @@ static const char *port_text(const ModelFace *f, const Port *p)
     return comment_text(f->arena, sb.text);
 }
 
+/* What a product with the Hessian promises, and the order of its vectors. */
+static void put_product_text(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    Arena *a = f->arena;
+    const char *v = f->routine[r->index].input[r->inputs.len - 1];
+    sb_printf(out,
+              " * The product of the Hessian of %s's loss at the current weights with the vector %s. Both hold all\n"
+              " * elements that %s trains, row-major, one tensor after another:\n",
+              comment_text(a, r->step->name), v, comment_text(a, r->step->name));
+    int64_t from = 0;
+    for (size_t i = 0; i < f->m->tensors.len; i++) {
+        const Tensor *t = f->m->tensors.data[i];
+        if (!face_trains(r->step, t)) continue;
+        const int64_t n = type_numel(&t->type, 0, t->type.rank);
+        sb_printf(out, " *   %s[%lld..%lld] %s: %s\n", v, (ll)from, (ll)(from + n - 1), comment_text(a, t->path),
+                  comment_text(a, type_text(a, &t->type)));
+        from += n;
+    }
+    sb_printf(out,
+              " * Random numbers and schedules are those of the next call of %s or %s. No weight,\n"
+              " * gradient, state or counter changes. Decay of the weights is not part of the loss.\n",
+              f->routine[r->step->index].func, f->routine[r->step->index].grad);
+}
+
 static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
@@ -57,7 +81,10 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
     int64_t per_batch, fixed;
     face_work(r, &per_batch, &fixed);
     const char *batch = r->dims.len ? r->dims.data[0]->name : "call";
-    sb_printf(out, "\n/* %s %s", r->kind == ROUTINE_STEP ? "step" : "infer",
+    sb_printf(out, "\n/* %s %s",
+              r->kind == ROUTINE_STEP ? "step"
+              : r->step               ? "product"
+                                      : "infer",
               comment_text(a, r->name));
     if (per_batch)
         sb_printf(out, ": %s per unit of %s", human(a, (double)per_batch, "MAC"),
@@ -74,6 +101,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(out, " *   %-10s out    %s\n", rn->output[i],
                       port_text(f, &r->outputs.data[i]));
+        if (r->step) put_product_text(f, r, out);
         sb_puts(out, " */\n");
     } else {
         sb_puts(out, " *   out        out    may be NULL\n");

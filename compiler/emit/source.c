@@ -162,6 +162,7 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
         if (s->blocks.len)
             sb_printf(out, ",\n      .n_blocks = %zu, .blocks = %s_blocks", s->blocks.len,
                       f->routine[i].base);
+        if (r->step) sb_puts(out, ", .is_product = 1");
         sb_puts(out, " },\n");
     }
     sb_puts(out, "};\n");
@@ -453,6 +454,26 @@ static const char *run_text(const ModelFace *f, const Routine *r, const char *se
     return sb.text;
 }
 
+/* The product with the Hessian as the library calls it: for the inputs of the step that is under way. */
+static void put_product(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const Routine *p = r->product;
+    const RoutineNames *rn = &f->routine[r->index], *pn = &f->routine[p->index];
+    StrBuf call;
+    sb_init(&call, f->arena);
+    sb_printf(&call, "%s_args run = { .m = a->m", pn->base);
+    for (size_t i = 0; i < r->dims.len; i++) sb_printf(&call, ", .%s = a->%s", pn->dim[i], rn->dim[i]);
+    for (size_t i = 0; i < r->inputs.len; i++) sb_printf(&call, ", .%s = a->%s", pn->input[i], rn->input[i]);
+    sb_printf(&call, ", .%s = from, .%s = to };", pn->input[r->inputs.len], pn->output[0]);
+    sb_printf(out,
+              "\n/* to = H from at the current weights. */\n"
+              "static void %s_product(void *arg, const void *from, void *to)\n{\n"
+              "    const %s_args *const a = arg;\n",
+              rn->base, rn->base);
+    put_text(out, 1, call.text);
+    sb_printf(out, "%s}\n", run_text(f, p, "a->m", "&run", "run."));
+}
+
 /* What the library's method asks of a step, and the call of that method. */
 static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
 {
@@ -469,6 +490,7 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
               "%s"
               "    return (double)a->metric[%d];\n}\n",
               rn->base, rn->base, run_text(f, r, "a->m", "a", "a->"), face_loss_port(r));
+    if (mini->optim->uses_product) put_product(f, r, out);
     sb_printf(
         out,
         "\n/* %s:%d  using %s: one update, from the loss and gradients that were just computed. */\n"
@@ -495,12 +517,13 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
               assigns_state(r) ? "const nn_status status = " : "return ", mini->optim->driver,
               mini->over.len, rn->base, (ll)optim_columns(mini));
     if (s->blocks.len) sb_printf(out, "        .state = %s_blocks,\n", rn->base);
+    if (mini->optim->uses_product) sb_printf(out, "        .product = %s_product,\n", rn->base);
     sb_printf(out,
               "        .evaluate = %s_evaluate,\n"
               "        .ctx = a,\n"
               "        .work = (double *)(void *)(a->m->base.arena + %lld),\n"
               "        .loss = (double)a->metric[%d],\n%s    });\n",
-              rn->base, (ll)r->plan->arena_bytes, face_loss_port(r), fields.text);
+              rn->base, (ll)face_work_offset(r), face_loss_port(r), fields.text);
     if (assigns_state(r))
         sb_printf(out,
                   "    if (status != NN_OK) return status;\n"
@@ -759,11 +782,9 @@ static void put_infer(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_puts(out, "{\n");
     put_checks(f, r, out);
     put_fields(f, r, out);
-    sb_printf(out,
-              "%s"
-              "    m->base.calls[%d]++;\n"
-              "    return NN_OK;\n}\n",
-              run_text(f, r, "m", "&a", ""), r->index);
+    sb_puts(out, run_text(f, r, "m", "&a", ""));
+    if (!r->step) sb_printf(out, "    m->base.calls[%d]++;\n", r->index);
+    sb_puts(out, "    return NN_OK;\n}\n");
 }
 
 static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
@@ -921,6 +942,26 @@ static void put_api(const ModelFace *f, StrBuf *out)
         "{\n    return m ? nn_model_load_from(&m->base, what, read_fn, size, ctx, report) : NN_EINVAL;\n}\n");
 }
 
+static void put_routine(ModelFace *f, const Routine *r, StrBuf *out)
+{
+    if (r->product) put_routine(f, r->product, out); /* the step may call it */
+    sb_printf(out, "\n/* ---- %s ---- */\n", comment_text(f->arena, r->name));
+    put_args_struct(f, r, out);
+    for (size_t k = 0; k < f->bodies.len; k++) {
+        const Routine *body = f->bodies.data[k];
+        if (f->routine[body->index].top != r->index) continue;
+        put_args_struct(f, body, out);
+        put_body(f, body, out);
+    }
+    if (r->kind == ROUTINE_STEP && !is_driven(r)) put_update(f, r, out);
+    put_body(f, r, out);
+    if (is_driven(r)) put_second(f, r, out);
+    if (r->kind == ROUTINE_STEP)
+        put_step(f, r, out);
+    else
+        put_infer(f, r, out);
+}
+
 void emit_source(ModelFace *f, StrBuf *out)
 {
     const Module *m = f->m;
@@ -941,22 +982,7 @@ void emit_source(ModelFace *f, StrBuf *out)
     put_routine_table(f, out);
     put_info(f, out);
     for (size_t i = 0; i < m->routines.len; i++) {
-        const Routine *r = m->routines.data[i];
-        sb_printf(out, "\n/* ---- %s ---- */\n", comment_text(f->arena, r->name));
-        put_args_struct(f, r, out);
-        for (size_t k = 0; k < f->bodies.len; k++) {
-            const Routine *body = f->bodies.data[k];
-            if (f->routine[body->index].top != r->index) continue;
-            put_args_struct(f, body, out);
-            put_body(f, body, out);
-        }
-        if (r->kind == ROUTINE_STEP && !is_driven(r)) put_update(f, r, out);
-        put_body(f, r, out);
-        if (is_driven(r)) put_second(f, r, out);
-        if (r->kind == ROUTINE_STEP)
-            put_step(f, r, out);
-        else
-            put_infer(f, r, out);
+        if (!m->routines.data[i]->step) put_routine(f, m->routines.data[i], out);
     }
     sb_puts(out, "\n/* ---- the object ---- */\n");
     put_api(f, out);

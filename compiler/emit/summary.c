@@ -223,7 +223,8 @@ void emit_summary(const Summary *s, const Module *m, StrBuf *out)
         const Routine *r = m->routines.data[i];
         int64_t per_batch, fixed;
         face_work(r, &per_batch, &fixed);
-        sb_printf(out, "%s %s: %s MACs per sample", r->kind == ROUTINE_STEP ? "step" : "infer",
+        sb_printf(out, "%s %s: %s MACs per sample",
+                  r->kind == ROUTINE_STEP ? "step" : r->step ? "product" : "infer",
                   r->name, grouped(a, per_batch));
         if (fixed) sb_printf(out, " and %s per call", grouped(a, fixed));
         if (r->plan)

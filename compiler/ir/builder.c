@@ -306,6 +306,49 @@ void routine_rewrite(Module *m, Routine *r, RewriteFn map, void *ctx)
     routine_renumber(r);
 }
 
+static Routine *copy_body(Module *m, const Routine *body);
+
+/* Every node as it is: what was told apart before stays so, and random nodes keep their streams. */
+static void copy_nodes(Module *m, const Routine *from, Routine *to, bool roots, Node **copy)
+{
+    Arena *a = m->arena;
+    for (size_t i = 0; i < from->nodes.len; i++) {
+        const Node *old = from->nodes.data[i];
+        if (op_has(old, OPF_ROOT) && !roots) continue;
+        Node *n = arena_dup(a, old, sizeof *old);
+        n->in = ARENA_ARRAY(a, Node *, n->n_in + 1);
+        for (int k = 0; k < n->n_in; k++) n->in[k] = old->in[k] ? copy[old->in[k]->id] : NULL;
+        if (op_is(n, &op_scan)) {
+            ScanAttrs *s = arena_dup(a, old->attrs, sizeof *s);
+            s->body = copy_body(m, s->body);
+            n->attrs = s;
+        }
+        n->id = (int)to->nodes.len;
+        vec_push(a, &to->nodes, n);
+        copy[i] = n;
+    }
+}
+
+static Routine *copy_body(Module *m, const Routine *body)
+{
+    Routine *r = arena_dup(m->arena, body, sizeof *r);
+    r->inputs.data = arena_dup(m->arena, body->inputs.data, body->inputs.len * sizeof *body->inputs.data);
+    r->inputs.cap = body->inputs.len;
+    r->outputs.data = arena_dup(m->arena, body->outputs.data, body->outputs.len * sizeof *body->outputs.data);
+    r->outputs.cap = body->outputs.len;
+    r->nodes.data = NULL;
+    r->nodes.len = r->nodes.cap = 0;
+    copy_nodes(m, body, r, true, ARENA_ARRAY(m->arena, Node *, body->nodes.len + 1));
+    return r;
+}
+
+Node **routine_copy_nodes(Module *m, const Routine *from, Routine *to)
+{
+    Node **copy = ARENA_ARRAY(m->arena, Node *, from->nodes.len + 1);
+    copy_nodes(m, from, to, false, copy);
+    return copy;
+}
+
 void routine_sweep(Module *m, Routine *r)
 {
     routine_renumber(r);

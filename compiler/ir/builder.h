@@ -48,6 +48,10 @@ Node *mk_const(Builder *b, DType t, double value);      /* a scalar */
 Node *mk_fill(Builder *b, const TensorType *t, double value);
 Node *mk_scale(Builder *b, Node *x, double factor);     /* x * factor */
 Node *mk_reduce_to(Builder *b, Node *x, const TensorType *t); /* undoes broadcasting: sums x to t's shape */
+/* Between tensors and one flat vector of f32: its elements from `from` on in the shape of t, and the elements of
+ * all n parts, one part after another. */
+Node *mk_unpack(Builder *b, Node *flat, int64_t from, const TensorType *t);
+Node *mk_pack(Builder *b, Node *const *part, size_t n);
 bool node_const_value(const Node *n, double *value);    /* is it a constant (scalar or filled)? */
 
 /* Random nodes that b makes from now on have other streams than those of `from` so far. */
@@ -60,6 +64,10 @@ Node *mk_copy(Builder *b, const Node *n, Node *const *in);
  * the new node (mk_copy by default when map returns NULL). Roots keep their order. */
 typedef Node *(*RewriteFn)(Builder *b, const Node *old, Node *const *in, void *ctx);
 void routine_rewrite(Module *m, Routine *r, RewriteFn map, void *ctx);
+
+/* Copies the nodes of `from` without its roots to the empty routine `to`, loops with bodies of their own; by id of
+ * from's nodes, what each became. */
+Node **routine_copy_nodes(Module *m, const Routine *from, Routine *to);
 
 /* Drops nodes no root needs. Inputs stay (they are the interface). */
 void routine_sweep(Module *m, Routine *r);

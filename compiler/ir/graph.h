@@ -116,6 +116,9 @@ typedef struct Routine {
     Minimize *minimize;        /* step only, else NULL */
     Plan *plan;                /* after the plan pass */
     int n_step_inputs;         /* ROUTINE_BODY: the first ones, which differ from step to step */
+    bool wants_product;        /* step: --hvp names it */
+    struct Routine *product;   /* step: the infer routine that multiplies its Hessian with a vector, or NULL */
+    const struct Routine *step; /* of such a product: the step, whose draws and counters it uses */
     Span span;
 } Routine;
 

@@ -195,6 +195,7 @@ struct OptimDesc {
        a whole step (runtime/nn_second.h), the state it keeps and the doubles it works with. */
     const char *driver;
     const OptimBlock *blocks;
+    bool uses_product;       /* it multiplies with the Hessian of the loss: nn_second.product */
     int work_vectors, work_matrices; /* of n and n x n doubles, n trained elements */
     int64_t max_params;              /* largest n, 0: any */
 };

@@ -857,6 +857,21 @@ static void read_minimize(Reader *p)
     expect(p, ";");
 }
 
+/* The step that a product with its Hessian belongs to. */
+static void read_step(Reader *p, Routine *r)
+{
+    skip(p);
+    const char *from = p->at, *name = read_name(p);
+    for (size_t i = 0; i < p->m->routines.len && !p->failed; i++) {
+        Routine *step = p->m->routines.data[i];
+        if (step->kind != ROUTINE_STEP || step->product || strcmp(step->name, name) != 0) continue;
+        r->step = step;
+        step->product = r;
+    }
+    if (!p->failed && (!r->step || r->kind != ROUTINE_INFER || r->outputs.len != 1 || !r->inputs.len))
+        fail(p, from, "expected the name of a step, of which this is the product with its Hessian");
+}
+
 static void read_routine(Reader *p, RoutineKind kind)
 {
     Routine *r = ARENA_NEW(p->a, Routine);
@@ -871,6 +886,7 @@ static void read_routine(Reader *p, RoutineKind kind)
     read_ports(p, &r->outputs.data, &r->outputs.len);
     r->outputs.cap = r->outputs.len;
     read_dims(p, r);
+    if (accept(p, "of")) read_step(p, r);
     read_place(p, &r->span);
     expect(p, "{");
     VEC(Span) where = { 0 };

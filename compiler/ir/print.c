@@ -477,6 +477,10 @@ static void put_routine(Printer *p, const Routine *r)
     sb_puts(sb, " -> ");
     put_ports(sb, r->outputs.data, r->outputs.len);
     put_dims(sb, r);
+    if (r->step) {
+        sb_puts(sb, " of ");
+        put_name(sb, r->step->name);
+    }
     put_place(sb, r->span);
     sb_puts(sb, " {\n");
     if (r->plan)

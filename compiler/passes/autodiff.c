@@ -2,7 +2,7 @@
  *
  * Reverse-mode differentiation. In: a step with `minimize LOSS over PARAMETERS`. Out: the same step
  * with the backward graph appended and one grad_store root per parameter; minimize.loss is
- * consumed.
+ * consumed. Where an optimizer or --hvp asks for it, also a routine STEP_hvp: Note [products with the Hessian].
  *
  * A node takes part when it lies on a path from a parameter in `over` to the loss through real
  * values (integers, booleans and stop_grad cut paths). Only such nodes get gradients, so whatever
@@ -20,7 +20,9 @@ typedef struct Autodiff {
     Builder b;
     Module *m;
     Routine *r;
-    size_t n_forward; /* nodes before any gradient was built */
+    const Minimize *min;
+    size_t n_forward; /* nodes before this sweep built any gradient */
+    bool second;      /* the sweep follows the gradient, not the loss */
     bool *depends;    /* by id: on a parameter in `over` */
     bool *active;     /* ... and the loss depends on it */
     Grads *grads;     /* by id: gradient of each result so far */
@@ -39,7 +41,7 @@ static void find_dependent(Autodiff *ad)
         const Node *n = ad->r->nodes.data[i];
         if (op_is(n, &op_param)) {
             const int64_t t = ((const IndexAttrs *)n->attrs)->index;
-            ad->depends[i] = in_over(ad->r->minimize, ad->m->tensors.data[t]);
+            ad->depends[i] = in_over(ad->min, ad->m->tensors.data[t]);
         }
         /* An integer result can hide behind a node with a real one: pooling's index is read by
          * op_result. */
@@ -49,10 +51,15 @@ static void find_dependent(Autodiff *ad)
     }
 }
 
-static void find_active(Autodiff *ad)
+/* A value that the sweep starts from and its gradient. */
+typedef struct Seed {
+    Node *value, *grad;
+} Seed;
+
+static void find_active(Autodiff *ad, const Seed *seeds, size_t n_seeds)
 {
-    const Node *loss = ad->r->minimize->loss;
-    ad->active[loss->id] = ad->depends[loss->id];
+    for (size_t k = 0; k < n_seeds; k++)
+        ad->active[seeds[k].value->id] = ad->depends[seeds[k].value->id];
     for (size_t i = ad->n_forward; i-- > 0;) {
         const Node *n = ad->r->nodes.data[i];
         if (!ad->active[i]) continue;
@@ -138,7 +145,12 @@ typedef struct Complaint {
 
 static void complain(Complaint *c, const Node *n, const char *why)
 {
-    if (!c->d) {
+    if (!c->d && c->ad->second) {
+        c->d = diag_error(c->ad->m->diag, n->span, "no-second-gradient",
+                          "the Hessian of the loss of step %s cannot be had: %s has no gradient: %s",
+                          c->ad->r->step->name, n->op->name, why);
+        diag_inst(c->d, n->inst);
+    } else if (!c->d) {
         c->d = diag_error(
             c->ad->m->diag, n->span, "no-gradient",
             "the loss of step %s depends on trained parameters through %s, which has no gradient: %s",
@@ -191,6 +203,9 @@ static bool check_differentiable(Autodiff *ad)
     Complaint c = { .ad = ad };
     check_nodes(&c, ad->r, ad->n_forward, ad->depends, ad->active);
     Diagnostic *d = c.d;
+    if (d && ad->second)
+        diag_note(d, ad->min->span, "%s needs the Hessian",
+                  ad->r->step->wants_product ? "--hvp" : ad->min->optim->name);
     if (d) diag_hint(d, "stop_grad(...) cuts the path where no gradient is meant to flow");
     return !d;
 }
@@ -701,32 +716,155 @@ static void report_loss(Autodiff *ad)
     mk1(&ad->b, &op_report, &(IndexAttrs){ (int64_t)r->outputs.len - 1 }, loss);
 }
 
+/* One reverse sweep over what the routine holds now. The arrays are by id of those nodes. */
+static bool sweep(Autodiff *ad, const Seed *seeds, size_t n_seeds)
+{
+    Arena *a = ad->m->arena;
+    const size_t n = ad->n_forward = ad->r->nodes.len;
+    ad->depends = ARENA_ARRAY(a, bool, n + 1);
+    ad->active = ARENA_ARRAY(a, bool, n + 1);
+    ad->grads = ARENA_ARRAY(a, Grads, n + 1);
+    find_dependent(ad);
+    find_active(ad, seeds, n_seeds);
+    if (!check_differentiable(ad)) return false;
+    for (size_t k = 0; k < n_seeds; k++)
+        if (ad->active[seeds[k].value->id]) accumulate(ad, seeds[k].value, seeds[k].grad, n);
+    for (size_t i = n; i-- > 0;) visit(ad, ad->r->nodes.data[i]);
+    return !diag_errors(ad->m->diag);
+}
+
+static Autodiff autodiff_of(Module *m, Routine *r, const Minimize *min)
+{
+    Autodiff ad = { .m = m, .r = r, .min = min };
+    routine_renumber(r);
+    builder_init(&ad.b, m, r);
+    ad.b.quiet = true;
+    return ad;
+}
+
+static bool sweep_from_loss(Autodiff *ad, Node *loss)
+{
+    ad->b.span = loss->span;
+    ad->b.inst = loss->inst;
+    ad->b.name = "d_loss";
+    return sweep(ad, &(Seed){ loss, mk_const(&ad->b, DT_F32, 1) }, 1);
+}
+
+/* ---- products with the Hessian ----
+ *
+ * Note [products with the Hessian]
+ * H v is the gradient of <g, v>, where g is the gradient and v does not depend on the parameters: a second reverse
+ * sweep over the forward and backward graph, whose seeds are the pieces of v at the gradients they belong to. The
+ * routine takes what the step takes, then v, and gives H v, both over all trained elements: tensors in the module's
+ * order, each in canonical order. It is built from a copy of the step's forward graph, so its random nodes have
+ * the streams of the step's. Nothing of it is stored: states, metrics and gradient slots stay as they are.
+ */
+static const char *free_port(Arena *a, const Routine *r, const char *wanted)
+{
+    const char *name = wanted;
+    for (int k = 2;; k++) {
+        bool taken = false;
+        for (size_t i = 0; i < r->inputs.len; i++) taken |= !strcmp(r->inputs.data[i].name, name);
+        if (!taken) return name;
+        name = arena_printf(a, "%s_%d", wanted, k);
+    }
+}
+
+static Routine *product_begin(Module *m, Routine *step)
+{
+    Arena *a = m->arena;
+    const Span span = step->minimize->span;
+    Routine *r = ARENA_NEW(a, Routine);
+    *r = (Routine){ .name = arena_printf(a, "%s_hvp", step->name),
+                    .kind = ROUTINE_INFER,
+                    .index = (int)m->routines.len,
+                    .step = step,
+                    .span = span };
+    for (size_t i = 0; i < m->routines.len; i++) {
+        if (strcmp(m->routines.data[i]->name, r->name) != 0) continue;
+        Diagnostic *d = diag_error(m->diag, m->routines.data[i]->span, "name-twice",
+                                   "%s is also what the product of step %s's Hessian with a vector is called",
+                                   r->name, step->name);
+        diag_note(d, span, "%s needs it", step->wants_product ? "--hvp" : step->minimize->optim->name);
+        diag_hint(d, "call the routine something else");
+        return NULL;
+    }
+    for (size_t i = 0; i < step->dims.len; i++) vec_push(a, &r->dims, step->dims.data[i]);
+    for (size_t i = 0; i < step->inputs.len; i++) vec_push(a, &r->inputs, step->inputs.data[i]);
+    return r;
+}
+
+static int64_t trained_elements(const Minimize *min)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < min->over.len; i++) {
+        const TensorType *t = &min->over.data[i]->type;
+        n += type_numel(t, 0, t->rank);
+    }
+    return n;
+}
+
+static bool derive_product(Module *m, Routine *r, const Minimize *min, Node *loss)
+{
+    Arena *a = m->arena;
+    Autodiff ad = autodiff_of(m, r, min);
+    if (!sweep_from_loss(&ad, loss)) return false;
+
+    const int64_t n = trained_elements(min);
+    const TensorType flat = type_of(DT_F32, 1, &n);
+    const char *from_name = free_port(a, r, "v"), *to_name = free_port(a, r, "hv");
+    vec_push(a, &r->inputs, (Port){ .name = from_name, .type = flat, .span = min->span });
+    vec_push(a, &r->outputs, (Port){ .name = to_name, .type = flat, .span = min->span });
+    ad.b.span = min->span;
+    ad.b.inst = NULL;
+    ad.b.name = from_name;
+    Node *v = mk(&ad.b, &op_input, &(IndexAttrs){ (int64_t)r->inputs.len - 1 }, 0, NULL);
+    VEC(Seed) seeds = { 0 };
+    int64_t from = 0;
+    for (size_t i = 0; i < min->over.len; i++) {
+        const Tensor *t = min->over.data[i];
+        Node *g = param_grad(&ad, t);
+        ad.b.name = arena_printf(a, "v_%s", t->path);
+        if (g) vec_push(a, &seeds, (Seed){ g, mk_unpack(&ad.b, v, from, &t->type) });
+        from += type_numel(&t->type, 0, t->type.rank);
+    }
+
+    ad.second = true;
+    if (!sweep(&ad, seeds.data, seeds.len)) return false;
+    Node **part = ARENA_ARRAY(a, Node *, min->over.len + 1);
+    for (size_t i = 0; i < min->over.len; i++) {
+        const Tensor *t = min->over.data[i];
+        Node *g = param_grad(&ad, t);
+        part[i] = g ? g : mk_fill(&ad.b, &t->type, 0);
+    }
+    Node *hv = mk_pack(&ad.b, part, min->over.len);
+    ad.b.name = to_name;
+    mk1(&ad.b, &op_output, &(IndexAttrs){ 0 }, hv);
+    routine_sweep(m, r);
+    return true;
+}
+
+static bool wants_product(const Routine *r)
+{
+    return r->wants_product || (r->minimize->optim && r->minimize->optim->uses_product);
+}
+
 bool pass_autodiff(Module *m, Routine *r)
 {
     if (!r->minimize || !r->minimize->loss) return true;
-    routine_renumber(r);
-    const size_t n = r->nodes.len;
-    Autodiff ad = { .m = m,
-                    .r = r,
-                    .n_forward = n,
-                    .depends = ARENA_ARRAY(m->arena, bool, n),
-                    .active = ARENA_ARRAY(m->arena, bool, n),
-                    .grads = ARENA_ARRAY(m->arena, Grads, n) };
-    builder_init(&ad.b, m, r);
-    ad.b.quiet = true;
-    find_dependent(&ad);
-    find_active(&ad);
-    if (!check_differentiable(&ad)) return false;
-
+    Autodiff ad = autodiff_of(m, r, r->minimize);
     Node *loss = r->minimize->loss;
-    ad.b.span = loss->span;
-    ad.b.inst = loss->inst;
-    ad.b.name = "d_loss";
-    *slot_of(&ad, loss) = mk_const(&ad.b, DT_F32, 1);
-    for (size_t i = n; i-- > 0;) visit(&ad, r->nodes.data[i]);
-    if (diag_errors(m->diag) || !store_grads(&ad)) return false;
+    Routine *product = wants_product(r) && !r->product ? product_begin(m, r) : NULL;
+    if (wants_product(r) && !product) return false;
+    Node *product_loss = product ? routine_copy_nodes(m, r, product)[loss->id] : NULL;
+
+    if (!sweep_from_loss(&ad, loss) || !store_grads(&ad)) return false;
     report_loss(&ad);
     r->minimize->loss = NULL;
     routine_sweep(m, r);
+    if (!product) return true;
+    if (!derive_product(m, product, r->minimize, product_loss)) return false;
+    r->product = product;
+    vec_push(m->arena, &m->routines, product);
     return true;
 }

@@ -41,7 +41,7 @@ static Node *fold_node(Builder *b, const Node *old, Node *const *in, void *ctx)
 
 bool pass_fold(Module *m, Routine *r)
 {
-    if (r->kind != ROUTINE_INFER) return true;
+    if (r->kind != ROUTINE_INFER || r->step) return true;
     routine_renumber(r);
     Fold f = { routine_count_uses(m->arena, r) };
     routine_rewrite(m, r, fold_node, &f);

@@ -4,7 +4,7 @@
 # Checks every operator and every block of the library by its own samples, the ones the manual shows:
 # tests/ops/check-ops.sh [NAME...]
 # For each sample a model in double precision is generated (generate.awk) and compiled; check_ops.c then compares
-# gradients with central differences, runs it again, on more threads and in a poisoned arena, and compares rows
+# gradients with central differences and products with the Hessian with those of gradients, runs it again, on more threads and in a poisoned arena, and compares rows
 # with batches. The graph is written as .nnir and read back.
 
 . tests/lib.sh
@@ -15,7 +15,8 @@ one() { # DIRECTORY of a sample: compiles the model in it; leaves objects, or a 
     d=$1
     id=$(basename "$d")
     op=$(sed -n 's/^nn 1; *# \([a-z0-9_]*\)(.*/\1/p' "$d/case.nn")
-    if "$NNC" "$d/case.nn" --real=f64 -o "$d/$id.c" >"$d/nnc.log" 2>&1; then
+    hvp=$(sed -n 's/^  step check(.*/--hvp=check/p' "$d/case.nn")
+    if "$NNC" "$d/case.nn" --real=f64 $hvp -o "$d/$id.c" >"$d/nnc.log" 2>&1; then
         pass "$id $op: type"
         try_name="$id $op: generated C compiles"
         printf '#include "check_ops.h"\n#include "glue.h"\n' >"$d/glue.c"
@@ -27,7 +28,7 @@ one() { # DIRECTORY of a sample: compiles the model in it; leaves objects, or a 
             rm -f "$d/$id.o" "$d/glue.o"
             fail "$try_name" "$d/cc.log"
         fi
-        if "$NNC" "$d/case.nn" --real=f64 --stop-after=layout -o "$d/first.nnir" >"$d/rt.log" 2>&1 &&
+        if "$NNC" "$d/case.nn" --real=f64 $hvp --stop-after=layout -o "$d/first.nnir" >"$d/rt.log" 2>&1 &&
             "$NNC" "$d/first.nnir" --real=f64 --stop-after=check -o "$d/second.nnir" >>"$d/rt.log" 2>&1 &&
             diff -u "$d/first.nnir" "$d/second.nnir" >>"$d/rt.log" 2>&1; then
             pass "$id $op: .nnir round trip"

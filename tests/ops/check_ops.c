@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Runs every operator sample: gradients against central differences, the same bits from run to run, for any
+ * Runs every operator sample: gradients against central differences, products with the Hessian against differences
+ * of gradients, the same bits from run to run, for any
  * number of threads and with a poisoned arena, and row by row the same as in a batch. Prints one line a check,
  * "ok ID WHAT" or "FAIL ID WHAT: DETAIL"; the exit code is 1 when one failed.
  */
@@ -249,6 +250,97 @@ static void check_differences(Bench *b)
     free(g);
 }
 
+/* A direction over all trained elements, and w + step v. */
+static double *direction(nn_dim n, uint64_t seed)
+{
+    double *v = checked(malloc((size_t)(n + 1) * sizeof *v));
+    for (nn_dim i = 0; i < n; i++) v[i] = 2 * draw(seed, (uint64_t)i) - 1;
+    return v;
+}
+
+static void move_by(Bench *b, double *const *values, const double *v, double step)
+{
+    for (int t = 0; t < b->m->info->n_tensors; t++) {
+        const nn_tensor *x = &b->m->info->tensors[t];
+        if (!x->trainable) continue;
+        double *moved = checked(malloc((size_t)(x->count + 1) * sizeof *moved));
+        for (nn_dim i = 0; i < x->count; i++) moved[i] = values[t][i] + step * v[i];
+        nn_model_set(b->m, t, moved);
+        free(moved);
+        v += x->count;
+    }
+}
+
+/* The gradient of the trained elements alone, one tensor after another: the order of a product's vectors. */
+static double *trained_gradient(Bench *b, nn_dim *count)
+{
+    nn_dim at = 0, kept = 0;
+    double *g = gradients(b, count);
+    for (int t = 0; t < b->m->info->n_tensors; t++) {
+        const nn_tensor *x = &b->m->info->tensors[t];
+        if (x->trainable) memmove(g + kept, g + at, (size_t)x->count * sizeof *g);
+        at += x->count;
+        kept += x->trainable ? x->count : 0;
+    }
+    *count = kept;
+    return g;
+}
+
+static nn_status run_product(Bench *b, const double *v, double *hv, nn_dim n)
+{
+    prepare(b);
+    memset(hv, 0xFF, (size_t)n * sizeof *hv);
+    return b->c->product(b->m, (const void *const *)b->in, b->r, v, hv);
+}
+
+/* H v against (g(w + e v) - g(w - e v)) / 2e along some directions v. */
+static void check_product(Bench *b)
+{
+    enum { DIRECTIONS = 3 };
+    const double eps = 1e-5;
+    double loss, d2 = 0, n2 = 0, largest = 0;
+    nn_dim n;
+    free(trained_gradient(b, &n));
+    double **values = checked(calloc((size_t)b->m->info->n_tensors + 1, sizeof *values));
+    for (int t = 0; t < b->m->info->n_tensors; t++) {
+        values[t] = checked(malloc((size_t)(b->m->info->tensors[t].count + 1) * sizeof **values));
+        nn_model_get(b->m, t, values[t]);
+    }
+    double *hv = checked(malloc((size_t)(n + 1) * sizeof *hv));
+    nn_status s = NN_OK;
+    for (int k = 0; k < DIRECTIONS && s == NN_OK; k++) {
+        double *v = direction(n, 500 + (uint64_t)k), *up = NULL, *down = NULL;
+        s = run_product(b, v, hv, n);
+        move_by(b, values, v, eps);
+        if (s == NN_OK) s = run_grad(b, &loss);
+        up = trained_gradient(b, &n);
+        move_by(b, values, v, -eps);
+        if (s == NN_OK) s = run_grad(b, &loss);
+        down = trained_gradient(b, &n);
+        move_by(b, values, v, 0);
+        for (nn_dim i = 0; i < n; i++) {
+            const double d = (up[i] - down[i]) / (2 * eps) - hv[i];
+            d2 += d * d;
+            n2 += hv[i] * hv[i];
+            largest = fmax(largest, fabs(up[i]));
+        }
+        free(v);
+        free(up);
+        free(down);
+    }
+    char detail[160];
+    /* The differences are exact to a few units of a gradient's last place over eps. */
+    const double distance = sqrt(d2), allowed = TOLERANCE * sqrt(n2) + 1e-10 * fmax(1, largest);
+    snprintf(detail, sizeof detail,
+             "%s, L2 distance from differences of gradients %.3g, allowed %.3g, norm %.3g",
+             s == NN_OK ? "wrong" : nn_strerror(s), distance, allowed, sqrt(n2));
+    verdict(b->c, s == NN_OK && distance <= allowed && isfinite(n2), "product with the Hessian",
+            detail);
+    for (int t = 0; t < b->m->info->n_tensors; t++) free(values[t]);
+    free(values);
+    free(hv);
+}
+
 static void check_threads(Bench *b)
 {
     unsigned char *y = checked(malloc(b->y_bytes + 1));
@@ -259,8 +351,14 @@ static void check_threads(Bench *b)
             "a second run gave other bits");
 
     nn_dim n = 0;
-    double loss = 0, *g = NULL;
+    double loss = 0, *g = NULL, *v = NULL, *hv = NULL, *other_hv = NULL;
     if (b->c->grad && run_grad(b, &loss) == NN_OK) g = gradients(b, &n);
+    if (g && b->c->product) {
+        v = direction(n, 500);
+        hv = checked(calloc((size_t)n + 1, sizeof *hv));
+        other_hv = checked(calloc((size_t)n + 1, sizeof *hv));
+        run_product(b, v, hv, n);
+    }
     for (int threads = 2; threads <= 3; threads++) {
         Bench other;
         char what[64];
@@ -283,10 +381,16 @@ static void check_threads(Bench *b)
             good &= m == n && memcmp(g, h, (size_t)n * sizeof *g) == 0;
             free(h);
         }
-        verdict(b->c, good, what, "value, loss or gradient differ from one thread");
+        if (hv)
+            good &= run_product(&other, v, other_hv, n) == NN_OK &&
+                    memcmp(hv, other_hv, (size_t)n * sizeof *hv) == 0;
+        verdict(b->c, good, what, "value, loss, gradient or product differ from one thread");
         bench_close(&other);
     }
     free(g);
+    free(v);
+    free(hv);
+    free(other_hv);
     free(y);
 }
 
@@ -333,6 +437,7 @@ int main(void)
             check_finite(&b);
             check_threads(&b);
             if (c->grad) check_differences(&b);
+            if (c->product) check_product(&b);
         }
         bench_close(&b);
     }

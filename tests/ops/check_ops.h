@@ -2,7 +2,8 @@
  *
  * One operator sample as check-ops.sh generates it: a model in double precision whose f32 operands are parameters
  * and whose other operands are inputs, with `value` (infer) and, when the operator has a gradient, `grad`
- * (the gradient half of a step that minimises sum(y * r)); and the batched form of it, when there is one.
+ * (the gradient half of a step that minimises sum((y + y^2/2) * r)) and `product` (with the Hessian of that step's
+ * loss); and the batched form of it, when there is one.
  */
 #ifndef TESTS_CHECK_OPS_H
 #define TESTS_CHECK_OPS_H
@@ -24,6 +25,7 @@ typedef struct Case {
     nn_model *(*make)(const nn_options *options);
     nn_status (*value)(nn_model *m, int batch, const void *const *in, void *y);
     nn_status (*grad)(nn_model *m, const void *const *in, const double *r, double *loss); /* or NULL */
+    nn_status (*product)(nn_model *m, const void *const *in, const double *r, const double *v, double *hv);
     int n_in;
     CaseInput in[CASE_MAX_IN];
     char out_dtype;

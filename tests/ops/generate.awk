@@ -99,7 +99,8 @@ $5 ~ /internal/ { next }
     if (has_grad) {
         print "  step check(" inputs (inputs == "" ? "" : ", ") "r_: " type ") {" >f
         print bind >f
-        print "    minimize sum(z * r_) over " targets " using sgd(lr = 1.0);\n  }" >f
+        # Not linear in z, so that the second derivative sees what dy does to the gradient.
+        print "    minimize sum((z + 0.5 * z * z) * r_) over " targets " using sgd(lr = 1.0);\n  }" >f
     }
     print "}" >f
     close(f)
@@ -148,7 +149,7 @@ function wrap(f,    k, formals) {
 function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
     upper = toupper(model)
     print "/* " op " */\n#include \"" model ".h\"" >file
-    printf "static nn_model *%s_make(const nn_options *o) { return (nn_model *)%s_new(%s_VALUE%s, o); }\n", model, model, upper, (!is_batch && has_grad) ? " | " upper "_CHECK" : "" >file
+    printf "static nn_model *%s_make(const nn_options *o) { return (nn_model *)%s_new(%s_VALUE%s, o); }\n", model, model, upper, (!is_batch && has_grad) ? " | " upper "_CHECK | " upper "_CHECK_HVP" : "" >file
     args = is_batch ? ", batch" : ""
     n_in = 0
     for (k = 1; k <= operands; k++) {
@@ -161,10 +162,12 @@ function glue(file, model, is_batch, lead,    k, c, n_in, args, q, upper) {
     if (!is_batch && has_grad) {
         printf "static nn_status %s_run_grad(nn_model *m, const void *const *in, const double *r, double *loss)\n{\n", model >file
         printf "    %s_check_out out;\n    (void)in;\n    nn_status s = %s_check_grad((%s *)m%s, r, &out);\n    *loss = out.loss;\n    return s;\n}\n", model, model, model, args >file
+        printf "static nn_status %s_run_hvp(nn_model *m, const void *const *in, const double *r, const double *v, double *hv)\n{\n", model >file
+        printf "    (void)in;\n    return %s_check_hvp((%s *)m%s, r, v, hv);\n}\n", model, model, args >file
     }
     q = expr; gsub(/"/, "\\\"", q)
     printf "const Case case_%s = {\n    .id = \"%s\", .op = \"%s\", .expr = \"%s\", .random = %d, .is_batch = %d,\n", model, id, op, q, flags ~ /random/, is_batch >file
-    printf "    .make = %s_make, .value = %s_run, .grad = %s, .n_in = %d,\n    .in = {", model, model, (!is_batch && has_grad) ? model "_run_grad" : "NULL", n_in >file
+    printf "    .make = %s_make, .value = %s_run, .grad = %s, .product = %s, .n_in = %d,\n    .in = {", model, model, (!is_batch && has_grad) ? model "_run_grad" : "NULL", (!is_batch && has_grad) ? model "_run_hvp" : "NULL", n_in >file
     for (k = 1; k <= operands; k++) {
         c = code_of(dtype_of(kind[k]))
         if (c == "f" && !is_batch) continue

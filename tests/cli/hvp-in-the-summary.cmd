@@ -1,0 +1,1 @@
+# RUN: nnc examples/mlp/model.nn --hvp=train --emit=summary
