@@ -481,24 +481,22 @@ nn_status nn_dfp(const nn_second *s)
 
 /* ---- newton ---- */
 
-/* Central differences of the gradient, made symmetric. Uses w->x, w->g and w->v. */
+/* The Hessian of loss and penalty, a column a product with a unit vector; made symmetric, which rounding is not.
+ * Uses w->x and w->v, as memory of the object's type. */
 static nn_status hessian(Work *w, double *h)
 {
     const nn_second *s = w->s;
     const nn_dim n = s->n;
-    const double width = cbrt(precision(s));
-    memcpy(w->x, w->x0, (size_t)n * sizeof *w->x);
+    void *const unit = w->x, *const product = w->v;
+    for (nn_dim i = 0; i < n; i++) row_set(s, unit, i, 0);
     for (nn_dim j = 0; j < n; j++) {
-        const double by = width * fmax(1, fabs(w->x0[j]));
-        w->x[j] = w->x0[j] + by;
-        const double above = evaluate_at(s, w->x, w->g), right = w->x[j];
-        w->x[j] = w->x0[j] - by;
-        const double below = evaluate_at(s, w->x, w->v), left = w->x[j];
-        w->x[j] = w->x0[j];
         double *column = h + j * n;
-        for (nn_dim i = 0; i < n; i++) column[i] = (w->g[i] - w->v[i]) / (right - left);
-        if (!isfinite(above) || !isfinite(below) || !isfinite(largest(n, column)))
-            return NN_ENONFINITE;
+        row_set(s, unit, j, 1);
+        s->product(s->ctx, unit, product);
+        row_set(s, unit, j, 0);
+        for (nn_dim i = 0; i < n; i++) column[i] = row_at(s, product, i);
+        column[j] += s->weight_decay;
+        if (!isfinite(largest(n, column))) return NN_ENONFINITE;
     }
     for (nn_dim i = 0; i < n; i++)
         for (nn_dim j = 0; j < i; j++)
@@ -541,10 +539,7 @@ nn_status nn_newton(const nn_second *s)
     nn_status status = begin(&w, &value);
     if (status != NN_OK) return status;
     status = hessian(&w, h);
-    if (status != NN_OK) {
-        move(s, WRITE_WEIGHTS, w.x0);
-        return status;
-    }
+    if (status != NN_OK) return status;
     const double most = largest(n * n, h), least = 10 * precision(s) * most;
     double smallest = INFINITY;
     for (nn_dim i = 0; i < n; i++) smallest = fmin(smallest, h[i * n + i]);

@@ -244,10 +244,11 @@ static const OptimDesc optim_newton = {
     .name = "newton",
     .summary = "Newton's method, for at most 1,024 parameters",
     .doc =
-        "`w -= lr (H + damping)^-1 g`. The Hessian H is computed by central differences of the gradient, two "
-        "evaluations a parameter; as much of the identity is added as makes it positive definite." FULL_BATCH,
+        "`w -= lr (H + damping)^-1 g`. The Hessian H is exact, one product of `STEP_hvp` a parameter; as much of the "
+        "identity is added as makes it positive definite." FULL_BATCH,
     .scalars = newton_scalars,
     .driver = "nn_newton",
+    .uses_product = true,
     .work_vectors = WORK_VECTORS,
     .work_matrices = 2,
     .max_params = 1024,
