@@ -198,14 +198,24 @@ static void set_int(const OpDesc *op, void *attrs, const char *name, int64_t val
     *(int64_t *)attrs_field(op, attrs, name, ATTR_INT) = value;
 }
 
-Node *mk_unpack(Builder *b, Node *flat, int64_t from, const TensorType *t)
+Node *mk_cut(Builder *b, Node *x, int axis, int64_t from, int64_t size)
 {
     void *attrs = arena_alloc(b->module->arena, op_slice.attr_size);
     attrs_default(&op_slice, attrs);
-    set_int(&op_slice, attrs, "axis", 0);
+    set_int(&op_slice, attrs, "axis", axis);
     set_int(&op_slice, attrs, "start", from);
-    set_int(&op_slice, attrs, "stop", from + type_numel(t, 0, t->rank));
-    return mk_reshape_like(b, mk1(b, &op_slice, attrs, flat), t);
+    set_int(&op_slice, attrs, "stop", from + size);
+    return mk1(b, &op_slice, attrs, x);
+}
+
+Node *mk_join(Builder *b, int axis, int n, Node *const *x)
+{
+    return mk(b, &op_concat, &(AxisAttrs){ axis }, n, x);
+}
+
+Node *mk_unpack(Builder *b, Node *flat, int64_t from, const TensorType *t)
+{
+    return mk_reshape_like(b, mk_cut(b, flat, 0, from, type_numel(t, 0, t->rank)), t);
 }
 
 /* In groups, so that no node has very many operands. */
@@ -213,9 +223,6 @@ Node *mk_pack(Builder *b, Node *const *part, size_t n)
 {
     enum { GROUP = 32 };
     Node **row = ARENA_ARRAY(b->module->arena, Node *, n);
-    void *attrs = arena_alloc(b->module->arena, op_concat.attr_size);
-    attrs_default(&op_concat, attrs);
-    set_int(&op_concat, attrs, "axis", 0);
     for (size_t i = 0; i < n; i++) {
         const int64_t size = type_numel(&part[i]->type, 0, part[i]->type.rank);
         const TensorType flat = type_of(DT_F32, 1, &size);
@@ -225,7 +232,7 @@ Node *mk_pack(Builder *b, Node *const *part, size_t n)
         size_t groups = 0;
         for (size_t i = 0; i < n; i += GROUP) {
             const size_t many = n - i < GROUP ? n - i : GROUP;
-            row[groups++] = many == 1 ? row[i] : mk(b, &op_concat, attrs, (int)many, row + i);
+            row[groups++] = many == 1 ? row[i] : mk_join(b, 0, (int)many, row + i);
         }
         n = groups;
     }

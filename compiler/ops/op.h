@@ -84,6 +84,8 @@ Node *mk_div(Builder *b, Node *x, Node *y);
 Node *mk_neg(Builder *b, Node *x);
 Node *mk_sum_axes(Builder *b, Node *x, int n_axes, const int *axes, bool keepdims);
 Node *mk_reshape_like(Builder *b, Node *x, const TensorType *t);
+Node *mk_cut(Builder *b, Node *x, int axis, int64_t from, int64_t size); /* part of an axis */
+Node *mk_join(Builder *b, int axis, int n, Node *const *x);              /* along an axis */
 Node *
 mk_expand_to(Builder *b, Node *x,
              const TensorType *t); /* broadcasts x to t's shape (a view of strides 0 when fused) */

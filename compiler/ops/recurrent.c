@@ -50,6 +50,40 @@ static Work cell_work(const Node *n)
     return (Work){ .flops = 40 * type_numel(&n->type, 0, n->type.rank) };
 }
 
+/* What the kernels compute, of plain operators: gradients of the values kept for gradients go through these. */
+
+static Node *gate_of(Builder *b, Node *x, int i, int64_t parts)
+{
+    const int64_t width = x->type.dim[1] / parts;
+    return mk_cut(b, x, 1, i * width, width);
+}
+
+static Node *one_minus(Builder *b, Node *x)
+{
+    return mk_sub(b, mk_const(b, DT_F32, 1), x);
+}
+
+static Node *sigmoid_of(Builder *b, Node *x)
+{
+    return mk1(b, &op_sigmoid, NULL, x);
+}
+
+static Node *tanh_of(Builder *b, Node *x)
+{
+    return mk1(b, &op_tanh, NULL, x);
+}
+
+/* Slopes of sigmoid and tanh where their values are y. */
+static Node *sigmoid_slope(Builder *b, Node *y)
+{
+    return mk_mul(b, y, one_minus(b, y));
+}
+
+static Node *tanh_slope(Builder *b, Node *y)
+{
+    return one_minus(b, mk1(b, &op_square, NULL, y));
+}
+
 /* ---- LSTM ---- */
 
 static bool lstm_cell_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -60,8 +94,21 @@ static bool lstm_cell_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return true;
 }
 
+static void lstm_cell_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *z = mk_add(b, n->in[0], n->in[1]), *gate[4];
+    for (int k = 0; k < 4; k++) gate[k] = (k == 2 ? tanh_of : sigmoid_of)(b, gate_of(b, z, k, 4));
+    out[1] = mk_add(b, mk_mul(b, gate[1], n->in[2]), mk_mul(b, gate[0], gate[2]));
+    out[0] = mk_mul(b, gate[3], tanh_of(b, out[1]));
+    out[2] = mk_join(b, 1, 4, gate);
+}
+
 static void lstm_cell_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
+    if (dy[2]) {
+        grad_of_parts(b, n, dy, dx, lstm_cell_parts);
+        return;
+    }
     Node *gates = mk_result(b, (Node *)n, 2);
     Node *dz = mk4(b, &op_lstm_cell_dx, NULL, gates, n->in[2], dy[0], dy[1]);
     dx[0] = dx[1] = dz;
@@ -117,6 +164,28 @@ static void lstm_cell_dx_emit(CWriter *w, const Node *n)
         (ll)n->type.dim[1] / 4);
 }
 
+static void lstm_cell_dx_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *gates = n->in[0], *c = n->in[1], *dh = n->in[2], *dc2 = n->in[3];
+    Node *i = gate_of(b, gates, 0, 4), *f = gate_of(b, gates, 1, 4), *g = gate_of(b, gates, 2, 4),
+         *o = gate_of(b, gates, 3, 4);
+    Node *t = tanh_of(b, mk_add(b, mk_mul(b, f, c), mk_mul(b, i, g)));
+    Node *through = dh ? mk_mul(b, mk_mul(b, dh, o), tanh_slope(b, t)) : NULL;
+    Node *d = through && dc2 ? mk_add(b, dc2, through) : through ? through : dc2;
+    Node *part[4] = { mk_mul(b, mk_mul(b, d, g), sigmoid_slope(b, i)),
+                      mk_mul(b, mk_mul(b, d, c), sigmoid_slope(b, f)),
+                      mk_mul(b, mk_mul(b, d, i), tanh_slope(b, g)),
+                      dh ? mk_mul(b, mk_mul(b, dh, t), sigmoid_slope(b, o))
+                         : mk_fill(b, &n->in[1]->type, 0) };
+    out[0] = mk_join(b, 1, 4, part);
+    out[1] = mk_mul(b, d, f);
+}
+
+static void lstm_cell_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_of_parts(b, n, dy, dx, lstm_cell_dx_parts);
+}
+
 const OpDesc op_lstm_cell_dx = {
     .name = "lstm_cell_dx",
     .summary = "gradient of lstm_cell",
@@ -126,7 +195,7 @@ const OpDesc op_lstm_cell_dx = {
     .n_results = 2,
     .flags = OPF_LEAD | OPF_INTERNAL | OPF_ROW_PITCH,
     .shape = lstm_cell_dx_shape,
-    .no_grad = "second derivatives are not taken",
+    .grad = lstm_cell_dx_grad,
     .work = cell_work,
     .emit = lstm_cell_dx_emit,
 };
@@ -141,9 +210,21 @@ static bool gru_cell_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return true;
 }
 
+static void gru_cell_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *x = n->in[0], *s = n->in[1], *h = n->in[2], *gate[4];
+    for (int k = 0; k < 2; k++)
+        gate[k] = sigmoid_of(b, mk_add(b, gate_of(b, x, k, 3), gate_of(b, s, k, 3)));
+    gate[3] = gate_of(b, s, 2, 3);
+    gate[2] = tanh_of(b, mk_add(b, gate_of(b, x, 2, 3), mk_mul(b, gate[0], gate[3])));
+    out[0] = mk_add(b, mk_mul(b, one_minus(b, gate[1]), gate[2]), mk_mul(b, gate[1], h));
+    out[1] = mk_join(b, 1, 4, gate);
+}
+
 static void gru_cell_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
-    if (!dy[0]) return;
+    if (dy[1]) grad_of_parts(b, n, dy, dx, gru_cell_parts);
+    if (dy[1] || !dy[0]) return;
     Node *d = mk3(b, &op_gru_cell_dx, NULL, mk_result(b, (Node *)n, 1), n->in[2], dy[0]);
     for (int i = 0; i < 3; i++) dx[i] = mk_result(b, d, i);
 }
@@ -198,6 +279,24 @@ static void gru_cell_dx_emit(CWriter *w, const Node *n)
         (ll)n->in[1]->type.dim[1]);
 }
 
+static void gru_cell_dx_parts(Builder *b, const Node *n, Node **out)
+{
+    Node *gates = n->in[0], *h = n->in[1], *d = n->in[2];
+    Node *r = gate_of(b, gates, 0, 4), *z = gate_of(b, gates, 1, 4), *m = gate_of(b, gates, 2, 4),
+         *s_n = gate_of(b, gates, 3, 4);
+    Node *dz = mk_mul(b, mk_mul(b, d, mk_sub(b, h, m)), sigmoid_slope(b, z));
+    Node *dm = mk_mul(b, mk_mul(b, d, one_minus(b, z)), tanh_slope(b, m));
+    Node *dr = mk_mul(b, mk_mul(b, dm, s_n), sigmoid_slope(b, r));
+    out[0] = mk_join(b, 1, 3, (Node *[]){ dr, dz, dm });
+    out[1] = mk_join(b, 1, 3, (Node *[]){ dr, dz, mk_mul(b, dm, r) });
+    out[2] = mk_mul(b, d, z);
+}
+
+static void gru_cell_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
+{
+    grad_of_parts(b, n, dy, dx, gru_cell_dx_parts);
+}
+
 const OpDesc op_gru_cell_dx = {
     .name = "gru_cell_dx",
     .summary = "gradient of gru_cell",
@@ -206,7 +305,7 @@ const OpDesc op_gru_cell_dx = {
     .n_results = 3,
     .flags = OPF_LEAD | OPF_INTERNAL | OPF_ROW_PITCH,
     .shape = gru_cell_dx_shape,
-    .no_grad = "second derivatives are not taken",
+    .grad = gru_cell_dx_grad,
     .work = cell_work,
     .emit = gru_cell_dx_emit,
 };
