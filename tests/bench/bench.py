@@ -8,8 +8,9 @@ build/bench.json (the records), build/bench-details.json (spread, percentiles, m
 compilation) and build/bench.svg.
 
 Variables: ROUNDS (3), THREADS ("1 2"), PEERS ("eager compile onnxruntime"; channels_last is another), WHAT ("train
-infer"), BATCH (all of the model), SECONDS (of each program in a round, 1), START_LIMIT (seconds for a peer to start and
-compile, 300), GUARD (a command that runs each round, given as its arguments, and keeps the machine quiet meanwhile).
+infer"), BATCH (all of the model), ROUND_SECONDS (of each program, 1), START_LIMIT (seconds for a peer to start and
+compile, 300), TRIES (of a round on a busy machine, 3), GUARD (a command that runs each round, given as its arguments, and keeps the machine quiet meanwhile),
+REALTIME=1 (rounds run before all ordinary programs; for a machine that is not yours alone).
 KEEP=1 keeps the records of other models and cells that the files hold. OUT=DIR writes there, not to build.
 CEILINGS=fma leaves out the ceilings that take seconds.
 """
@@ -49,7 +50,7 @@ def row_text(r, note, peers):
             + " ".join(cell(p) for p in peers)
             + f" {ratio} {100 * r['fraction_of_ceiling']:6.1f}% {note['ours']['p10']:9.3f}..{note['ours']['p90']:<9.3f}"
             f" {note['ours']['p99']:9.3f} {note['ours']['steps']:5} {mib(r['rss']):7.1f}"
-            f" {min(others) if others else 0:8.1f}  {loss}{', noisy' if note.get('noisy') else ''}")
+            f" {min(others) if others else 0:8.1f}  {loss}{', noisy' if note['noisy'] else ''}")
 
 
 def machine():
@@ -83,7 +84,7 @@ def main():
     for name in chosen:
         if name not in MODELS:
             sys.exit(f"bench: no model {name}; there are {' '.join(MODELS)}")
-    rounds, seconds = int(os.environ.get("ROUNDS", "3")), float(os.environ.get("SECONDS", "1"))
+    rounds, seconds = int(os.environ.get("ROUNDS", "3")), float(os.environ.get("ROUND_SECONDS", "1"))
     threads = [int(t) for t in words("THREADS", "1 2")]
     batches = [int(b) for b in words("BATCH", "")]
     peers, kinds = words("PEERS", "eager compile onnxruntime"), words("WHAT", "train infer")
@@ -120,8 +121,8 @@ def main():
                     for p, why in {**note["absent"], **note["differs"]}.items():
                         print(f"      {p}: {why}")
                     if note["noisy_rounds"]:
-                        print(f"      {note['noisy_rounds']} noisy round(s) discarded: {note['noise'][-1]}"
-                              if not note["noisy"] else f"      no quiet round: {note['noise'][-1]}")
+                        print(f"      {note['noisy_rounds']} noisy round(s), "
+                              f"{'the least noisy kept' if note['noisy'] else 'discarded'}: {note['noise'][-1]}")
     with Quiet():
         after = {t: ceilings(t, only) for t in threads}
     # The best ceiling of the run counts, also for what was measured before it was seen.

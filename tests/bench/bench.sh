@@ -6,7 +6,7 @@
 . tests/lib.sh
 suite bench
 
-try "make bench M=m1 without peers" env OUT="$WORK/out" BENCH_OPT=-O1 CEILINGS=fma SECONDS=0.01 \
+try "make bench M=m1 without peers" env OUT="$WORK/out" BENCH_OPT=-O1 CEILINGS=fma ROUND_SECONDS=0.01 \
     make bench "B=$B" "CC=$CC" M=m1 ROUNDS=1 THREADS=1 BATCH=1 PEERS= &&
     try "what it writes" python3 tests/bench/selftest.py "$WORK/out"
 if make bench "B=$B" M=m99 >"$WORK/unknown.log" 2>&1; then

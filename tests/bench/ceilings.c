@@ -35,49 +35,55 @@ static double now(void)
 
 typedef struct Job {
     int what;
-    double work, sink;
+    double work, sink, from, to; /* seconds */
     pthread_barrier_t *start;
 } Job;
 
 /* Each waits for the others when its data is ready, so that only the work itself is timed. */
-static double run_fma(pthread_barrier_t *start, double *sink)
+static void begin(Job *j)
+{
+    pthread_barrier_wait(j->start);
+    j->from = now();
+}
+
+static double run_fma(Job *j)
 {
     enum { N = 20000000 };
     vec acc[CHAINS], a = (vec){ 0 } + 1.0000001F, b = (vec){ 0 } + 1e-7F;
     for (int k = 0; k < CHAINS; k++) acc[k] = a * (float)(k + 1);
-    pthread_barrier_wait(start);
+    begin(j);
     for (int i = 0; i < N; i++) {
 #pragma GCC unroll 12
         for (int k = 0; k < CHAINS; k++) acc[k] = acc[k] * a + b;
         /* The compiler may not reason across iterations. */
         __asm__ volatile("");
     }
-    for (int k = 0; k < CHAINS; k++) *sink += (double)acc[k][0];
+    for (int k = 0; k < CHAINS; k++) j->sink += (double)acc[k][0];
     return 2.0 * N * CHAINS * LANES * 1e-9;
 }
 
-static double run_sgemm(pthread_barrier_t *start, double *sink)
+static double run_sgemm(Job *j)
 {
     enum { N = 1024, REPEAT = 10 };
     float *a = malloc(3 * N * N * sizeof *a), *b = a + N * N, *c = b + N * N;
     for (int i = 0; i < N * N; i++) a[i] = b[i] = (float)(i % 7) * 0.1F;
-    pthread_barrier_wait(start);
+    begin(j);
     for (int r = 0; r < REPEAT; r++)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, N, N, 1, a, N, b, N, 0, c, N);
-    *sink += (double)c[5];
+    j->sink += (double)c[5];
     free(a);
     return 2.0 * N * N * N * REPEAT * 1e-9;
 }
 
-static double run_triad(pthread_barrier_t *start, double *sink)
+static double run_triad(Job *j)
 {
     enum { N = 16 << 20, REPEAT = 5 };
     float *a = malloc(3UL * N * sizeof *a), *b = a + N, *c = b + N;
     for (long i = 0; i < N; i++) a[i] = b[i] = c[i] = (float)(i & 15);
-    pthread_barrier_wait(start);
+    begin(j);
     for (int r = 0; r < REPEAT; r++) {
         for (long i = 0; i < N; i++) a[i] = b[i] + 0.5F * c[i];
-        *sink += (double)a[r];
+        j->sink += (double)a[r];
         __asm__ volatile("" ::"r"(a) : "memory");
     }
     free(a);
@@ -87,9 +93,8 @@ static double run_triad(pthread_barrier_t *start, double *sink)
 static void *run(void *arg)
 {
     Job *j = arg;
-    j->work = j->what == 0   ? run_fma(j->start, &j->sink)
-              : j->what == 1 ? run_sgemm(j->start, &j->sink)
-                             : run_triad(j->start, &j->sink);
+    j->work = j->what == 0 ? run_fma(j) : j->what == 1 ? run_sgemm(j) : run_triad(j);
+    j->to = now();
     return NULL;
 }
 
@@ -105,16 +110,19 @@ int main(int argc, char **argv)
             Job job[64];
             pthread_t thread[64];
             pthread_barrier_t start;
-            pthread_barrier_init(&start, NULL, (unsigned)threads + 1);
+            pthread_barrier_init(&start, NULL, (unsigned)threads);
             for (int i = 0; i < threads; i++) {
                 job[i] = (Job){ .what = what, .start = &start };
                 pthread_create(&thread[i], NULL, run, &job[i]);
             }
-            pthread_barrier_wait(&start);
-            double t = now(), work = 0;
-            for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
-            t = now() - t;
-            for (int i = 0; i < threads; i++) work += job[i].work;
+            double work = 0, from = 0, to = 0;
+            for (int i = 0; i < threads; i++) {
+                pthread_join(thread[i], NULL);
+                work += job[i].work;
+                if (i == 0 || job[i].from < from) from = job[i].from;
+                if (i == 0 || job[i].to > to) to = job[i].to;
+            }
+            const double t = to - from;
             if (work / t > best[what]) best[what] = work / t;
             pthread_barrier_destroy(&start);
         }

@@ -60,7 +60,7 @@ def results(records, details):
         if aim and r["ratio_best_peer"] and r["threads"] == 2:
             said += f" ({'≥' if r['ratio_best_peer'] >= aim else '<'} {aim})"
         rows.append([f"{r['model']} {MODELS[r['model']].title}" if r["model"] != last else "", r["what"], str(r["batch"]),
-                     str(r["threads"]), ms(r["ours_ms"]) + ("*" if note.get("noisy") else ""),
+                     str(r["threads"]), ms(r["ours_ms"]) + ("*" if note["noisy"] else ""),
                      f"{ms(note['ours']['p10'])} .. {ms(note['ours']['p90'])}", ms(note["ours"]["p99"]),
                      *(ms(r["peers"][p]) if p in r["peers"] else "-" for p in peers), said,
                      f"{100 * r['fraction_of_ceiling']:.0f} %", mib(r["rss"]), mib(min(others)) if others else "-",
@@ -115,8 +115,8 @@ def main():
     out += table(["threads", "FMA GFLOP/s, first / last", "sgemm GFLOP/s", "triad GB/s"], ["---:"] * 4, rows)
     out += ["![every model as a fraction of the ceiling](benchmarks.svg)", ""]
     out += results(records, details)
-    if any(n.get("noisy") for n in details["notes"]):
-        out += ["\\* measured again and again, no round was quiet.", ""]
+    if any(n["noisy"] for n in details["notes"]):
+        out += ["\\* other programs ran meanwhile, and no round was quiet: the least noisy one.", ""]
     noisy = sum(n["noisy_rounds"] for n in details["notes"])
     out += [f"Rounds discarded as noisy: {noisy}.", ""]
     for (p, why), cells in sorted(absent.items()):

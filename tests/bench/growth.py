@@ -6,7 +6,7 @@ Every table changes one number and keeps the others. The last columns of a row s
 time of either side has grown since the row above; a row is marked where nnc's grows faster by more than 0.2 and nnc is
 the slower one. Writes build/growth.json.
 
-Variables: ROUNDS (1), THREADS (the last of "1 2" counts), PEERS (its first word: eager), WHAT ("train infer"), SECONDS
+Variables: ROUNDS (1), THREADS (the last of "1 2" counts), PEERS (its first word: eager), WHAT ("train infer"), ROUND_SECONDS
 (0.5), GUARD as in bench.py.
 """
 import json
@@ -41,7 +41,7 @@ def main():
         if t not in TABLES:
             sys.exit(f"growth: no table {t}; there are {' '.join(TABLES)}")
     threads = int(os.environ.get("THREADS", "1 2").split()[-1])
-    rounds, seconds = int(os.environ.get("ROUNDS", "1")), float(os.environ.get("SECONDS", "0.5"))
+    rounds, seconds = int(os.environ.get("ROUNDS", "1")), float(os.environ.get("ROUND_SECONDS", "0.5"))
     peers = os.environ.get("PEERS", "eager").split()[:1]
     os.makedirs(WORK, exist_ok=True)
     run(CC, *FLAGS, "-o", os.path.join(WORK, "ceilings"), "tests/bench/ceilings.c", "-lopenblas", "-lpthread")

@@ -338,6 +338,10 @@ def momentum(p):
     return torch.optim.SGD(p, lr=0.01, momentum=0.9, fused=True)
 
 
+def momentum_slow(p):
+    return torch.optim.SGD(p, lr=1e-3, momentum=0.9, fused=True)
+
+
 def adam(p):
     return torch.optim.Adam(p, lr=1e-3, fused=True)
 
@@ -395,9 +399,9 @@ MODELS = {
     "m2": classifier(lambda: Mlp(784, 512, 512, 10), [784], adam),
     "m3": classifier(LeNet, [1, 28, 28], adam),
     "m4": classifier(ResNet20, [3, 32, 32], momentum),
-    "m5": classifier(Vgg11, [3, 32, 32], momentum),
-    "m6": classifier(MobileNet, [3, 224, 224], momentum, 1000),
-    "m7": classifier(ResNet50, [3, 224, 224], momentum, 1000, predict=outputs),
+    "m5": classifier(Vgg11, [3, 32, 32], momentum_slow),
+    "m6": classifier(MobileNet, [3, 224, 224], momentum_slow, 1000),
+    "m7": classifier(ResNet50, [3, 224, 224], momentum_slow, 1000, predict=outputs),
     "m8": classifier(lambda: Recurrent(nn.LSTM), [64, 128], adam, name=recurrent_names),
     "m9": classifier(lambda: Recurrent(nn.GRU), [64, 128], adam, name=recurrent_names),
     "m10": classifier(Encoder, [], adam_slow, name=encoder_names, first=Input("ids", [128], 1000)),
