@@ -79,6 +79,31 @@ def key(r):
     return [r["model"], r["what"], r["batch"], r["threads"]]
 
 
+def save(records, notes, builds, before, after, rounds):
+    """Writes what there is so far; the best ceiling of the run counts, also for what was measured before it was seen."""
+    for r, note in zip(records, notes):
+        best = max([n["fma_gflops"] for n in notes if n["cell"][3] == r["threads"]]
+                   + [c[r["threads"]]["fma_gflops"] for c in (before, after) if c])
+        r["fraction_of_ceiling"] = note["gflop"] / (r["ours_ms"] * 1e-3) / best
+        note["ceiling_gflops"] = best
+    paths = [os.path.join(OUT, name) for name in ("bench.json", "bench-details.json", "bench.svg")]
+    details = {"machine": machine(), "ceilings": {"before": before, "after": after}, "rounds": rounds, "builds": builds,
+               "notes": notes}
+    if os.environ.get("KEEP"):
+        old = read_old(paths[1], {"notes": [], "builds": {}})
+        new = [n["cell"] for n in notes]
+        records = [r for r in read_old(paths[0], []) if key(r) not in new] + records
+        details["notes"] = [n for n in old["notes"] if n["cell"] not in new] + notes
+        details["builds"] = {**old["builds"], **builds}
+    for path, data in zip(paths, (records, details)):
+        with open(path, "w") as f:
+            json.dump(data, f, indent=1)
+            f.write("\n")
+    with open(paths[2], "w") as f:
+        f.write(chart.svg(records, details))
+    return paths
+
+
 def main():
     chosen = sys.argv[1:] or list(MODELS)
     for name in chosen:
@@ -116,7 +141,8 @@ def main():
                     r, note = measure(b, model, what, batch, t, asked, rounds, seconds, absent, reference)
                     assert list(r) == RECORD
                     records.append(r)
-                    notes.append(note)
+                    notes.append(dict(cell=key(r), **note))
+                    save(records, notes, builds, before, {}, rounds)
                     print(row_text(r, note, peers), flush=True)
                     for p, why in {**note["absent"], **note["differs"]}.items():
                         print(f"      {p}: {why}")
@@ -125,12 +151,6 @@ def main():
                               f"{'the least noisy kept' if note['noisy'] else 'discarded'}: {note['noise'][-1]}")
     with Quiet():
         after = {t: ceilings(t, only) for t in threads}
-    # The best ceiling of the run counts, also for what was measured before it was seen.
-    for r, note in zip(records, notes):
-        best = max(reference[r["threads"]], after[r["threads"]]["fma_gflops"])
-        r["fraction_of_ceiling"] = note["gflop"] / (r["ours_ms"] * 1e-3) / best
-        note["ceiling_gflops"] = best
-
     print(f"\n{'':5} {'parameters':>12} {'nnc s':>6} {'cc s':>6} {'lines':>6} {'code KiB':>8}  "
           "arena / lower bound MiB: train, infer")
     for name, b in builds.items():
@@ -146,22 +166,8 @@ def main():
         print(f"ceilings, {t} thread(s), first and last: FMA {x['fma_gflops']} and {y['fma_gflops']} GFLOP/s{rest}"
               + (f"; {100 * drift:.0f} % drift: the machine was not quiet" if drift > 0.1 else ""))
 
-    json_path, details_path = os.path.join(OUT, "bench.json"), os.path.join(OUT, "bench-details.json")
-    details = {"machine": machine(), "ceilings": {"before": before, "after": after}, "rounds": rounds, "builds": builds,
-               "notes": [dict(cell=key(r), **n) for r, n in zip(records, notes)]}
-    if os.environ.get("KEEP"):
-        new = [key(r) for r in records]
-        records = [r for r in read_old(json_path, []) if key(r) not in new] + records
-        old = read_old(details_path, {"notes": [], "builds": {}})
-        details["notes"] = [n for n in old["notes"] if n["cell"] not in new] + details["notes"]
-        details["builds"] = {**old["builds"], **builds}
-    for path, data in ((json_path, records), (details_path, details)):
-        with open(path, "w") as f:
-            json.dump(data, f, indent=1)
-            f.write("\n")
-    with open(os.path.join(OUT, "bench.svg"), "w") as f:
-        f.write(chart.svg(records, details))
-    print(f"written: {json_path}, {details_path}, {os.path.join(OUT, 'bench.svg')}")
+    paths = save(records, notes, builds, before, after, rounds)
+    print("written: " + ", ".join(paths))
     if any(r["loss_ok"] is False for r in records):
         sys.exit("bench: first losses or outputs differ from a peer's, which was then not timed")
 

@@ -110,8 +110,8 @@ def main():
            + ", ".join(versions) + f". {details['rounds']} round(s).", ""]
     rows = []
     for t in sorted(c["before"], key=int):
-        x, y = c["before"][t], c["after"][t]
-        rows.append([t] + [f"{x[k]} / {y[k]}" for k in ("fma_gflops", "sgemm_gflops", "triad_gbs")])
+        x, y = c["before"][t], c["after"].get(t, {})
+        rows.append([t] + [f"{x[k]} / {y.get(k, '-')}" for k in ("fma_gflops", "sgemm_gflops", "triad_gbs")])
     out += table(["threads", "FMA GFLOP/s, first / last", "sgemm GFLOP/s", "triad GB/s"], ["---:"] * 4, rows)
     out += ["![every model as a fraction of the ceiling](benchmarks.svg)", ""]
     out += results(records, details)

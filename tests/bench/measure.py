@@ -250,6 +250,7 @@ def measure(built, model, what, batch, threads, peers, rounds, seconds, absent, 
             drift = 1 - fma / reference[threads]
             noise = math.inf if quiet.ended_early else max(steal / STEAL, others / (REALTIME_OTHERS if REALTIME else OTHERS), drift / DRIFT)
             tries.append((noise, times))
+            note["fma_gflops"] = max(note.get("fma_gflops", 0), fma)
             if noise > 1:
                 note["noise"].append(f"steal {100 * steal:.1f} %, other programs {100 * others:.1f} %, ceiling down "
                                      f"{100 * drift:.0f} %{', guard ended early' if quiet.ended_early else ''}")
