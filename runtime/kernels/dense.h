@@ -15,6 +15,10 @@ enum { NN_DENSE_ROWS = 96 };
 NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x, const nn_real *w,
                         const nn_real *bias, nn_real *y)
 {
+    if (rows == 1) {
+        nn_product_row(out, in, NN_FROM_BIAS, relu, x, 1, w, out, w + in * out, bias, y);
+        return;
+    }
     for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
         nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
                    w + in * out, bias, y + m * out, out);
