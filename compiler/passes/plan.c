@@ -356,12 +356,43 @@ static Part loop_part(const TensorType *t)
     return t->dim[0] > 1 && type_numel_max(t) >= SMALL ? PART_LEAD : PART_ONE;
 }
 
+/* Does every node that reads input i of a body, directly or as a view, read a thread's own rows of it? */
+static bool reads_own_rows(const Routine *body, int i)
+{
+    for (size_t j = 0; j < body->nodes.len; j++) {
+        const Node *n = body->nodes.data[j];
+        if (op_has(n, OPF_SOURCE | OPF_VIEW)) continue;
+        for (int k = 0; k < n->n_in; k++) {
+            int result;
+            if (!op_reads(n, k)) continue;
+            const Node *x = producer_of(n->in[k], &result);
+            if (op_is(x, &op_input) && index_of(x) == i &&
+                (body->plan->part[j] == PART_TEAM || body->plan->part[j] == PART_ONE ||
+                 (body->plan->part[j] == PART_LEAD && !node_divides_operand(n, k))))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* A loop through which threads run apart is divided like a kernel that works on rows. */
+static bool loop_is_lead(const Node *n)
+{
+    const ScanAttrs *s = n->attrs;
+    if (!s->body->plan->apart || !n->type.batch) return false;
+    for (int k = 0; k < n->n_results; k++)
+        if (type_of_result(n, k)->batch != n->type.batch) return false;
+    for (int i = (int)(s->n_seqs + s->n_carries); i < n->n_in; i++)
+        if (node_divides_operand(n, i) && !reads_own_rows(s->body, i)) return false;
+    return true;
+}
+
 static Part kernel_part(const Node *n)
 {
     bool reads = false;
     for (int i = 0; i < n->n_in; i++) reads |= op_reads(n, i);
     if (!reads && n->type.rank == 0) return PART_ONE;
-    if (!op_is_lead(n)) return PART_TEAM;
+    if (!op_is_lead(n) && !(op_is(n, &op_scan) && loop_is_lead(n))) return PART_TEAM;
     if (n->type.rank == 0 || (!n->type.batch && n->type.dim[0] == 1)) return PART_ONE;
     for (int k = 0; k < n->n_results; k++)
         if (!axis0_is_slowest(type_of_result(n, k))) return PART_ONE;
@@ -487,8 +518,14 @@ static void list_accesses(const Planner *p, const Node *n, Accesses *list)
             t->batch == n->type.batch && (t->batch || (t->rank && t->dim[0] == n->type.dim[0]));
         add_access(p, list, &plan->result[n->id][k], t, part, divided, true);
     }
-    if (plan->scratch[n->id].bytes)
-        add_access(p, list, &plan->scratch[n->id], &n->type, part, false, true);
+    if (!plan->scratch[n->id].bytes) return;
+    add_access(p, list, &plan->scratch[n->id], &n->type, part, false, true);
+    if (part != PART_LEAD || !op_is(n, &op_scan)) return;
+    /* All that lies in the workspace of a divided loop is divided by the batch, but only the loop knows where. */
+    Access *own = &list->data[list->len - 1];
+    own->who = BY_SHARE;
+    own->units = -1 - n->type.batch->index;
+    own->stride = -1 - n->id;
 }
 
 static void place_barriers(Planner *p)

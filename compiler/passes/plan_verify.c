@@ -300,7 +300,10 @@ static void check_races(Checker *c, size_t first_new)
             if (x->thread == y->thread || (!x->write && !y->write) || x->kind != y->kind ||
                 x->index != y->index || x->to <= y->from || y->to <= x->from || interlock(x, y))
                 continue;
-            if (x->node == y->node && c->plan->part[x->node->id] == PART_TEAM) continue;
+            /* Inside a loop the plan of its body rules. */
+            if (x->node == y->node &&
+                (c->plan->part[x->node->id] == PART_TEAM || op_is(x->node, &op_scan)))
+                continue;
             FAULT(c, x->node, "races with %s in memory that threads %d and %d share", y->node->name,
                   y->thread, x->thread);
             return;
