@@ -171,7 +171,11 @@ static __attribute__((noinline, unused)) void nn_walk_pack(nn_dim rows, nn_dim c
 
 /* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
  * with few columns. */
+#if NN_VL > 1
 enum { NN_WALK_PATCH = 20480, NN_WALK_BLOCK = 8192, NN_WALK_PACK = 32768 / NN_VL };
+#else /* no vectors to fill, and as a rule little stack */
+enum { NN_WALK_PATCH = 1024, NN_WALK_BLOCK = 512, NN_WALK_PACK = 1 };
+#endif
 
 /* `groups` groups of nv vectors of output channels; the last one may overlap its neighbour, as the last tile of a
  * row does, and computes the same bits. Tiles that stick out of the image read a copy with zeros around it. */

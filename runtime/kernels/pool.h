@@ -43,7 +43,7 @@ NN_INLINE void nn_store_index(void *p, nn_dim i, nn_ivec v, int n, int bytes)
         if (n == NN_VL)
             *(nn_u8vec_mem *)((uint8_t *)p + i) = b;
         else
-            memcpy((uint8_t *)p + i, &b, (size_t)n);
+            memcpy((uint8_t *)p + i, &b, (size_t)nn_min_dim(n, NN_VL));
     } else {
         const nn_i32vec b = __builtin_convertvector(v, nn_i32vec);
         memcpy((int32_t *)p + i, &b, (size_t)n * 4);
@@ -57,7 +57,7 @@ NN_INLINE nn_ivec nn_load_index(const void *p, nn_dim i, int n, int bytes)
         if (n == NN_VL)
             b = *(const nn_u8vec_mem *)((const uint8_t *)p + i);
         else
-            memcpy(&b, (const uint8_t *)p + i, (size_t)n);
+            memcpy(&b, (const uint8_t *)p + i, (size_t)nn_min_dim(n, NN_VL));
         const nn_i32vec word = __builtin_convertvector(__builtin_convertvector(b, nn_u16vec), nn_i32vec);
         return __builtin_convertvector(word, nn_ivec);
     }
