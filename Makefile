@@ -50,7 +50,7 @@ RUN_OBJ := $(RUN_SRC:%.c=$(B)/obj/%.o)
 NNC_LIB_OBJ := $(filter-out $(B)/obj/compiler/main.o,$(NNC_OBJ))
 
 .PHONY: all deps test unit text demo examples check-ops bless emit-diff bench bench-growth bench-doc bench-deps fuzz soak asan coverage \
-        format lint doc install clean help compile-commands
+        targets ulp format lint doc install clean help compile-commands
 
 all: $(B)/nnc $(B)/libnn.a ## build the compiler and the library
 
@@ -159,6 +159,20 @@ bless: all ## rewrite the goldens of failing tests: T=tests/errors/dim*
 
 emit-diff: all ## difference of all generated C against another revision: BASE=main
 	@tests/emit-diff.sh $(BASE)
+
+# Compilers for other processors and the emulator: large, so not among what every build needs.
+TARGET_PACKAGES := gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-s390x-linux-gnu libc6-dev-arm64-cross \
+                   libc6-dev-armhf-cross libc6-dev-s390x-cross qemu-user
+targets: all ## generated code on other processors, emulated: installs the compilers for them
+	@$(MAKE) B=$(B)/targets-deps PACKAGES='$(TARGET_PACKAGES)' $(B)/targets-deps/.deps
+	@tests/targets/targets.sh
+
+ulp: $(B)/.deps ## largest error of exp, log, tanh .. over all 2^32 numbers, with and without FMA: minutes
+	$(Q)mkdir -p $(B)
+	@for flags in -march=native '-march=native -ffp-contract=off'; do \
+	    $(CC) -std=gnu11 -D_GNU_SOURCE -O3 $$flags -fno-math-errno -fno-trapping-math -DULP_STEP=1 -DNN_NO_THREADS \
+	        -Itests/targets -Iruntime -o $(B)/ulp tests/unit/test_kernels_a.c runtime/model.c -lm && $(B)/ulp || exit 1; \
+	done
 
 lint: all ## folder order, table order, forbidden patterns, formatting marks
 	@tests/lint.sh

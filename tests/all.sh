@@ -29,6 +29,7 @@ hvp:tests/e2e/hvp.sh
 program:tests/e2e/program.sh
 sanitize:tests/e2e/sanitize.sh
 examples:tests/e2e/examples.sh
+targets:tests/targets/targets.sh
 install:tests/e2e/install.sh
 hacking:tests/e2e/hacking.sh
 bench:tests/bench/bench.sh

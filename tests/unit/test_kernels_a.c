@@ -115,6 +115,10 @@ static double ulps(double want, float got)
     return fabs(want - (double)got) / ldexp(1, e - 24);
 }
 
+#ifndef ULP_STEP
+#define ULP_STEP 4099 /* a prime: every exponent, both signs, NaNs; 1 (make ulp): all numbers */
+#endif
+
 typedef float (*Function)(float);
 typedef double (*Reference)(double);
 
@@ -122,8 +126,7 @@ static void check_ulps(const char *what, Function f, Reference reference, double
 {
     double worst = 0;
     float at = 0;
-    for (uint64_t i = 0; i <= UINT32_MAX;
-         i += 4099) { /* a prime: every exponent, both signs, NaNs */
+    for (uint64_t i = 0; i <= UINT32_MAX; i += ULP_STEP) {
         const float x = nn_from_bits((uint32_t)i);
         const double e = ulps(reference((double)x), f(x));
         if (!(e <= worst)) {
