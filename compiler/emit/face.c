@@ -138,7 +138,7 @@ static bool flag_is_on(const Minimize *min, const char *flag)
 {
     for (int i = 0; min->optim->scalars[i].name; i++)
         if (!strcmp(min->optim->scalars[i].name, flag))
-            return min->scalars[i].hyper && min->scalars[i].hyper->value != 0;
+            return min->scalars[i].fixed != 0;
     return false;
 }
 

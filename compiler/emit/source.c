@@ -341,7 +341,7 @@ static const char *optim_call(const ModelFace *f, const Routine *r, const ParamR
                 if (word_is(word, len, o->scalars[i].name)) {
                     const struct OptimScalar *x = &r->minimize->scalars[i];
                     if (o->scalars[i].is_flag)
-                        sb_puts(&sb, x->hyper && x->hyper->value != 0 ? "1" : "0");
+                        sb_puts(&sb, x->fixed != 0 ? "1" : "0");
                     else
                         sb_printf(&sb, "%s_", o->scalars[i].name);
                     break;
@@ -500,7 +500,7 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
     StrBuf fields;
     sb_init(&fields, f->arena);
     for (int i = 0; mini->optim->scalars[i].name; i++) {
-        if (mini->optim->scalars[i].is_flag || mini->optim->scalars[i].is_count) continue;
+        if (optim_arg_is_fixed(&mini->optim->scalars[i])) continue;
         const struct OptimScalar *const x = &mini->scalars[i];
         const char *base = arena_printf(f->arena, "a->m->base.hypers[%d]", x->hyper->index);
         const char *step = arena_printf(f->arena, "(int64_t)a->m->base.steps[%d]", r->index);
@@ -591,7 +591,7 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_init(&scalars, f->arena);
     for (int i = 0; mini->optim->scalars && mini->optim->scalars[i].name; i++) {
         const OptimArg *arg = &mini->optim->scalars[i];
-        if (arg->is_flag || !strstr(calls.text, arena_printf(f->arena, "%s_", arg->name))) continue;
+        if (optim_arg_is_fixed(arg) || !strstr(calls.text, arena_printf(f->arena, "%s_", arg->name))) continue;
         uses_h = true;
         const struct OptimScalar *const x = &mini->scalars[i];
         if (x->schedule || x->warmup > 0) uses_step = true;

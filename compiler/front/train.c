@@ -154,9 +154,11 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
         return to_float(f, &v, arg->name, &s->hyper->value) &&
                check_range(f, arg, s->hyper->value, e->span);
     }
-    if (v.kind == V_HYPER && arg->is_count) {
-        Diagnostic *m = report(f, e->span, "type", "%s: expected a number, not a hyper", arg->name);
-        diag_hint(m, "it decides how much memory an object takes");
+    if (v.kind == V_HYPER && optim_arg_is_fixed(arg)) {
+        Diagnostic *m = report(f, e->span, "type", "%s: expected %s, not a hyper", arg->name,
+                               arg->is_flag ? "true or false" : "a number");
+        diag_hint(m, arg->is_flag ? "it is fixed at compile time"
+                                  : "it decides how much memory an object takes");
         return false;
     }
     if (v.kind == V_HYPER) {
@@ -193,7 +195,10 @@ static bool set_scalar(Frame *f, const OptimArg *arg, struct OptimScalar *s, Exp
     } else if (!to_float(f, &v, arg->name, &x) || !check_range(f, arg, x, e->span)) {
         return false;
     }
-    s->hyper = new_hyper(lw, lw->r->name, arg->name, x, e->span);
+    if (optim_arg_is_fixed(arg))
+        s->fixed = x;
+    else
+        s->hyper = new_hyper(lw, lw->r->name, arg->name, x, e->span);
     return true;
 }
 
@@ -427,6 +432,10 @@ static bool set_optimizer(Frame *f, Minimize *min, Expr *e)
             report(f, e->span, "argument-missing", "%s needs its option '%s'", min->optim->name,
                    scalars[k].name);
             ok = false;
+            continue;
+        }
+        if (optim_arg_is_fixed(&scalars[k])) {
+            min->scalars[k].fixed = scalars[k].def;
             continue;
         }
         min->scalars[k].hyper =

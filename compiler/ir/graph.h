@@ -86,7 +86,8 @@ typedef struct Port {
 typedef struct Minimize {
     const OptimDesc *optim;
     struct OptimScalar {          /* one per OptimDesc.scalars entry, same order */
-        Hyper *hyper;             /* the live scalar (the base value of a schedule) */
+        Hyper *hyper;             /* the live scalar (the base value of a schedule), NULL of a flag or count */
+        double fixed;             /* the value of a flag or count */
         const ScheduleDesc *schedule; /* NULL: constant */
         double schedule_args[8];
         double warmup;            /* steps of linear warm-up in front of the schedule, 0: none */

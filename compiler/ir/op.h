@@ -205,6 +205,7 @@ int64_t optim_rows(const Minimize *m, const OptimBlock *b);
 int64_t optim_work_bytes(const Minimize *m);
 extern const OptimDesc *const optim_table[];
 extern const size_t optim_table_len;
+static inline bool optim_arg_is_fixed(const OptimArg *a) { return a->is_flag || a->is_count; }
 /* Options that every optimizer without a driver takes besides its scalars: numbers of compile time, off by default. */
 extern const OptimArg optim_options[];
 

@@ -842,10 +842,15 @@ static void read_minimize(Reader *p)
         expect(p, "=");
         skip(p);
         from = p->at;
-        if (!(min->optim->scalars[i].is_flag && accept(p, "-"))) {
-            s->hyper = map_get(p->hypers, read_name(p));
-            if (!s->hyper) fail(p, from, "unknown hyper");
+        const OptimArg *arg = &min->optim->scalars[i];
+        if (optim_arg_is_fixed(arg)) {
+            s->fixed = read_real(p);
+            if (!(s->fixed >= arg->min && s->fixed <= arg->max && s->fixed == floor(s->fixed)))
+                fail(p, from, "%s is out of range", arg->name);
+            continue;
         }
+        s->hyper = map_get(p->hypers, read_name(p));
+        if (!s->hyper) fail(p, from, "unknown hyper");
         if (!peek(p, ',') && !peek(p, ')'))
             read_schedule(p, &s->schedule, s->schedule_args, &s->warmup);
     }

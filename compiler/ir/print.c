@@ -440,7 +440,7 @@ static void put_minimize(const Printer *p, const Routine *r, const Minimize *min
         if (s->hyper)
             put_name(sb, s->hyper->path);
         else
-            sb_putc(sb, '-');
+            sb_real(sb, s->fixed);
         put_schedule(sb, s->schedule, s->schedule_args, s->warmup);
     }
     sb_putc(sb, ')');

@@ -342,7 +342,7 @@ int64_t optim_columns(const Minimize *m)
 int64_t optim_rows(const Minimize *m, const OptimBlock *b)
 {
     for (int i = 0; b->rows && m->optim->scalars[i].name; i++)
-        if (!strcmp(m->optim->scalars[i].name, b->rows)) return (int64_t)m->scalars[i].hyper->value;
+        if (!strcmp(m->optim->scalars[i].name, b->rows)) return (int64_t)m->scalars[i].fixed;
     return optim_columns(m);
 }
 

@@ -24,8 +24,7 @@ const nn_tensor fit_tensors[3] = {
       .init = nn_init_zeros, .init_args = { 0.0, 0.0, 0.0, 0.0 }, .fan_in = 0, .fan_out = 0 },
 };
 
-static const nn_hyper_info hyper_info[7] = {
-    { "train.history", 3.0 },
+static const nn_hyper_info hyper_info[6] = {
     { "train.lr", 1.0 },
     { "train.tolerance_grad", 1e-07 },
     { "train.c1", 0.0001 },
@@ -49,7 +48,7 @@ static const nn_routine_info routine_info[1] = {
 
 static const nn_model_info model_info = {
     .name = "fit", .hash = UINT64_C(0xeeeac52ffc1bcfff), .real_bytes = 4,
-    .object_bytes = sizeof(struct fit), .n_tensors = 3, .n_hypers = 7, .n_routines = 1,
+    .object_bytes = sizeof(struct fit), .n_tensors = 3, .n_hypers = 6, .n_routines = 1,
     .tensors = fit_tensors, .hypers = hyper_info, .routines = routine_info,
     .param_count = 32, .grad_count = 32, .slot_count = 64, .state_count = 16,
 };
@@ -189,12 +188,12 @@ static nn_status train_second(train_args *a)
         .ctx = a,
         .work = (double *)(void *)(a->m->base.arena + 448),
         .loss = (double)a->metric[0],
-        .lr = nn_schedule_cosine(a->m->base.hypers[1], (int64_t)a->m->base.steps[0], 100.0, 0.0, 0.0, 1.0),
-        .tolerance_grad = a->m->base.hypers[2],
-        .c1 = a->m->base.hypers[3],
-        .c2 = a->m->base.hypers[4],
-        .max_evals = a->m->base.hypers[5],
-        .weight_decay = a->m->base.hypers[6],
+        .lr = nn_schedule_cosine(a->m->base.hypers[0], (int64_t)a->m->base.steps[0], 100.0, 0.0, 0.0, 1.0),
+        .tolerance_grad = a->m->base.hypers[1],
+        .c1 = a->m->base.hypers[2],
+        .c2 = a->m->base.hypers[3],
+        .max_evals = a->m->base.hypers[4],
+        .weight_decay = a->m->base.hypers[5],
     });
     if (status != NN_OK) return status;
     a->store = 1; /* state follows from the new weights */

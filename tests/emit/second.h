@@ -57,7 +57,6 @@ void fit_reset(fit *m, uint64_t seed); /* new weights, cleared optimizer, counte
 
 /* Numbers that may be changed between calls; saved with the training state. */
 typedef struct fit_hyper {
-    double train_history; /* train.history = 3 */
     double train_lr; /* train.lr = 1 */
     double train_tolerance_grad; /* train.tolerance_grad = 1e-07 */
     double train_c1; /* train.c1 = 0.0001 */

@@ -28,11 +28,10 @@ const nn_tensor tiny_tensors[4] = {
       .init = nn_init_zeros, .init_args = { 0.0, 0.0, 0.0, 0.0 }, .fan_in = 0, .fan_out = 0 },
 };
 
-static const nn_hyper_info hyper_info[5] = {
+static const nn_hyper_info hyper_info[4] = {
     { "weight", 1.0 },
     { "train.lr", 0.1 },
     { "train.momentum", 0.9 },
-    { "train.nesterov", 0.0 },
     { "train.weight_decay", 0.0 },
 };
 
@@ -48,7 +47,7 @@ static const nn_routine_info routine_info[1] = {
 
 static const nn_model_info model_info = {
     .name = "tiny", .hash = UINT64_C(0x3308126fad0a2f89), .real_bytes = 4,
-    .object_bytes = sizeof(struct tiny), .n_tensors = 4, .n_hypers = 5, .n_routines = 1,
+    .object_bytes = sizeof(struct tiny), .n_tensors = 4, .n_hypers = 4, .n_routines = 1,
     .tensors = tiny_tensors, .hypers = hyper_info, .routines = routine_info,
     .param_count = 96, .grad_count = 96, .slot_count = 96, .state_count = 0,
 };
@@ -97,7 +96,7 @@ static void train_update(const train_args *a, const nn_team *team)
     const int64_t step = (int64_t)a->m->base.steps[0];
     const double lr_ = nn_warmup(nn_schedule_cosine(h[1], step, 100.0, 0.0, 0.0, 1.0), step, 10.0);
     const double momentum_ = h[2];
-    const double weight_decay_ = h[4];
+    const double weight_decay_ = h[3];
     const double shrink = 1.0 / (a->norm + 1e-6);
     const double scale = shrink < 1.0 ? a->scale * shrink : a->scale;
     nn_dim from, to;

@@ -59,7 +59,6 @@ typedef struct tiny_hyper {
     double weight; /* weight = 1 */
     double train_lr; /* train.lr = 0.1 */
     double train_momentum; /* train.momentum = 0.9 */
-    double train_nesterov; /* train.nesterov = 0 */
     double train_weight_decay; /* train.weight_decay = 0 */
 } tiny_hyper;
 tiny_hyper *tiny_hypers(tiny *m);

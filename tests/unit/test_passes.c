@@ -164,7 +164,7 @@ static const char *random_module(Arena *a, uint32_t seed, bool step)
         sb_printf(
             &w.body,
             "  %%loss = report(%%v%d) loss : f32[];\n  minimize %%v%d over (%s) using sgd(lr = lr, "
-            "momentum = lr, nesterov = -, weight_decay = lr);\n",
+            "momentum = lr, nesterov = 0, weight_decay = lr);\n",
             loss, loss, over.text);
     } else {
         for (int i = 0; i < 3; i++) {
