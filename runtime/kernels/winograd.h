@@ -27,6 +27,8 @@ enum { NN_WINOGRAD_BLOCK = 32768, NN_WINOGRAD_TILES = 16 };
  * send all 16 to one set of the cache. */
 #define NN_WINOGRAD_GAP NN_VL
 
+_Static_assert(NN_VL <= 16, "scratch is planned for vectors of up to 16 lanes");
+
 static const nn_real nn_winograd_zero[NN_VL] __attribute__((unused));
 
 NN_INLINE nn_dim nn_winograd_wide(nn_dim channels)
@@ -46,12 +48,12 @@ NN_INLINE int nn_winograd_group(nn_dim cols)
     return cols <= NN_VL ? 1 : 2;
 }
 
-/* Tiles in a register tile, a literal. */
+/* Tiles in a register tile, a literal; a divisor of those of an image where these are enough. */
 NN_INLINE int nn_winograd_rows(nn_conv c)
 {
     const int group = nn_winograd_group(c.co),
               most = group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group;
-    return nn_tile_rows(nn_winograd_tiles(c),
+    return nn_tile_rows(nn_max_dim(8, nn_winograd_tiles(c)),
                         (int)nn_min_dim(most, NN_WINOGRAD_BLOCK / (16 * nn_winograd_wide(c.ci))));
 }
 
@@ -262,10 +264,11 @@ NN_INLINE void nn_winograd_ask_output(nn_conv c, nn_dim t0, nn_dim t1, nn_dim n,
 
 /* y = A^T M A for tiles [t0, t0 + count) and nv vectors of channels. */
 NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
-                                  const nn_real *m, nn_dim e_next, const nn_real *bias, nn_real *y)
+                                  const nn_real *m, nn_dim e_next, nn_dim t_next,
+                                  const nn_real *bias, nn_real *y)
 {
     const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
-    for (nn_dim q = 0; q < count; q++, m += nv * NN_VL) {
+    for (nn_dim q = 0; q < count; q++, m += t_next) {
         const nn_dim t = t0 + q, j = t % tw, i = t / tw % th, n = t / (tw * th);
         nn_real *out = y + ((n * c.oh + 2 * i) * c.ow + 2 * j) * c.co;
         const int below = c.oh % 2 == 0 || 2 * i + 1 < c.oh,
@@ -303,22 +306,28 @@ NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim 
 
 /* The products and the results of tiles [t0, t0 + count) for one group of columns; u is the group's. */
 NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
-                                   const nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u,
+                                   nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u,
                                    const nn_real *bias, const nn_real *ahead, nn_real *y)
 {
-    nn_real m[16 * (NN_WINOGRAD_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)] __attribute__((aligned(64)));
+    nn_real apart[16 * (NN_WINOGRAD_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)]
+        __attribute__((aligned(64)));
     const int mr = nn_winograd_rows(c);
-    const nn_dim width = nv * NN_VL, m_next = nn_winograd_block(c) * width + NN_WINOGRAD_GAP;
+    const nn_dim width = nv * NN_VL;
+    /* A single group of columns that fits takes the place of V, whose rows are in registers by then. */
+    const int inside = nn_winograd_wide(c.co) == width && width <= t_next;
+    nn_real *const m = inside ? v : apart;
+    const nn_dim m_row = inside ? t_next : width,
+                 m_next = inside ? e_next : nn_winograd_block(c) * width + NN_WINOGRAD_GAP;
     for (nn_dim e = 0; e < 16; e++) {
         const nn_dim a0 = nn_cut(count, 1, e, 16), a1 = nn_cut(count, 1, e + 1, 16);
         if (ahead) nn_winograd_ask_input(c, t0 + count + a0, t0 + count + a1, ahead);
         nn_winograd_ask_output(c, t0 + a0, t0 + a1, width, y, 1);
         for (nn_dim t = 0; t < count; t += mr)
             nn_tile_product(mr, nv, 0, NN_FROM_ZERO, 0, c.ci, v + e * e_next + t * t_next, t_next,
-                            1, u + e * c.ci * width, width, NULL, NULL, m + e * m_next + t * width,
-                            width);
+                            1, u + e * c.ci * width, width, NULL, NULL, m + e * m_next + t * m_row,
+                            m_row);
     }
-    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, bias, y);
+    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias, y);
 }
 
 /* Tiles [from, to) of y. */
@@ -393,7 +402,7 @@ NN_INLINE void nn_conv2d_winograd_dx(const nn_team *team, nn_dim rows, nn_conv c
 enum { NN_WINOGRAD_ITEMS = 8 };
 NN_INLINE nn_dim nn_winograd_dw_tiles(nn_conv c)
 {
-    return c.ci + c.co <= 32 ? 16 : 32;
+    return c.ci + c.co <= 32 ? 8 : 32;
 }
 
 NN_INLINE nn_dim nn_winograd_parts(nn_conv c)
@@ -452,16 +461,29 @@ NN_INLINE int nn_winograd_dw_rows(nn_conv c)
     return nn_tile_rows(c.ci, group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group);
 }
 
-/* dU[c0..c1) += sum over `count` tiles of V * W for one element; nv vectors of columns. */
-NN_INLINE void nn_winograd_dw_columns(int nv, nn_conv c, nn_dim c0, nn_dim c1, nn_dim count,
-                                      const nn_real *v, nn_dim v_next, const nn_real *w,
-                                      nn_dim w_next, nn_real *du)
+/* mr rows and nv vectors of dU for one element, the sum over `count` tiles of V * W, added to what the tiles before
+ * gave unless these are the first. */
+NN_INLINE void nn_winograd_dw_tile(int mr, int nv, int first, nn_dim count, const nn_real *v,
+                                   nn_dim v_next, const nn_real *w, nn_dim w_next, nn_real *du)
+{
+    nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
+    if (first)
+        nn_tile_start(mr, nv, 0, NN_FROM_ZERO, NULL, du, w_next, acc);
+    else
+        nn_tile_start(mr, nv, 0, NN_FROM_RESULT, NULL, du, w_next, acc);
+    nn_tile_mul(mr, nv, count, v, 1, v_next, w, w_next, acc);
+    nn_tile_end(mr, nv, 0, 0, du, w_next, acc);
+}
+
+/* The same for rows [c0, c1). */
+NN_INLINE void nn_winograd_dw_columns(int nv, int first, nn_conv c, nn_dim c0, nn_dim c1,
+                                      nn_dim count, const nn_real *v, nn_dim v_next,
+                                      const nn_real *w, nn_dim w_next, nn_real *du)
 {
     const int mr = nn_winograd_dw_rows(c), rest = (int)(c.ci % mr);
     nn_dim i = c0;
 #define NN_ROWS(n)                                                                                 \
-    nn_tile_product(n, nv, 0, NN_FROM_RESULT, 0, count, v + i, 1, v_next, w, w_next, NULL, NULL,   \
-                    du + i * w_next, w_next)
+    nn_winograd_dw_tile(n, nv, first, count, v + i, v_next, w, w_next, du + i * w_next)
     for (; i + mr <= c1; i += mr) NN_ROWS(mr);
     if (rest && i < c1) NN_ROWS(rest);
 #undef NN_ROWS
@@ -486,8 +508,6 @@ NN_INLINE void nn_winograd_dw_part(nn_conv c, nn_dim c0, nn_dim c1, nn_dim t0, n
     const nn_dim block = nn_winograd_dw_tiles(c), v_e = block * v_next + NN_WINOGRAD_GAP,
                  w_e = block * w_next + NN_WINOGRAD_GAP;
     nn_real *w = v + 16 * v_e;
-    for (nn_dim e = 0; e < 16; e++)
-        memset(du + e * size + c0 * w_next, 0, (size_t)((c1 - c0) * w_next) * sizeof *du);
     for (nn_dim t = t0; t < t1; t += block) {
         const nn_dim count = nn_min_dim(block, t1 - t);
         nn_winograd_input(c, t, t + count, c0 / NN_VL * NN_VL, c1, x, v, v_e, v_next);
@@ -501,11 +521,11 @@ NN_INLINE void nn_winograd_dw_part(nn_conv c, nn_dim c0, nn_dim c1, nn_dim t0, n
                 nn_winograd_ask_output(c, a0, a1, c.co, dy, 0);
             }
             for (nn_dim g = 0; g < n_main; g++, k += group * NN_VL)
-                nn_winograd_dw_columns(group, c, c0, c1, count, v + e * v_e, v_next,
+                nn_winograd_dw_columns(group, t == t0, c, c0, c1, count, v + e * v_e, v_next,
                                        w + e * w_e + k, w_next, du + e * size + k);
             if (rest)
-                nn_winograd_dw_columns(rest, c, c0, c1, count, v + e * v_e, v_next, w + e * w_e + k,
-                                       w_next, du + e * size + k);
+                nn_winograd_dw_columns(rest, t == t0, c, c0, c1, count, v + e * v_e, v_next,
+                                       w + e * w_e + k, w_next, du + e * size + k);
         }
     }
 }
