@@ -474,44 +474,79 @@ NN_INLINE void nn_depthwise_dx_sample(nn_conv c, const nn_real *dy, const nn_rea
             }
 }
 
-/* dw[r,s,c] += sum over pixels of x * dy, one sample. */
-NN_INLINE void nn_depthwise_dw_sample(nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
+/* Pixels [from, to) of a row, added to the gradients of all taps; of `inner` ones no tap leaves the image. */
+NN_INLINE void nn_depthwise_dw_row(int inner, int n, nn_conv c, nn_dim oh, nn_dim from, nn_dim to, const nn_real *x,
+                                   const nn_real *dy, nn_vec *restrict acc)
 {
-    const nn_axis aw = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
-    for (nn_dim r = 0; r < c.r; r++)
-        for (nn_dim s = 0; s < c.s; s++) {
-            const nn_dim from = nn_axis_from(aw, s), to = nn_axis_to(aw, s);
-            for (nn_dim k = 0; k < c.co; k += NN_VL) {
-                const int last = k + NN_VL > c.co, tail = (int)(c.co % NN_VL);
-                nn_vec v[4] = { { 0 } };
-                nn_real *d = dw + (r * c.s + s) * c.co + k;
-                for (nn_dim oh = 0; oh < c.oh; oh++) {
-                    const nn_dim ih = oh * c.step_h + r * c.dil_h - c.pad_top;
-                    if (ih < 0 || ih >= c.h) continue;
-                    const nn_real *xr = x + (ih * c.w + s * c.dil_w - c.pad_left) * c.ci + k;
-                    const nn_real *dr = dy + oh * c.ow * c.co + k;
-                    const nn_dim xs = c.step_w * c.ci;
-                    nn_dim o = from;
-                    if (last && tail) {
-                        for (; o < to; o++)
-                            v[0] += nn_load_part(xr + o * xs, tail, 0) *
-                                    nn_load_part(dr + o * c.co, tail, 0);
-                    } else {
-                        for (; o + 4 <= to; o += 4) {
-                            NN_UNROLL_FULL
-                            for (int u = 0; u < 4; u++)
-                                v[u] += nn_load(xr + (o + u) * xs) * nn_load(dr + (o + u) * c.co);
-                        }
-                        for (; o < to; o++) v[0] += nn_load(xr + o * xs) * nn_load(dr + o * c.co);
-                    }
-                }
-                const nn_vec sum = (v[0] + v[1]) + (v[2] + v[3]);
-                if (last && tail)
-                    nn_store_part(d, nn_load_part(d, tail, 0) + sum, tail);
-                else
-                    nn_store(d, nn_load(d) + sum);
+    const nn_dim ih = oh * c.step_h - c.pad_top;
+    for (nn_dim o = from; o < to; o++) {
+        const nn_dim iw = o * c.step_w - c.pad_left;
+        const nn_vec d = nn_load_tail(dy + (oh * c.ow + o) * c.co, 1, n);
+        NN_UNROLL_FULL
+        for (nn_dim r = 0; r < c.r; r++) {
+            NN_UNROLL_FULL
+            for (nn_dim s = 0; s < c.s; s++) {
+                const nn_dim i = ih + r * c.dil_h, j = iw + s * c.dil_w;
+                if (!inner && (i < 0 || i >= c.h || j < 0 || j >= c.w)) continue;
+                acc[r * c.s + s] += nn_load_tail(x + (i * c.w + j) * c.ci, 1, n) * d;
             }
         }
+    }
+}
+
+/* dw[r,s,c] += sum over pixels of x * dy, one sample, n channels (0: a whole vector). Gradients of all taps stay in
+ * registers, so that dy is read once. */
+NN_INLINE void nn_depthwise_dw_lanes(int n, nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
+    const nn_axis aw = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
+    const nn_dim h0 = nn_axis_inner_from(ah), h1 = nn_axis_inner_to(ah), from = nn_axis_inner_from(aw),
+                 to = nn_max_dim(from, nn_axis_inner_to(aw));
+    nn_vec acc[NN_TILE_ACC];
+    NN_UNROLL_FULL
+    for (nn_dim t = 0; t < c.r * c.s; t++) acc[t] = nn_load_tail(dw + t * c.co, 1, n);
+    NN_UNROLL(1)
+    for (nn_dim oh = 0; oh < c.oh; oh++) {
+        const int inside = oh >= h0 && oh < h1;
+        if (inside) nn_depthwise_dw_row(1, n, c, oh, from, to, x, dy, acc);
+        NN_UNROLL(1)
+        for (nn_dim side = 0; side < 2; side++) {
+            const nn_dim o0 = !side ? 0 : inside ? to : from, o1 = !side ? from : c.ow;
+            nn_depthwise_dw_row(0, n, c, oh, o0, o1, x, dy, acc);
+        }
+    }
+    NN_UNROLL_FULL
+    for (nn_dim t = 0; t < c.r * c.s; t++) nn_store_tail(dw + t * c.co, acc[t], 1, n);
+}
+
+/* The same tap by tap, for kernels of more taps than there are registers. */
+NN_INLINE void nn_depthwise_dw_taps(int n, nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
+    const nn_axis aw = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
+    for (nn_dim t = 0; t < c.r * c.s; t++) {
+        const nn_dim r = t / c.s, s = t % c.s;
+        nn_vec sum = nn_load_tail(dw + t * c.co, 1, n);
+        for (nn_dim oh = nn_axis_from(ah, r); oh < nn_axis_to(ah, r); oh++)
+            for (nn_dim o = nn_axis_from(aw, s); o < nn_axis_to(aw, s); o++)
+                sum += nn_load_tail(x + ((oh * c.step_h + r * c.dil_h - c.pad_top) * c.w + o * c.step_w +
+                                         s * c.dil_w - c.pad_left) * c.ci, 1, n) *
+                       nn_load_tail(dy + (oh * c.ow + o) * c.co, 1, n);
+        nn_store_tail(dw + t * c.co, sum, 1, n);
+    }
+}
+
+NN_INLINE void nn_depthwise_dw_sample(nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    const int tail = (int)(c.co % NN_VL), few = c.r * c.s <= NN_TILE_ACC;
+    nn_dim k = 0;
+    for (; k + NN_VL <= c.co; k += NN_VL)
+        if (few)
+            nn_depthwise_dw_lanes(0, c, x + k, dy + k, dw + k);
+        else
+            nn_depthwise_dw_taps(0, c, x + k, dy + k, dw + k);
+    if (tail && few) nn_depthwise_dw_lanes(tail, c, x + k, dy + k, dw + k);
+    if (tail && !few) nn_depthwise_dw_taps(tail, c, x + k, dy + k, dw + k);
 }
 
 /* ---- forward; generated code calls the form that fits the layer ---- */
@@ -644,44 +679,48 @@ NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, con
                         NN_CONV_ROW * ci, nn_conv_point_walk(pixels, co, ci), dy, wt, bias, dx);
         return;
     }
-    const nn_dim wide = c.groups == 1 && c.dil_w == 1 ? NN_VL / ci / c.step_w * c.step_w : 0;
+    /* Pixels of a wide one are side by side in memory only where there is one group. */
+    const nn_dim wide = c.dil_w != 1 || ci > NN_VL ? 0
+                        : c.groups == 1            ? NN_VL / ci / c.step_w * c.step_w
+                                                   : c.step_w == 1;
     /* Pixel d of a wide one and tap t meet output (d + pad - t) / step, counted from that of d = 0 and the last tap. */
     const nn_dim least = nn_div_up(c.pad_left - (c.s - 1), c.step_w),
                  most = nn_div_down(wide - 1 + c.pad_left, c.step_w), taps = most - least + 1;
     const int widened = wide > 0 && taps > 0 && !far && c.r * taps * co <= NN_WALK_PACK;
     nn_real pack[NN_WALK_PACK * NN_VL], lanes[NN_VL];
-    for (nn_dim ph = 0; ph < c.step_h; ph++) {
+    for (nn_dim i = 0; i < c.groups * c.step_h; i++) {
+        const nn_dim q = i / c.step_h, ph = i % c.step_h;
         nn_dim r0, s0, w_h, w_w;
         const nn_axis h = nn_phase_axis(nn_phase_of(ph, c.h, c.r, c.step_h, c.dil_h, c.pad_top), c.oh, c.r, flipped,
                                         &r0, &w_h);
+        const nn_real *wq = wt + q * co * ci, *bias_q = bias ? bias + q * ci : NULL;
         nn_walk g = { .h = h, .x_row = c.ow * c.co, .x_pix = c.co, .y_row = c.step_h * c.w * c.ci, .depth = co };
         if (widened) {
             const nn_widen m = { wide, taps, c.pad_left - c.step_w * least, 1, -c.step_w, 1 };
             g.w = (nn_axis){ (c.w + wide - 1) / wide, c.ow, taps, wide / c.step_w, 1, least };
-            g.y_pix = g.cols = wide * ci;
+            g.cols = wide * ci;
+            g.y_pix = c.groups == 1 ? wide * ci : c.ci;
             g.last = (c.w - (g.w.out - 1) * wide) * ci;
             g.w_h = w_h * taps * co * NN_VL;
             g.w_w = co * NN_VL;
             g.w_c = NN_VL;
             if (ph == 0) {
-                nn_walk_widen(m, c.r, c.s, tap, ci, co, ci, flipped, wt, pack);
-                nn_walk_widen_bias(wide, ci, bias, lanes);
+                nn_walk_widen(m, c.r, c.s, tap, ci, co, ci, flipped, wq, pack);
+                nn_walk_widen_bias(wide, ci, bias_q, lanes);
             }
-            nn_walk_samples(0, (c.w + wide - 1) / wide, relu, rows, x_next, y_next, g, dy,
-                            pack + r0 * taps * co * NN_VL, lanes, dx + ph * c.w * c.ci);
+            nn_walk_samples(0, (c.w + wide - 1) / wide, relu, rows, x_next, y_next, g, dy + q * co,
+                            pack + r0 * taps * co * NN_VL, lanes, dx + ph * c.w * c.ci + q * ci);
             continue;
         }
         g.y_pix = c.step_w * c.ci;
         g.cols = g.last = g.w_c = ci;
         g.w_h = w_h * c.s * tap;
-        for (nn_dim i = 0; i < c.step_w * c.groups; i++) {
-            const nn_dim pw = i / c.groups, q = i % c.groups;
+        for (nn_dim pw = 0; pw < c.step_w; pw++) {
             g.w = nn_phase_axis(nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left), c.ow, c.s, flipped, &s0,
                                 &w_w);
             g.w_w = w_w * tap;
             nn_walk_samples(far || ci < NN_VL, width, relu, rows, x_next, y_next, g, dy + q * co,
-                            wt + (r0 * c.s + s0) * tap + q * co * ci, bias ? bias + q * ci : NULL,
-                            dx + (ph * c.w + pw) * c.ci + q * ci);
+                            wq + (r0 * c.s + s0) * tap, bias_q, dx + (ph * c.w + pw) * c.ci + q * ci);
         }
     }
 }
