@@ -121,7 +121,7 @@ int main(int argc, char **argv)
         code = nn_fail(s, strerror(errno));
     } else {
         for (int i = 0; i < WIRES && s == NN_OK; i++) {
-            double d = NAN;
+            double d = 0;
             s = difference(m, wires[i].tensor, &d);
             printf("df/d%s: %4g, by differences %4g\n", wires[i].name, gradient[i], d);
             worst = fmax(worst, fabs(d - gradient[i]));
