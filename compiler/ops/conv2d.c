@@ -91,7 +91,7 @@ static bool conv2d_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return true;
 }
 
-static ConvAttrs with_like(const ConvAttrs *a, const Node *n)
+ConvAttrs conv_with_like(const ConvAttrs *a, const Node *n)
 {
     ConvAttrs copy = *a;
     copy.like = n->type;
@@ -101,7 +101,7 @@ static ConvAttrs with_like(const ConvAttrs *a, const Node *n)
 
 static void conv2d_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
-    const ConvAttrs *a = n->attrs, like_x = with_like(a, n->in[0]), like_w = with_like(a, n->in[1]);
+    const ConvAttrs *a = n->attrs, like_x = conv_with_like(a, n->in[0]), like_w = conv_with_like(a, n->in[1]);
     Node *d = a->relu ? mk2(b, &op_relu_dx, NULL, dy[0], (Node *)n) : dy[0];
     dx[0] = mk2(b, &op_conv2d_dx, &like_x, d, n->in[1]);
     dx[1] = mk2(b, &op_conv2d_dw, &like_w, n->in[0], d);
@@ -297,7 +297,7 @@ static void conv2d_dx_emit(CWriter *w, const Node *n)
 /* Linear in dy and in the weight. */
 static void conv2d_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
-    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_w = with_like(&plain, n->in[1]);
+    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_w = conv_with_like(&plain, n->in[1]);
     dx[0] = mk2(b, &op_conv2d, &plain, dy[0], n->in[1]);
     dx[1] = mk2(b, &op_conv2d_dw, &like_w, dy[0], n->in[0]);
 }
@@ -348,7 +348,7 @@ static void conv2d_dw_emit(CWriter *w, const Node *n)
 /* The gradient of a weight's gradient has the weight's shape and takes its place. */
 static void conv2d_dw_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
-    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_x = with_like(&plain, n->in[0]);
+    const ConvAttrs plain = *(const ConvAttrs *)n->attrs, like_x = conv_with_like(&plain, n->in[0]);
     dx[0] = mk2(b, &op_conv2d_dx, &like_x, n->in[1], dy[0]);
     dx[1] = mk2(b, &op_conv2d, &plain, n->in[0], dy[0]);
 }

@@ -51,6 +51,9 @@ typedef struct ConvAttrs {
     bool ceil, relu;
 } ConvAttrs;
 
+/* What a gradient whose result is like n takes from its layer. */
+ConvAttrs conv_with_like(const ConvAttrs *a, const Node *n);
+
 /* "NN_CONV(..)": the geometry of a convolution from image type x to image type y with a kernel of r x s. */
 typedef struct ConvText {
     char s[400];
