@@ -44,7 +44,7 @@ kernels() { # NAME COMPILER RUNNER FLAGS...: unit tests of kernels, each line of
             fail "$name: $test builds" "$log.log"
             continue
         fi
-        timeout 300 $runner "$log" >"$log.out" 2>&1
+        timeout 600 $runner "$log" >"$log.out" 2>&1
         code=$?
         grep '^ok ' "$log.out" | while read -r _ what; do pass "$name: $what"; done
         [ $code = 0 ] || fail "$name: $test" "$log.out"
