@@ -87,8 +87,9 @@ def save(records, notes, builds, before, after, rounds):
         r["fraction_of_ceiling"] = note["gflop"] / (r["ours_ms"] * 1e-3) / best
         note["ceiling_gflops"] = best
     paths = [os.path.join(OUT, name) for name in ("bench.json", "bench-details.json", "bench.svg")]
-    details = {"machine": machine(), "ceilings": {"before": before, "after": after}, "rounds": rounds, "builds": builds,
-               "notes": notes}
+    details = {"machine": machine(), "ceilings": {"before": before, "after": after}, "rounds": rounds,
+               "seconds": float(os.environ.get("ROUND_SECONDS", "1")), "realtime": os.environ.get("REALTIME") == "1",
+               "builds": builds, "notes": notes}
     if os.environ.get("KEEP"):
         old = read_old(paths[1], {"notes": [], "builds": {}})
         new = [n["cell"] for n in notes]

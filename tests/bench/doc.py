@@ -107,7 +107,9 @@ def main():
         for p, why in n["absent"].items():
             absent.setdefault((p, why), []).append(f"{n['cell'][0]} {n['cell'][1]} B={n['cell'][2]}")
     out = [BEGIN, "", f"{m['processor']}, {m['processors']} processors, {m['system']}; {m['compiler']}, `{m['flags']}`; "
-           + ", ".join(versions) + f". {details['rounds']} round(s).", ""]
+           + ", ".join(versions) + f". Rounds: {details['rounds']}, each of {details['seconds']} s a "
+           "program" + (", at real-time priority on a machine where other programs ran" if details["realtime"] else "")
+           + ".", ""]
     rows = []
     for t in sorted(c["before"], key=int):
         x, y = c["before"][t], c["after"].get(t, {})
