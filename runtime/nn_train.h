@@ -112,6 +112,7 @@ typedef struct nn_trainer {
 typedef struct nn_train_result {
     int epochs;     /* finished, earlier runs included */
     int best_epoch; /* from 1; 0: none was evaluated */
+    int converged;  /* in the last epoch no step found a lower loss (NN_ESEARCH) */
     double best;
     double train[NN_MAX_VALUES]; /* of the last finished epoch; NaN before the first */
     double eval[NN_MAX_VALUES];  /* likewise; of the model as it is, when there was no epoch */
@@ -120,9 +121,10 @@ typedef struct nn_train_result {
 /* Trains for args->epochs epochs. Every epoch ends with a line on stdout and, when args->out is set, a
  * checkpoint that holds the model, its optimizer and the position in the run. On SIGINT or SIGTERM the step
  * is finished, the checkpoint is written, and the result is 128 + signal; a second signal ends the
- * program at once. When a value of a step is not finite, the run stops with NN_EXIT_NUMERIC and the last good
- * checkpoint stays. Returns an exit code, 0 when all is well; the reason has been printed to stderr.
- * result may be NULL. */
+ * program at once. A step that returns NN_ESEARCH has found no lower loss and changed nothing: training goes
+ * on with the next batch, and an epoch of nothing else is the last one, a good end. When a value of a step is not
+ * finite, the run stops with NN_EXIT_NUMERIC and the last good checkpoint stays. Returns an exit code, 0 when
+ * all is well; the reason has been printed to stderr. result may be NULL. */
 int nn_train(const nn_trainer *t, nn_train_result *result);
 
 /* Mean values of `eval` over a whole set, in its order, `batch` samples at a time. */

@@ -161,6 +161,8 @@ typedef struct Run {
     double *history;          /* [epoch][n_step + n_eval] */
     double untrained[NN_MAX_VALUES]; /* evaluation of a run without an epoch */
     nn_st_file *best_weights; /* NULL until there is a best epoch, and without keep_best */
+    int64_t stuck;            /* batches of this epoch whose loss no step lowers (NN_ESEARCH) */
+    int converged;            /* ... which were all batches of the last epoch */
     int saved;                /* this run has written args->out */
     char why[NN_ERROR_TEXT];
 } Run;
@@ -348,7 +350,18 @@ static nn_status run_steps(Run *r, nn_progress *p)
     nn_batches_start(&r->batches, r->epoch);
     nn_batches_skip(&r->batches, r->batch);
     while (r->batch < limit && !nn_signal_received && nn_batches_next(&r->batches)) {
+        for (int i = 0; i < r->n_step; i++) value[i] = NAN;
         nn_status s = r->t->step(r->t->model, &r->batches.batch, value);
+        /* A line search that finds nothing lower has changed nothing: the batch counts, but as one that is done. */
+        const int stuck = s == NN_ESEARCH;
+        if (stuck) {
+            r->stuck++;
+            s = NN_OK;
+            if (!isfinite(value[0])) {
+                r->batch++;
+                continue;
+            }
+        }
         if (s == NN_ENONFINITE || (s == NN_OK && !isfinite(value[0]))) {
             nn_say(r->why, "epoch %lld, step %lld: the %s or a gradient is not finite; %s%s",
                    (long long)r->epoch + 1, (long long)r->batch + 1,
@@ -404,15 +417,20 @@ static nn_status finish_epoch(Run *r)
 {
     double *row = r->history + r->epoch * n_values(r);
     nn_status s = NN_OK;
-    for (int i = 0; i < r->n_step; i++) row[i] = r->seen > 0 ? r->sum[i] / (double)r->seen : 0;
+    /* Where no step gave values, they are those of the epoch before: nothing has changed since. */
+    for (int i = 0; i < r->n_step; i++)
+        row[i] = r->seen > 0    ? r->sum[i] / (double)r->seen
+                 : r->epoch > 0 ? row[i - n_values(r)]
+                                : 0;
     if (r->n_eval > 0)
         s = nn_evaluate(r->t->model, r->t->eval, r->n_eval, r->t->valid, r->args->batch,
                         row + r->n_step);
     if (s != NN_OK) return s;
     if (r->t->plateau && r->t->plateau_scalar)
         nn_plateau_step(r->t->plateau, plateau_value(r, row), r->t->plateau_scalar);
+    r->converged = r->batch > 0 && r->stuck == r->batch;
     r->epoch++;
-    r->batch = r->seen = 0;
+    r->batch = r->seen = r->stuck = 0;
     memset(r->sum, 0, sizeof r->sum);
     if (r->n_eval == 0) return NN_OK;
     r->stale++;
@@ -432,7 +450,7 @@ static nn_status finish_epoch(Run *r)
 static int goes_on(const Run *r)
 {
     if (r->args->patience > 0 && r->n_eval > 0 && r->stale >= r->args->patience) return 0;
-    return r->epoch < r->args->epochs && !nn_signal_received;
+    return r->epoch < r->args->epochs && !nn_signal_received && !r->converged;
 }
 
 static nn_status run_epochs(Run *r)
@@ -454,6 +472,8 @@ static nn_status run_epochs(Run *r)
         if (finished) {
             s = finish_epoch(r);
             if (s == NN_OK) print_epoch(r, mode, nn_progress_seconds(&p));
+            if (s == NN_OK && r->converged && r->args->progress != NN_PROGRESS_NONE)
+                printf("converged after epoch %lld: no step lowers the loss any more\n", (long long)r->epoch);
         }
         if (s == NN_OK) s = save(r);
         if (s == NN_OK && finished) s = plot(r);
@@ -468,6 +488,7 @@ static void fill_result(const Run *r, nn_train_result *out)
 {
     *out = (nn_train_result){ .epochs = (int)r->epoch,
                               .best_epoch = (int)r->best_epoch,
+                              .converged = r->converged,
                               .best = r->best };
     for (int i = 0; i < NN_MAX_VALUES; i++) out->train[i] = out->eval[i] = NAN;
     for (int i = 0; r->epoch < 1 && i < r->n_eval; i++) out->eval[i] = r->untrained[i];
