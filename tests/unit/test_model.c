@@ -36,12 +36,12 @@ static const nn_hyper_info hypers[] = { { "beta", 0.25 }, { "train.lr", 1e-3 } }
 static const nn_range ranges32[] = { { 0, 112, 0 } }, ranges64[] = { { 0, 96, 0 } };
 static const char *const slots[] = { "exp_avg", "exp_avg_sq" };
 static const nn_routine_info routines32[] = {
-    { "predict", 1000, 0, NULL, 0, NULL, 0, 0, 0, NULL },
-    { "train", 3000, 1, ranges32, 2, slots, 112, 0, 0, NULL },
+    { "predict", 1000, 0, NULL, 0, NULL, 0, 0, 0, NULL, 0 },
+    { "train", 3000, 1, ranges32, 2, slots, 112, 0, 0, NULL, 0 },
 };
 static const nn_routine_info routines64[] = {
-    { "predict", 1000, 0, NULL, 0, NULL, 0, 0, 0, NULL },
-    { "train", 3000, 1, ranges64, 2, slots, 96, 0, 0, NULL },
+    { "predict", 1000, 0, NULL, 0, NULL, 0, 0, 0, NULL, 0 },
+    { "train", 3000, 1, ranges64, 2, slots, 96, 0, 0, NULL, 0 },
 };
 
 typedef struct Object {

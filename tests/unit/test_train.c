@@ -35,7 +35,7 @@ static const nn_tensor tensors[] = { { "fc.weight",
 static const nn_hyper_info hypers[] = { { "lr", 0.5 } };
 static const nn_range ranges[] = { { 0, COUNT, 0 } };
 static const char *const slots[] = { "momentum" };
-static const nn_routine_info routines[] = { { "train", 64, 1, ranges, 1, slots, COUNT, 0, 0, NULL } };
+static const nn_routine_info routines[] = { { "train", 64, 1, ranges, 1, slots, COUNT, 0, 0, NULL, 0 } };
 static const nn_model_info info = { "softmax", 7,       4,      sizeof(nn_model), 1,     1,
                                     1,         tensors, hypers, routines,         COUNT, COUNT,
                                     COUNT,     0 };
@@ -44,6 +44,8 @@ static const nn_model_info info = { "softmax", 7,       4,      sizeof(nn_model)
 static struct {
     uint64_t signal_at, nan_at;
     nn_status fail_with;
+    int stuck_after, stuck_without_values; /* calls until a line search finds nothing lower */
+    int calls;
 } plan;
 
 static void scores(const float *w, const float *x, float *z)
@@ -59,6 +61,8 @@ static nn_status step(void *model, const nn_batch *b, double *value)
     float *w = m->params, *g = m->grads, *v = m->slots;
     double loss = 0, right = 0;
     if (plan.fail_with) return plan.fail_with;
+    const int stuck = plan.stuck_after && ++plan.calls > plan.stuck_after;
+    if (stuck && plan.stuck_without_values) return NN_ESEARCH;
     memset(g, 0, COUNT * sizeof *g);
     for (int s = 0; s < b->n; s++) {
         float z[CLASSES], sum = 0, top;
@@ -73,6 +77,9 @@ static nn_status step(void *model, const nn_batch *b, double *value)
                 g[i * CLASSES + c] +=
                     b->x[s * IN + i] * (z[c] / sum - (float)(c == b->y[s])) / (float)b->n;
     }
+    value[0] = loss / b->n;
+    value[1] = right / b->n;
+    if (stuck) return NN_ESEARCH;
     for (int i = 0; i < COUNT; i++) {
         v[i] = 0.9F * v[i] + g[i];
         w[i] -= (float)m->hypers[0] * v[i];
@@ -80,8 +87,7 @@ static nn_status step(void *model, const nn_batch *b, double *value)
     m->steps[0]++;
     m->calls[0]++;
     if (plan.signal_at && m->steps[0] == plan.signal_at) raise(SIGTERM);
-    value[0] = plan.nan_at && m->steps[0] >= plan.nan_at ? NAN : loss / b->n;
-    value[1] = right / b->n;
+    if (plan.nan_at && m->steps[0] >= plan.nan_at) value[0] = NAN;
     return NN_OK;
 }
 
@@ -310,6 +316,35 @@ START_TEST(it_stops_early_with_the_best_weights)
 }
 END_TEST
 
+/* 21 batches an epoch: the search fails from the tenth of the second epoch on, so the third is the last. */
+START_TEST(a_search_without_end_is_a_good_end)
+{
+    for (int without = 0; without < 2; without++) {
+        nn_train_result r, second;
+        nn_args a = defaults(in_dir("converged.safetensors"));
+        a.epochs = 9;
+        plan.stuck_after = 30;
+        plan.stuck_without_values = without;
+        plan.calls = 0;
+        ck_assert_int_eq(run(&a, 1, &r), 0);
+        ck_assert_int_eq(r.epochs, 3);
+        ck_assert_int_eq(r.converged, 1);
+        ck_assert(r.train[0] > 0 && r.train[0] < 2.5 && r.best > 0.5);
+        /* Going on from there finds nothing either. */
+        nn_args b = a;
+        b.resume = a.out;
+        ck_assert_int_eq(run(&b, 1, &second), 0);
+        ck_assert_int_eq(second.epochs, 4);
+        ck_assert_int_eq(second.converged, 1);
+        ck_assert(second.best == r.best && second.train[0] > 0);
+        plan.stuck_after = 0;
+        ck_assert_int_eq(run(&(nn_args){ .epochs = 1, .batch = 50, .seed = 3, .threads = 1 }, 0, &second), 0);
+        ck_assert_int_eq(second.converged, 0);
+        unlink(a.out);
+    }
+}
+END_TEST
+
 START_TEST(limits_and_unwritable_files)
 {
     nn_train_result r;
@@ -413,6 +448,7 @@ int main(void)
     tcase_add_test(t, other_batches_or_seeds_cannot_resume);
     tcase_add_test(t, numbers_that_are_not_finite_stop_and_keep_the_checkpoint);
     tcase_add_test(t, it_stops_early_with_the_best_weights);
+    tcase_add_test(t, a_search_without_end_is_a_good_end);
     tcase_add_test(t, limits_and_unwritable_files);
     tcase_add_test(t, options_are_read);
     tcase_add_test(t, wrong_options_are_refused);
