@@ -20,44 +20,45 @@ static const Layout weight_second[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
 static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
 
 /* Which kernel a product gets depends on its weight alone, in and out, because the batch is known only at run time.
- * Measured with one thread on AVX-512, GFLOP/s of the plain tiles, the tiles of nn_dense_wide and OpenBLAS:
+ * Measured with one thread on AVX-512 and a quiet machine, GFLOP/s of the tiles and of OpenBLAS (FMA ceiling: 220):
  *
- *   batch x in x out   forward          dx         dw
- *    256 x  512 x  512  158  158  130   135  122   139  130
- *    128 x  256 x 1024  153  156  131   141  121   148  121
- *    256 x  784 x  512  120  141  114   123  119   132  121
- *    512 x 1024 x 1024   61  111  120   132  128   127  122
- *    256 x 1024 x 2048   52    -  116   115  126   118  115
- *    256 x 1024 x 4096   48   96  102    84  113    67  106
+ *   batch x   in x  out   forward: plain, panels, OpenBLAS   dx: rows, panels, OpenBLAS   dw: tiles, OpenBLAS
+ *     16 x  784 x  512         91      84        58             109     86        58         141       79
+ *     64 x  784 x  512        122     153       104             131    143       115         158      121
+ *    256 x  784 x  512        126     171       134             136    171       131         143      134
+ *     64 x  512 x  512        133     147       100             125    141       110         152      117
+ *    256 x  512 x  512        155     164       133             132    165       126         146      132
+ *    256 x 1024 x 1024          -     135       122             126    153       126         129      122
+ *    256 x 4096 x 1024          -     113       118             123    141       117         121      113
+ *    256 x 1024 x 2048          -     145       120             121    143       126         126      117
+ *    256 x 1024 x 4096          -     136       105              91    133       122          66      113
  *
- * The forward product reads a column block of the weight once per block of rows, so its limit is the weight's size;
- * the gradients run along rows of length out. */
+ * OpenBLAS is faster only where sums are very long, and in the weight's gradient where its rows are. */
 enum {
-    DENSE_WIDE = 512 * 512,   /* larger weights: the team divides blocks of the result */
-    DENSE_BLAS = 1024 * 1024, /* weights from here on go to OpenBLAS, */
-    DENSE_BLAS_DX_OUT = 2048, /* their gradients only where rows are this long */
-    DENSE_BLAS_DW_OUT = 4096,
+    DENSE_WIDE = 512 * 512,      /* larger weights: the team divides the weight instead of the samples, */
+    DENSE_WIDE_DEEP = 256 * 512, /* and so it does for these, where sums are long */
+    DENSE_DEEP = 512,
+    DENSE_BLAS = 4096 /* from here on sums go to OpenBLAS, and gradients of weights with such rows */
 };
 
+/* Weights that do not fit a near cache are divided: each thread reads and computes its part of them only, also when
+ * there is one sample. Smaller ones are read by all; then threads need not wait for each other between layers. */
 static bool is_wide(const TensorType *weight)
 {
-    return weight->dim[0] * weight->dim[1] > DENSE_WIDE;
+    const int64_t size = weight->dim[0] * weight->dim[1];
+    return size > DENSE_WIDE || (size >= DENSE_WIDE_DEEP && weight->dim[1] >= DENSE_DEEP);
 }
 
-static bool goes_to_blas(const TensorType *weight, int64_t least_out)
+/* axis: of the weight, the one that must be long. */
+static bool goes_to_blas(const TensorType *weight, int axis)
 {
-    return weight->dim[0] * weight->dim[1] >= DENSE_BLAS && weight->dim[0] >= least_out &&
-           weight->dim[0] <= INT32_MAX && weight->dim[1] <= INT32_MAX;
+    return weight->dim[axis] >= DENSE_BLAS && is_wide(weight) && weight->dim[0] <= INT32_MAX &&
+           weight->dim[1] <= INT32_MAX;
 }
 
 static bool dense_is_lead(const Node *n)
 {
     return !is_wide(&n->in[1]->type);
-}
-
-static bool dense_dx_is_lead(const Node *n)
-{
-    return !goes_to_blas(&n->in[1]->type, DENSE_BLAS_DX_OUT);
 }
 
 static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -107,7 +108,7 @@ static void dense_emit(CWriter *w, const Node *n)
     const int relu = ((const DenseAttrs *)n->attrs)->relu;
     if (is_wide(wt))
         cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, $out);",
-                cw_use_blas(w) && goes_to_blas(wt, 0) ? "blas" : "wide",
+                cw_use_blas(w) && goes_to_blas(wt, 1) ? "blas" : "wide",
                 rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
     else
         cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);",
@@ -170,10 +171,9 @@ static Work dense_dx_work(const Node *n)
 static void dense_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
-    if (goes_to_blas(wt, DENSE_BLAS_DX_OUT))
-        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);",
-                cw_use_blas(w) ? "blas" : "team", rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1],
-                (ll)wt->dim[0]);
+    if (is_wide(wt))
+        cw_stmt(w, n, "nn_dense_dx_wide($team, %s, %lld, %lld, $0, $1, $out);",
+                rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0]);
     else if (dy->rank == 2 && cw_has_pitch(w, n))
         cw_stmt(w, n, "nn_dense_dx_rows($rows, %lld, %lld, $0, $pitch0, $1, $out, $pitch_out);",
                 (ll)wt->dim[1], (ll)wt->dim[0]);
@@ -197,7 +197,7 @@ const OpDesc op_dense_dx = {
     .attrs = dense_dx_attrs,
     .attr_size = sizeof(DenseAttrs),
     .flags = OPF_INTERNAL | OPF_ROW_PITCH,
-    .is_lead = dense_dx_is_lead,
+    .is_lead = dense_is_lead,
     .whole = 1 << 1,
     .operand_layout = weight_second,
     .shape = shape_from_attr,
@@ -224,7 +224,7 @@ static void dense_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
     cw_stmt(w, n, "nn_dense_dw%s($team, %s, %lld, %lld, $0, $1, $out, $acc);",
-            cw_use_blas(w) && goes_to_blas(&n->type, DENSE_BLAS_DW_OUT) ? "_blas" : "",
+            cw_use_blas(w) && goes_to_blas(&n->type, 0) ? "_blas" : "",
             rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 

@@ -16,7 +16,6 @@
 
 /* How OpenBLAS orders a sum depends on the processor. NN_NO_BLAS: it is not there. */
 #define nn_dense_blas    nn_dense_wide
-#define nn_dense_dx_blas nn_dense_dx_team
 #define nn_dense_dw_blas nn_dense_dw
 #define nn_matmul_blas   nn_matmul
 
@@ -68,17 +67,6 @@ NN_INLINE void nn_dense_blas(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
                         out);
         for (nn_dim r = r0; relu && r < r1; r++)
             for (nn_dim c = c0; c < c1; c++) y[r * out + c] = y[r * out + c] < 0 ? 0 : y[r * out + c];
-    }
-}
-
-/* nn_dense_dx, by the team. */
-NN_INLINE void nn_dense_dx_blas(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
-                                const nn_real *w, nn_real *dx)
-{
-    NN_BLAS_BLOCKS(rows, in) {
-        NN_BLAS_BLOCK(rows, in);
-        nn_blas_product(r1 - r0, c1 - c0, out, 0, 1, dy + r0 * out, out, w + c0 * out, out, 0, dx + r0 * in + c0,
-                        in);
     }
 }
 

@@ -11,48 +11,178 @@
 /* Rows are worked off in blocks that stay in cache while all columns are computed. */
 enum { NN_DENSE_ROWS = 96 };
 
+/* Note [panels]
+ * A large weight is read in strips of columns, a few lines out of each row of it: no prefetcher follows that, and all
+ * rows of a strip are wanted again for the next samples. So a strip is cut into panels that are copied to where they
+ * lie densely and stay in the nearest cache while all samples pass, and the lines of the next panel are asked for in
+ * the meantime, one in each step of the sum. With few samples the copy does not pay.
+ */
+enum {
+    NN_PANEL_VECS = 2,
+    NN_PANEL_COLS = NN_PANEL_VECS * NN_VL,
+    NN_PANEL_ROWS = NN_TILE_ACC / NN_PANEL_VECS, /* samples in a tile */
+    NN_PANEL_DEPTH = 224,                        /* most inputs in a panel */
+    NN_PANEL_SAMPLES = 256,                      /* that pass over one panel */
+    NN_PANEL_FEW = 32,                           /* fewer samples than this do without */
+    NN_PANEL_WEIGHT = 128 * 512                  /* and so do smaller weights */
+};
+
+/* y = start + a times a panel, where start is as for other tiles, or the panel's sum is taken by itself and added to
+ * what y holds. ahead: a column of lines, ahead_k apart, that will be wanted soon. */
+enum { NN_ADD_RESULT = NN_FROM_BIAS + 1 };
+NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_dim depth, const nn_real *a, nn_dim a_m,
+                             const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m, const nn_real *ahead,
+                             nn_dim ahead_k)
+{
+    nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
+    nn_tile_start(mr, nv, tail, from == NN_ADD_RESULT ? NN_FROM_ZERO : from, bias, y, y_m, acc);
+    for (nn_dim k = 0; k < depth; k++) {
+        nn_vec b[NN_PANEL_VECS];
+        __builtin_prefetch(ahead + k * ahead_k, 0, 2);
+        NN_UNROLL_FULL
+        for (int j = 0; j < nv; j++) b[j] = nn_load(panel + (k * nv + j) * NN_VL);
+        NN_UNROLL_FULL
+        for (int i = 0; i < mr; i++) {
+            const nn_vec av = nn_splat(a[i * a_m + k]);
+            NN_UNROLL_FULL
+            for (int j = 0; j < nv; j++) acc[i][j] += av * b[j];
+        }
+    }
+    if (from == NN_ADD_RESULT) {
+        NN_UNROLL_FULL
+        for (int i = 0; i < mr; i++) {
+            NN_UNROLL_FULL
+            for (int j = 0; j < nv; j++) acc[i][j] += nn_load_tail(y + i * y_m + j * NN_VL, j == nv - 1, tail);
+        }
+    }
+    nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
+}
+
+/* All samples over one panel of nv vectors; the lines of the next one start at `ahead`. */
+NN_INLINE void nn_panel_product(int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth, const nn_real *a,
+                                nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m,
+                                const nn_real *ahead, nn_dim ahead_k)
+{
+#define NN_ROWS(n)                                                                                               \
+    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, bias, y + m * y_m, y_m,               \
+                  ahead + m / NN_PANEL_ROWS % nv * NN_VL, ahead_k)
+    nn_dim m = 0;
+    for (; m + NN_PANEL_ROWS <= rows; m += NN_PANEL_ROWS) NN_ROWS(NN_PANEL_ROWS);
+    for (; m + 4 <= rows; m += 4) NN_ROWS(4);
+    for (; m < rows; m++) NN_ROWS(1);
+#undef NN_ROWS
+}
+
+/* Columns c to c + nv vectors of y = x w + bias, panel by panel; next: where the strip after this one starts. */
+NN_INLINE void nn_dense_strip(int nv, int tail, int relu, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y, const nn_real *next)
+{
+    const nn_dim chunks = (in + NN_PANEL_DEPTH - 1) / NN_PANEL_DEPTH;
+    nn_real panel[NN_PANEL_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
+    for (nn_dim q = 0; q < chunks; q++) {
+        const nn_dim d = nn_cut(in, 1, q, chunks), end = nn_cut(in, 1, q + 1, chunks);
+        const nn_real *wd = w + d * out;
+        for (nn_dim k = 0; k < end - d; k++) {
+            NN_UNROLL_FULL
+            for (int j = 0; j < nv; j++)
+                nn_store(panel + (k * nv + j) * NN_VL, nn_load_tail(wd + k * out + j * NN_VL, j == nv - 1, tail));
+        }
+        nn_panel_product(nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x + d, in,
+                         panel, bias, y, out, end < in ? w + end * out : next, out);
+    }
+}
+
+/* Columns of one sample, nv vectors of them: the weight is read once, in long pieces. */
+NN_INLINE void nn_dense_piece(int nv, int tail, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
+                              const nn_real *bias, nn_real *y)
+{
+    nn_vec acc[16];
+    NN_UNROLL_FULL
+    for (int j = 0; j < nv; j++) acc[j] = bias ? nn_load_tail(bias + j * NN_VL, j == nv - 1, tail) : (nn_vec){ 0 };
+    for (nn_dim k = 0; k < in; k++) {
+        const nn_vec xk = nn_splat(x[k]);
+        NN_UNROLL_FULL
+        for (int j = 0; j < nv; j++) acc[j] += xk * nn_load_tail(w + k * out + j * NN_VL, j == nv - 1, tail);
+    }
+    NN_UNROLL_FULL
+    for (int j = 0; j < nv; j++) {
+        if (relu) acc[j] = (nn_vec)((nn_ivec)acc[j] & ~(acc[j] < (nn_vec){ 0 }));
+        nn_store_tail(y + j * NN_VL, acc[j], j == nv - 1, tail);
+    }
+}
+
+/* Columns [c, end) of one sample; `end` is `out` or lies whole vectors behind c. */
+NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
+                            const nn_real *bias, nn_real *y)
+{
+    enum { MOST = NN_TILE_ACC > 16 ? 16 : 8 };
+#define NN_PIECE(nv, tail) nn_dense_piece(nv, tail, relu, in, out, x, w + c, bias ? bias + c : NULL, y + c)
+    for (; c + MOST * NN_VL <= end; c += MOST * NN_VL) NN_PIECE(MOST, 0);
+    for (; c + 4 * NN_VL <= end; c += 4 * NN_VL) NN_PIECE(4, 0);
+    for (; c + NN_VL <= end; c += NN_VL) NN_PIECE(1, 0);
+    if (out % NN_VL && c < end) NN_PIECE(1, (int)(out % NN_VL));
+#undef NN_PIECE
+}
+
+/* Columns [c0, end) of y = x w + bias, then relu if asked; c0 is a multiple of NN_PANEL_COLS, and so is `end` unless it
+ * is `out`. Whichever way is taken, an element's sum runs over the inputs in order: the bits are the same. */
+NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                                const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    enum { COLS = NN_PANEL_COLS };
+    const int rest = (int)(out % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
+    if (rows == 1) {
+        nn_dense_row(c0, end, relu, in, out, x, w, bias, y);
+        return;
+    }
+    for (nn_dim m = 0; m < rows; m += NN_PANEL_SAMPLES) {
+        const nn_dim some = nn_min_dim(NN_PANEL_SAMPLES, rows - m);
+        const nn_real *xm = x + m * in;
+        for (nn_dim c = c0; c < end; c += COLS) {
+            nn_real *yc = y + m * out + c;
+            const nn_real *bc = bias ? bias + c : NULL, *next = c + COLS < end ? w + c + COLS : w + c0;
+            const int last = rest && c + COLS > out;
+            if (some >= NN_PANEL_FEW && last)
+                nn_dense_strip(rest_vecs, rest % NN_VL, relu, some, in, out, xm, w + c, bc, yc, next);
+            else if (some >= NN_PANEL_FEW)
+                nn_dense_strip(NN_PANEL_VECS, 0, relu, some, in, out, xm, w + c, bc, yc, next);
+            else if (last)
+                nn_product(some, rest, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, yc, out);
+            else
+                nn_product(some, COLS, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, yc, out);
+        }
+    }
+}
+
 /* y = x w + bias, then relu if asked. bias may be NULL. */
 NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x, const nn_real *w,
                         const nn_real *bias, nn_real *y)
 {
     if (rows == 1) {
         nn_product_row(out, in, NN_FROM_BIAS, relu, x, 1, w, out, w + in * out, bias, y);
-        return;
+    } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
+        nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);
+    } else {
+        for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
+            nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
+                       w + in * out, bias, y + m * out, out);
     }
-    for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
-        nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
-                   w + in * out, bias, y + m * out, out);
 }
 
-/* The same for large weights, by the team, which divides blocks of the result. Columns and long sums are cut, so
- * that the part of w in use stays in cache while the rows of a block pass. */
+/* The same for large weights, by the team, which divides the columns, so that each thread reads its part of w only.
+ * Where there are many samples, their blocks are divided as well. */
 NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
                              const nn_real *w, const nn_real *bias, nn_real *y)
 {
-    enum { COLS = 3 * NN_VL, DEPTH = 256 };
-    const nn_dim across = (out + COLS - 1) / COLS, rest = out % COLS;
-    const nn_real *const w_end = w + in * out;
-    nn_real panel[DEPTH * COLS];
+    const nn_dim strips = (out + NN_PANEL_COLS - 1) / NN_PANEL_COLS;
     nn_dim item, end;
-    nn_share(team->rank, team->size, (rows + NN_DENSE_ROWS - 1) / NN_DENSE_ROWS * across, 1, &item, &end);
-    for (; item < end; item++) {
-        const nn_dim m = item / across * NN_DENSE_ROWS, some = nn_min_dim(NN_DENSE_ROWS, rows - m);
-        const nn_dim c = item % across * COLS;
-        for (nn_dim d = 0; d < in; d += DEPTH) {
-            const nn_dim depth = nn_min_dim(DEPTH, in - d);
-            const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, last = relu && d + depth == in;
-            const nn_real *xd = x + m * in + d, *wd = w + d * out + c, *bc = bias ? bias + c : NULL;
-            if (rest && c + COLS > out) {
-                nn_product(some, rest, depth, from, last, xd, in, 1, wd, out, w_end, bc, y + m * out + c, out);
-            } else if (some < 16) {
-                nn_product(some, COLS, depth, from, last, xd, in, 1, wd, out, w_end, bc, y + m * out + c, out);
-            } else {
-                for (nn_dim k = 0; k < depth; k++)
-                    for (int j = 0; j < COLS; j++) panel[k * COLS + j] = wd[k * out + j];
-                nn_product(some, COLS, depth, from, last, xd, in, 1, panel, COLS, panel + depth * COLS, bc,
-                           y + m * out + c, out);
-            }
-        }
+    nn_share(team->rank, team->size, (rows + NN_PANEL_SAMPLES - 1) / NN_PANEL_SAMPLES * strips, 1, &item, &end);
+    while (item < end) {
+        const nn_dim m = item / strips * NN_PANEL_SAMPLES, first = item % strips;
+        const nn_dim last = nn_min_dim(strips, first + end - item);
+        nn_dense_columns(first * NN_PANEL_COLS, nn_min_dim(out, last * NN_PANEL_COLS),
+                         nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
+        item += last - first;
     }
 }
 
@@ -89,13 +219,45 @@ NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy
     nn_dense_dx_rows(rows, in, out, dy, out, w, dx, in);
 }
 
-/* The same by the team, which divides the rows. */
-NN_INLINE void nn_dense_dx_team(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
+/* Inputs [i, i + nv vectors) of dx over the transposed rows of w. */
+NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
+                                 const nn_real *w, nn_real *dx, const nn_real *next)
+{
+    enum { DEPTH = 64 }; /* of a panel: its sum is taken by itself, and such sums round less than one long one */
+    const nn_dim chunks = (out + DEPTH - 1) / DEPTH, width = nv * NN_VL;
+    const nn_dim used = tail ? width - NN_VL + tail : width;
+    nn_real panel[DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
+    if (tail) memset(panel, 0, sizeof panel);
+    for (nn_dim q = 0; q < chunks; q++) {
+        const nn_dim d = nn_cut(out, NN_VL, q, chunks), end = nn_cut(out, NN_VL, q + 1, chunks);
+        nn_transpose(used, end - d, w + d, out, panel, width);
+        nn_panel_product(nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy + d, out, panel, NULL, dx, in,
+                         next, 0);
+    }
+}
+
+/* The same for large weights, by the team, which divides the inputs. Few samples are multiplied with the rows of w as
+ * they lie, many with panels of transposed rows: the order of a sum depends on the batch, not on the team. */
+NN_INLINE void nn_dense_dx_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
                                 const nn_real *w, nn_real *dx)
 {
+    enum { COLS = NN_PANEL_COLS };
+    const int rest = (int)(in % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
     nn_dim from, to;
-    nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_dense_dx(to - from, in, out, dy + from * out, w, dx + from * in);
+    nn_share(team->rank, team->size, in, COLS, &from, &to);
+    if (rows < NN_PANEL_FEW) {
+        nn_product_dot(rows, to - from, out, 0, dy, out, w + from * out, out, dx + from, in);
+        return;
+    }
+    for (nn_dim m = 0; m < rows; m += NN_PANEL_SAMPLES)
+        for (nn_dim i = from; i < to; i += COLS) {
+            const nn_dim some = nn_min_dim(NN_PANEL_SAMPLES, rows - m);
+            const nn_real *dym = dy + m * out, *wi = w + i * out;
+            if (rest && i + COLS > in)
+                nn_dense_dx_strip(rest_vecs, rest % NN_VL, some, in, out, dym, wi, dx + m * in + i, wi);
+            else
+                nn_dense_dx_strip(NN_PANEL_VECS, 0, some, in, out, dym, wi, dx + m * in + i, wi);
+        }
 }
 
 /* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each

@@ -13,7 +13,8 @@ done
 # it is made of. Variants: f32, f64, no-blas.
 harness() {
     h=$B/harness/$1-$2
-    [ -x "$h" ] && [ "$h" -nt "$NNC" ] && [ "$h" -nt "$NNLIB" ] && [ "$h" -nt "tests/e2e/models/$1.nn" ] && return
+    [ -x "$h" ] && [ "$h" -nt "$NNC" ] && [ "$h" -nt "$NNLIB" ] && [ "$h" -nt "tests/e2e/models/$1.nn" ] &&
+        [ -z "$(find runtime -name "*.h" -newer "$h")" ] && return
     mkdir -p "$B/harness"
     case $2 in f32) flags= libs=$NN_LIBS ;; f64) flags=--real=f64 libs=$NN_LIBS ;; no-blas) flags=--no-blas libs="-lz -lpthread -lm" ;; esac
     "$NNC" --emit=harness $flags "tests/e2e/models/$1.nn" -o "$h.c" &&
