@@ -144,11 +144,11 @@ NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_di
 {
     if (blas) {
         nn_dense_blas(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
-        nn_dense_dx_blas(team, d->rows, in, out, d->dy, d->w, d->dx);
+        nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->dx);
         nn_dense_dw_blas(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     } else {
         nn_dense_wide(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
-        nn_dense_dx_team(team, d->rows, in, out, d->dy, d->w, d->dx);
+        nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->dx);
         nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     }
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
