@@ -474,6 +474,35 @@ static void put_product(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_printf(out, "%s}\n", run_text(f, p, "a->m", "&run", "run."));
 }
 
+static const char *ema_call(const ModelFace *f, const Routine *r, const ParamRange *p)
+{
+    const StepPlace *s = &f->step[r->index];
+    StrBuf decay;
+    sb_init(&decay, f->arena);
+    put_double(&decay, r->minimize->ema);
+    return arena_printf(f->arena, "nn_ema(to - from, params + %lld + from, %s, %s, step + 1);", (ll)p->offset,
+                        slot_text(f, s, p, s->ema_at), decay.text);
+}
+
+/* The averages of a step whose update the library makes. */
+static void put_average(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const StepPlace *s = &f->step[r->index];
+    sb_printf(out,
+              "\n/* The weights' averages after an update. */\n"
+              "static void %s_average(const %s_args *a)\n{\n"
+              "    const %s *const params = a->m->base.params;\n"
+              "    %s *const slots = a->m->base.slots;\n"
+              "    const int64_t step = (int64_t)a->m->base.steps[%d];\n"
+              "    const nn_dim from = 0;\n    nn_dim to;\n",
+              f->routine[r->index].base, f->routine[r->index].base, f->real, f->real, r->index);
+    for (size_t i = 0; i < s->ranges.len; i++) {
+        sb_printf(out, "    to = %lld;\n", (ll)s->ranges.data[i].count);
+        put_text(out, 1, ema_call(f, r, &s->ranges.data[i]));
+    }
+    sb_puts(out, "}\n");
+}
+
 /* What the library's method asks of a step, and the call of that method. */
 static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
 {
@@ -491,6 +520,7 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
               "    return (double)a->metric[%d];\n}\n",
               rn->base, rn->base, run_text(f, r, "a->m", "a", "a->"), face_loss_port(r));
     if (mini->optim->uses_product) put_product(f, r, out);
+    if (s->ema_at >= 0) put_average(f, r, out);
     sb_printf(
         out,
         "\n/* %s:%d  using %s: one update, from the loss and gradients that were just computed. */\n"
@@ -572,12 +602,7 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
         put_text(&body, 1, call);
         sb_puts(&calls, call);
         if (s->ema_at >= 0) {
-            StrBuf decay;
-            sb_init(&decay, f->arena);
-            put_double(&decay, mini->ema);
-            call =
-                arena_printf(f->arena, "nn_ema(to - from, params + %lld + from, %s, %s, step + 1);",
-                             (ll)p->offset, slot_text(f, s, p, s->ema_at), decay.text);
+            call = ema_call(f, r, p);
             put_text(&body, 1, call);
             sb_puts(&calls, call);
         }
@@ -817,8 +842,10 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
                   "    if (!half) {\n"
                   "        const nn_status status = %s_second(&a);\n"
                   "        if (status != NN_OK) return status;\n"
+                  "%s"
                   "    }\n",
-                  rn->base);
+                  rn->base,
+                  f->step[r->index].ema_at < 0 ? "" : arena_printf(f->arena, "        %s_average(&a);\n", rn->base));
     sb_printf(out,
               "    m->base.calls[%d]++;\n"
               "    if (half) m->base.grads_ready[%d] = ready + 1;\n"

@@ -341,11 +341,11 @@ bool set_hyper(Frame *f, Hyper *h, Expr *e)
 }
 
 /* The options of optim_options, in its order. */
-enum { N_COMMON = 3 };
+enum { CLIP_NORM, CLIP_VALUE, EMA, N_COMMON };
 
 static bool set_common(Frame *f, Minimize *min, const Arg *arg, size_t option)
 {
-    double *const to[N_COMMON] = { &min->clip_norm, &min->clip_value, &min->ema };
+    double *const to[N_COMMON] = { [CLIP_NORM] = &min->clip_norm, [CLIP_VALUE] = &min->clip_value, [EMA] = &min->ema };
     const bool bounded = optim_options[option].max < INFINITY;
     const double below = bounded ? 1 : INFINITY;
     double x;
@@ -386,7 +386,7 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         return false;
     }
     const Span here = arg->name.text ? arg->name.span : arg->value->span;
-    if (min->optim->driver && slot >= n) {
+    if (min->optim->driver && slot >= n && common != EMA) {
         Diagnostic *m = report(f, here, "optimizer-option", "%s does not go with %s",
                                arg->name.text, min->optim->name);
         diag_hint(m, "its line search needs the loss and its gradient as they are");

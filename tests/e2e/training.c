@@ -73,6 +73,26 @@ static void averages(const char *path)
     training_free(m);
 }
 
+/* A step whose update is a line search averages the weights that each search ends with. */
+static void averages_of_searches(void)
+{
+    training *m = training_new(TRAINING_SETTLE, NULL);
+    float w[3], first[3] = { 0 };
+    double mean[3] = { 0 };
+    int good = m != NULL;
+    for (int step = 0; step < 4; step++) {
+        good &= training_settle(m, ROWS, x, t, NULL) == NN_OK;
+        training_get(m, TRAINING_NET_FC_WEIGHT, w);
+        if (step == 0) memcpy(first, w, sizeof w);
+        for (int i = 0; i < 3; i++) mean[i] = step == 0 ? (double)w[i] : 0.75 * mean[i] + 0.25 * (double)w[i];
+    }
+    expect(good && memcmp(first, w, sizeof w) != 0, "lbfgs makes several updates");
+    expect(training_swap_ema(m, TRAINING_SETTLE) == NN_OK && training_get(m, TRAINING_NET_FC_WEIGHT, w) == NN_OK &&
+               near(w, mean, 3),
+           "it averages the weights after each");
+    training_free(m);
+}
+
 /* One update of w by sgd(lr = 0.1) on the mean of (x w - t)^2, worked out in double precision. */
 static void expected_update(const double *w, double ridge, double lasso, double *after)
 {
@@ -170,6 +190,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < ROWS * 3; i++) x[i] = (float)((i * 37 + i / 5) % 41) / 20 - 1;
     for (int i = 0; i < ROWS; i++) t[i] = 2 * x[3 * i] - x[3 * i + 1] + 0.1F * x[3 * i + 2];
     averages(argv[1]);
+    averages_of_searches();
     penalties_and_accumulation();
     schedule();
     slopes();
