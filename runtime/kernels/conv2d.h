@@ -206,14 +206,14 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
             const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
             const nn_dim in = g.total ? out : g.w.in;
             const nn_real *xn = x + n * x_next;
-            nn_dim x_h = g.x_row, x_col = g.w.base * g.x_pix;
+            nn_dim x_h = g.x_row, x_col = g.w.base * g.x_pix, top = 0; /* the image's row that xn begins with */
             if (blocks) {
-                const nn_dim top = nn_max_dim(0, from * g.h.step + g.h.base);
+                top = nn_max_dim(0, from * g.h.step + g.h.base);
                 const nn_dim end = nn_min_dim(g.h.in, (to - 1) * g.h.step + (g.h.taps - 1) * g.h.dil + 1 + g.h.base);
                 x_h = padded * g.x_pix;
                 nn_walk_gather(end - top, padded, g.depth, xn + top * g.x_row, g.x_row, g.x_pix, g.w.base, 1, in,
                                patch, x_h, g.x_pix);
-                xn = patch - top * x_h;
+                xn = patch;
                 x_col = 0;
             }
             for (nn_dim i = 0; i < groups * (to - from); i++) {
@@ -221,7 +221,7 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
                 const nn_dim oh = from + i % (to - from);
                 nn_dim r0, r1;
                 nn_axis_taps(g.h, oh, &r0, &r1);
-                const nn_real *xr = xn + (oh * g.h.step + r0 * g.h.dil + g.h.base) * x_h;
+                const nn_real *xr = xn + (oh * g.h.step + r0 * g.h.dil + g.h.base - top) * x_h;
                 nn_real *yr = y + n * y_next + oh * g.y_row + k;
                 for (nn_dim at = 0; at < out; at += mr) {
                     const nn_dim o = nn_max_dim(0, nn_min_dim(at, out - mr)), col = o * g.w.step + g.w.base;
