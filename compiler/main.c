@@ -230,14 +230,16 @@ static int64_t rounded(int64_t bytes)
 static int64_t object_bytes(const ModelFace *f, int64_t *arena)
 {
     const int64_t real = f->m->real_is_f64 ? 8 : 4;
+    int64_t kept = 0;
     *arena = 0;
     for (size_t i = 0; i < f->m->routines.len; i++) {
         const int64_t bytes = face_arena_bytes(f->m->routines.data[i]);
         if (bytes > *arena) *arena = bytes;
+        kept += face_kept_bytes(f, f->m->routines.data[i]);
     }
     return rounded((int64_t)f->m->hypers.len * 8) +
            real * (f->param_count * (f->has_steps ? 2 : 1)) +
-           real * (f->slot_count + f->state_count) + *arena;
+           real * (f->slot_count + f->state_count) + *arena + kept;
 }
 
 static bool check_limits(Job *job, const ModelFace *f)

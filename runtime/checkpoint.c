@@ -336,6 +336,7 @@ nn_status nn_model_from_st(nn_model *m, unsigned what, const nn_st_file *f, nn_l
     s = visit_items(m, parts, load_item, &l);
     /* Gradients of a half-done step belong to the old weights. */
     memset(m->grads_ready, 0, sizeof m->grads_ready);
+    m->weights++;
     return s;
 }
 

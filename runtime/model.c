@@ -53,7 +53,7 @@ enum { TEAM_GAIN_NS = 8000 };
 
 /* Byte offsets of the parts of an object. A part that is absent has the offset of the next one. */
 typedef struct Layout {
-    size_t hypers, params, grads, slots, state, arena, total;
+    size_t hypers, params, grads, slots, state, arena, total, kept[NN_MAX_ROUTINES];
     int trains; /* a step is among the chosen routines */
 } Layout;
 
@@ -90,6 +90,10 @@ static int layout(const nn_model_info *info, unsigned routines, Layout *l)
     if (!reserve(&at, (uint64_t)info->state_count, real)) return 0;
     l->arena = at;
     if (!reserve(&at, 1, arena > 0 ? arena : 1)) return 0;
+    for (int i = 0; i < info->n_routines; i++) {
+        l->kept[i] = at;
+        if (routines >> i & 1 && !reserve(&at, 1, info->routines[i].kept_bytes)) return 0;
+    }
     l->total = at;
     return 1;
 }
@@ -103,6 +107,17 @@ size_t nn_model_bytes(const nn_model_info *info, unsigned routines)
 static size_t block_bytes(const nn_model *m, nn_dim count)
 {
     return (size_t)count * (size_t)m->info->real_bytes;
+}
+
+/* The tensor's part of `block`, the parameters, the gradients or the state. */
+static void *tensor_at(const nn_model *m, const nn_tensor *t, void *block)
+{
+    return (unsigned char *)block + block_bytes(m, t->offset);
+}
+
+static void *storage(const nn_model *m, const nn_tensor *t)
+{
+    return tensor_at(m, t, t->is_state ? m->state : m->params);
 }
 
 /* ---- initial values ---- */
@@ -133,7 +148,7 @@ static void tensor_init(nn_model *m, int index)
 {
     const nn_tensor *t = &m->info->tensors[index];
     int real_bytes = m->info->real_bytes;
-    void *data = nn_model_data(m, index);
+    void *data = storage(m, t);
     if (!t->init) {
         memset(data, 0, block_bytes(m, t->count));
         return;
@@ -169,6 +184,7 @@ void nn_model_reset(nn_model *m, uint64_t seed)
     memset(m->steps, 0, sizeof m->steps);
     memset(m->grads_ready, 0, sizeof m->grads_ready);
     m->averaged = 0;
+    m->weights++;
 }
 
 /* ---- averaged weights ---- */
@@ -209,6 +225,7 @@ nn_status nn_model_swap_ema(nn_model *m, unsigned step)
         }
     }
     m->averaged ^= step;
+    m->weights++;
     return NN_OK;
 }
 
@@ -306,6 +323,7 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     m->slots = l.trains && info->slot_count > 0 ? base + l.slots : NULL;
     m->state = base + l.state;
     m->arena = base + l.arena;
+    for (int i = 0; i < info->n_routines; i++) m->kept[i] = base + l.kept[i];
     m->all_threads = options->all_threads != 0;
     m->flush_denormals = options->flush_denormals != 0;
     m->pool = options->pool;
@@ -363,17 +381,18 @@ int nn_model_find(const nn_model *m, const char *name)
     return -1;
 }
 
-/* The tensor's part of `block`, the parameters, the gradients or the state. */
-static void *tensor_at(const nn_model *m, const nn_tensor *t, void *block)
-{
-    return (unsigned char *)block + block_bytes(m, t->offset);
-}
-
 void *nn_model_data(nn_model *m, int tensor)
 {
     if (!is_tensor(m, tensor)) return NULL;
-    const nn_tensor *t = &m->info->tensors[tensor];
-    return tensor_at(m, t, t->is_state ? m->state : m->params);
+    m->lent = 1;
+    return storage(m, &m->info->tensors[tensor]);
+}
+
+void nn_model_data_end(nn_model *m)
+{
+    if (!m) return;
+    m->lent = 0;
+    m->weights++;
 }
 
 void *nn_model_grad(nn_model *m, int tensor)
@@ -388,15 +407,16 @@ nn_status nn_model_get(const nn_model *m, int tensor, void *x)
 {
     if (!is_tensor(m, tensor) || !x) return NN_EINVAL;
     const nn_tensor *t = &m->info->tensors[tensor];
-    nn_canonical_read(t, tensor_at(m, t, t->is_state ? m->state : m->params), x,
-                      m->info->real_bytes);
+    nn_canonical_read(t, storage(m, t), x, m->info->real_bytes);
     return NN_OK;
 }
 
 nn_status nn_model_set(nn_model *m, int tensor, const void *x)
 {
     if (!is_tensor(m, tensor) || !x) return NN_EINVAL;
-    nn_canonical_write(&m->info->tensors[tensor], nn_model_data(m, tensor), x, m->info->real_bytes);
+    const nn_tensor *t = &m->info->tensors[tensor];
+    nn_canonical_write(t, storage(m, t), x, m->info->real_bytes);
+    m->weights++;
     return NN_OK;
 }
 

@@ -5,7 +5,7 @@
  * the functions below with the model's constant nn_model_info.
  *
  * One block of memory holds everything, each part 64-byte aligned:
- *   object | hypers | params | grads | optimizer slots | state | arena (largest of the chosen routines)
+ *   object | hypers | params | grads | optimizer slots | state | arena (largest of the chosen routines) | kept values
  *
  * Where there is less than an operating system, model.c, init.c and status.c are all that generated code needs, with
  * these macros defined for them and for it: NN_NO_THREADS (nn_threads.h), NN_NO_FILES (saving and loading return
@@ -51,6 +51,7 @@ typedef struct nn_routine_info {
     nn_dim slots_offset;     /* reals from the start of the slot block to this routine's first slot */
     int n_blocks;
     const nn_block *blocks;
+    size_t kept_bytes;       /* infer: of what is computed from the weights and kept while they stay the same */
     int is_product;          /* with a step's Hessian: has no counters of its own */
 } nn_routine_info;
 
@@ -84,6 +85,11 @@ typedef struct nn_model {
     uint64_t calls[NN_MAX_ROUTINES]; /* calls so far: counter of the random streams */
     uint64_t steps[NN_MAX_ROUTINES]; /* updates applied so far: t of the optimizer and the schedules */
     int grads_ready[NN_MAX_ROUTINES]; /* _grad calls since the last _apply */
+    /* Infer routines keep what depends on the weights alone: `weights` counts the states that parameters and state
+     * have been in, and prepared[i] says of which one routine i's kept values are, 0: of none. */
+    unsigned char *kept[NN_MAX_ROUTINES];
+    uint64_t weights, prepared[NN_MAX_ROUTINES];
+    int lent;          /* pointers from nn_model_data may still be written through */
     unsigned averaged; /* bit i: the weights that step i trains are exchanged with their averages */
 } nn_model;
 
@@ -101,6 +107,12 @@ void nn_model_free(nn_model *m);
  * processor wrote. Only their order of magnitude matters: bits do not depend on the choice. */
 void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns);
 
+/* Must the values that routine i keeps be computed anew? */
+static inline int nn_model_is_stale(const nn_model *m, int i)
+{
+    return m->lent || m->prepared[i] != m->weights;
+}
+
 /* Exchanges the weights of one step (a bit of NAME_STEP) with the averages it keeps (`ema`), or back. NN_ESTATE before
  * the first update, and while other averages of the same weights are in place. */
 nn_status nn_model_swap_ema(nn_model *m, unsigned step);
@@ -113,7 +125,10 @@ int nn_model_find(const nn_model *m, const char *name); /* tensor index, -1 when
 nn_status nn_model_get(const nn_model *m, int tensor, void *x);
 nn_status nn_model_set(nn_model *m, int tensor, const void *x);
 nn_status nn_model_get_grad(const nn_model *m, int tensor, void *x);
-void *nn_model_data(nn_model *m, int tensor); /* storage order, see nn_tensor.stride */
+/* In storage order, see nn_tensor.stride. The caller may write through the pointer: until nn_model_data_end, infer
+ * routines trust no value that they kept. */
+void *nn_model_data(nn_model *m, int tensor);
+void nn_model_data_end(nn_model *m);
 void *nn_model_grad(nn_model *m, int tensor); /* NULL when the object holds no gradients */
 
 typedef int (*nn_write_fn)(void *ctx, const void *data, size_t n);

@@ -169,8 +169,9 @@ static void move(const nn_second *s, Direction what, double *x)
     for (int k = 0; k < s->n_tensors; k++) {
         const int index = s->tensors[k];
         const nn_tensor *t = &s->model->info->tensors[index];
-        void *data = what == READ_GRADIENTS ? nn_model_grad(s->model, index)
-                                            : nn_model_data(s->model, index);
+        void *data = what == READ_GRADIENTS
+                         ? nn_model_grad(s->model, index)
+                         : (unsigned char *)s->model->params + t->offset * s->model->info->real_bytes;
         const int straight = nn_is_canonical(t);
         for (nn_dim i = 0; i < t->count; i++) {
             const nn_dim at = straight ? i : nn_canonical_to_storage(t, i);

@@ -45,10 +45,14 @@ typedef struct RoutineNames {
     const char *grad, *apply, *out; /* mlp_train_grad, mlp_train_apply, mlp_train_out; steps only */
     const char *bit;                /* MLP_TRAIN */
     const char *bytes;              /* MLP_TRAIN_BYTES */
+    const char *kept_macro;         /* MLP_PREDICT_KEPT_BYTES; infer only */
     const char **input;             /* parameter names, by port */
     const char **output;            /* parameter or field names, by port */
     const char **dim;               /* parameter names, by position in Routine.dims */
     int top;                        /* the module's routine that runs it: another one for bodies of loops */
+    int64_t *kept;                  /* of a routine that prepares another one: bytes from the start of what the object
+                                       keeps for that one, by output */
+    int64_t kept_bytes;
 } RoutineNames;
 
 typedef struct TensorPlace {
@@ -87,8 +91,8 @@ typedef struct ModelFace {
     const char *hyper_type;          /* mlp_hyper */
     const char **hyper;              /* field names */
     const char **dim_max;            /* MLP_B_MAX by module dim */
-    RoutineNames *routine;    /* the module's, then bodies */
-    VEC(const Routine *) bodies; /* of loops, inner ones first */
+    RoutineNames *routine;    /* the module's, then `bodies` */
+    VEC(const Routine *) bodies; /* of loops, inner ones first, and what prepares the routine, last */
     TensorPlace *tensor;
     StepPlace *step; /* by routine; empty for infer */
     int64_t param_count, state_count, slot_count;
@@ -105,12 +109,16 @@ ModelFace *face_new(const Module *m, const EmitOptions *opt);
 const char *face_c_type(const ModelFace *f, DType t); /* of an element at the API and in memory */
 /* Name of an API function: face_api(f, "save") = "mlp_save". */
 const char *face_api(const ModelFace *f, const char *what);
+/* Inputs that the caller gives: all but the kept ones. */
+size_t face_inputs(const Routine *r);
+/* Bytes that the object keeps for r from one state of the weights to the next. */
+int64_t face_kept_bytes(const ModelFace *f, const Routine *r);
 /* The smallest run-time size of `dim` that every operator of the routine is defined for: at least its lower bound. */
 int64_t face_dim_low(const Routine *r, const DimVar *dim);
 /* Multiply-accumulates of one routine per unit of batch (per_batch) and per call (fixed). */
 void face_work(const Routine *r, int64_t *per_batch, int64_t *fixed);
-/* The plan's arena (of a driven step with a product: the larger one of both, which take turns) and, behind it, what
- * a driver works with. */
+/* The plan's arena (the largest one where routines take turns: a driven step and its product, an infer routine and what
+ * prepares it) and, behind it, what a driver works with. */
 int64_t face_arena_bytes(const Routine *r);
 int64_t face_work_offset(const Routine *r);
 /* The routine whose counters r's random numbers and schedules follow: its own, or those of the step it belongs to. */

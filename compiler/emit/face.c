@@ -15,6 +15,7 @@ static const char *const api_words[] = { "bytes",   "init",      "new",      "fr
                                          "hyper",   "hypers",    "tensors",  "data", "grad",
                                          "get",     "set",       "find",     "save", "load",
                                          "save_to", "load_from", "get_grad", "info", "swap_ema",
+                                         "data_end",
                                          NULL };
 
 /* Static names of model.c and macros of its headers that user names must leave alone. */
@@ -84,8 +85,33 @@ int64_t face_arena_bytes(const Routine *r)
 int64_t face_work_offset(const Routine *r)
 {
     const bool multiplies = r->product && r->minimize->optim->uses_product;
-    const int64_t own = r->plan->arena_bytes, other = multiplies ? r->product->plan->arena_bytes : 0;
-    return own > other ? own : other;
+    const Routine *other = multiplies ? r->product : r->prepare;
+    const int64_t own = r->plan->arena_bytes, bytes = other ? other->plan->arena_bytes : 0;
+    return own > bytes ? own : bytes;
+}
+
+size_t face_inputs(const Routine *r)
+{
+    size_t n = 0;
+    while (n < r->inputs.len && !r->inputs.data[n].is_kept) n++;
+    return n;
+}
+
+int64_t face_kept_bytes(const ModelFace *f, const Routine *r)
+{
+    return r->prepare ? f->routine[r->prepare->index].kept_bytes : 0;
+}
+
+/* Every kept value on a boundary of 64 bytes, in the order of outputs. */
+static void place_kept(ModelFace *f, const Routine *prepare)
+{
+    RoutineNames *rn = &f->routine[prepare->index];
+    rn->kept = ARENA_ARRAY(f->arena, int64_t, prepare->outputs.len + 1);
+    for (size_t i = 0; i < prepare->outputs.len; i++) {
+        const TensorType *t = &prepare->outputs.data[i].type;
+        rn->kept[i] = rn->kept_bytes;
+        rn->kept_bytes += (type_numel_max(t) * dtype_size(t->dtype, f->m->real_is_f64) + 63) / 64 * 64;
+    }
 }
 
 int face_clock(const ModelFace *f, const Routine *r)
@@ -231,6 +257,7 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
         rn->out = arena_printf(a, "%s_out", rn->func);
         rn->bit = arena_printf(a, "%s_%s", f->upper, names_upper(a, stem));
         rn->bytes = arena_printf(a, "%s_BYTES", rn->bit);
+        rn->kept_macro = arena_printf(a, "%s_KEPT_BYTES", rn->bit);
         const char *all[6 + N_STATIC] = { rn->func, rn->bit, rn->bytes };
         int n = 3;
         for (int k = 0; k < N_STATIC; k++) all[n++] = arena_printf(a, "%s_%s", stem, suffix[k]);
@@ -238,6 +265,8 @@ static void name_routine(ModelFace *f, const Routine *r, RoutineNames *rn)
             all[n++] = rn->grad;
             all[n++] = rn->apply;
             all[n++] = rn->out;
+        } else {
+            all[n++] = rn->kept_macro;
         }
         if (all_free(f, all, n)) {
             for (int k = 0; k < n; k++)
@@ -275,11 +304,18 @@ static void collect_bodies(ModelFace *f, const Routine *r, const char *stem)
         body->index = (int)(f->m->routines.len + f->bodies.len);
         vec_push(f->arena, &f->bodies, body);
     }
+    if (!r->prepare) return;
+    r->prepare->index = (int)(f->m->routines.len + f->bodies.len);
+    vec_push(f->arena, &f->bodies, r->prepare);
 }
 
 static void set_top(ModelFace *f, const Routine *r, int top)
 {
     f->routine[r->index].top = top;
+    if (r->prepare) {
+        set_top(f, r->prepare, top);
+        place_kept(f, r->prepare);
+    }
     for (size_t i = 0; i < r->nodes.len; i++)
         if (op_is(r->nodes.data[i], &op_scan))
             set_top(f, ((const ScanAttrs *)r->nodes.data[i]->attrs)->body, top);

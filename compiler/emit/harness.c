@@ -52,12 +52,13 @@ static void put_trampoline(const ModelFace *f, const Routine *r, const char *nam
             rn->base, name));
     sb_puts(out, "{\n");
     if (!r->dims.len) sb_printf(out, "    (void)dims;\n");
-    if (!r->inputs.len) sb_printf(out, "    (void)in;\n");
+    const size_t n_inputs = face_inputs(r);
+    if (!n_inputs) sb_printf(out, "    (void)in;\n");
     StrBuf call;
     sb_init(&call, f->arena);
     sb_printf(&call, "%s((%s *)(void *)m", func, f->type);
     for (size_t i = 0; i < r->dims.len; i++) sb_printf(&call, ", dims[%zu]", i);
-    for (size_t i = 0; i < r->inputs.len; i++) sb_printf(&call, ", in[%zu]", i);
+    for (size_t i = 0; i < n_inputs; i++) sb_printf(&call, ", in[%zu]", i);
     if (r->kind == ROUTINE_INFER) {
         for (size_t i = 0; i < r->outputs.len; i++) sb_printf(&call, ", out[%zu]", i);
         if (!r->outputs.len) sb_printf(out, "    (void)out;\n");
@@ -81,7 +82,7 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
     for (size_t i = 0; i < m->routines.len; i++) {
         const Routine *r = m->routines.data[i];
         const RoutineNames *rn = &f->routine[i];
-        put_ports(f, r, r->inputs.data, r->inputs.len, "inputs", out);
+        put_ports(f, r, r->inputs.data, face_inputs(r), "inputs", out);
         put_ports(f, r, r->outputs.data, r->outputs.len, "outputs", out);
         if (r->dims.len) {
             sb_printf(out, "static const nn_harness_dim %s_dims[%zu] = {\n", rn->base, r->dims.len);
@@ -108,9 +109,9 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
                   c_string(f->arena, r->name), r->kind == ROUTINE_STEP,
                   r->kind == ROUTINE_STEP ? face_loss_port(r) : -1);
         sb_printf(out, "      .n_dims = %zu, .n_inputs = %zu, .n_outputs = %zu,", r->dims.len,
-                  r->inputs.len, r->outputs.len);
+                  face_inputs(r), r->outputs.len);
         if (r->dims.len) sb_printf(out, " .dims = %s_dims,", base);
-        if (r->inputs.len) sb_printf(out, " .inputs = %s_inputs,", base);
+        if (face_inputs(r)) sb_printf(out, " .inputs = %s_inputs,", base);
         if (r->outputs.len) sb_printf(out, " .outputs = %s_outputs,", base);
         sb_printf(out, "\n      .run = %s_call", base);
         if (r->product) sb_printf(out, ", .product = %d", r->product->index);

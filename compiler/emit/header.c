@@ -95,7 +95,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
     for (size_t i = 0; i < r->dims.len; i++)
         sb_printf(out, " *   %-10s in     %lld..%lld\n", rn->dim[i], (ll)face_dim_low(r, r->dims.data[i]),
                   (ll)r->dims.data[i]->hi);
-    for (size_t i = 0; i < r->inputs.len; i++)
+    for (size_t i = 0; i < face_inputs(r); i++)
         sb_printf(out, " *   %-10s in     %s\n", rn->input[i], port_text(f, &r->inputs.data[i]));
     if (r->kind == ROUTINE_INFER) {
         for (size_t i = 0; i < r->outputs.len; i++)
@@ -139,7 +139,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_init(&formals, a);
     sb_printf(&formals, "(%s *m", f->type);
     for (size_t i = 0; i < r->dims.len; i++) sb_printf(&formals, ", int %s", rn->dim[i]);
-    for (size_t i = 0; i < r->inputs.len; i++)
+    for (size_t i = 0; i < face_inputs(r); i++)
         sb_printf(&formals, ", const %s *%s", face_c_type(f, r->inputs.data[i].type.dtype),
                   rn->input[i]);
     if (r->kind == ROUTINE_INFER)
@@ -223,6 +223,16 @@ void emit_header(const ModelFace *f, StrBuf *out)
     for (size_t i = 0; i < m->routines.len; i++)
         sb_printf(out, "#define %s %lld\n", f->routine[i].bytes,
                   (ll)face_arena_bytes(m->routines.data[i]));
+    bool keeps = false;
+    for (size_t i = 0; i < m->routines.len; i++) keeps |= m->routines.data[i]->prepare != NULL;
+    if (keeps)
+        sb_puts(out,
+                "\n/* Bytes that an object keeps for a routine besides: what depends on the weights alone, computed in\n"
+                " * the first call after they have changed. */\n");
+    for (size_t i = 0; i < m->routines.len; i++)
+        if (m->routines.data[i]->prepare)
+            sb_printf(out, "#define %s %lld\n", f->routine[i].kept_macro,
+                      (ll)face_kept_bytes(f, m->routines.data[i]));
     sb_printf(out, "\ntypedef struct %s %s;\n", f->type, f->type);
     for (size_t i = 0; i < m->routines.len; i++) put_routine(f, m->routines.data[i], out);
 
@@ -288,9 +298,12 @@ void emit_header(const ModelFace *f, StrBuf *out)
                           face_api(f, "get_grad"), f->type, f->real));
     sb_puts(
         out,
-        "/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */\n");
+        "/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. From then on weights\n"
+        " * may change at any time: infer routines compute what they need of them in every call, until data_end\n"
+        " * says that nothing is written through such pointers any more. */\n");
     put_text(out, 0,
              arena_printf(a, "%s *%s(%s *m, int tensor);", f->real, face_api(f, "data"), f->type));
+    sb_printf(out, "void %s(%s *m);\n", face_api(f, "data_end"), f->type);
     put_text(out, 0,
              arena_printf(a, "%s *%s(%s *m, int tensor);", f->real, face_api(f, "grad"), f->type));
     sb_puts(

@@ -71,6 +71,22 @@ static void put_peak(StrBuf *out, const Routine *r, Arena *a)
               (ll)most);
 }
 
+static void put_routine(StrBuf *out, const Module *m, const Routine *r, const char *title);
+
+/* Values that the object keeps for an infer routine, and the plan of what makes them. */
+static void put_kept(StrBuf *out, const Module *m, const Routine *r)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < r->prepare->outputs.len; i++) {
+        const Port *p = &r->prepare->outputs.data[i];
+        const int64_t bytes = type_numel_max(&p->type) * dtype_size(p->type.dtype, m->real_is_f64);
+        sb_printf(out, "  keeps %10lld bytes: %-24s %s\n", (ll)bytes, p->name, type_text(m->arena, &p->type));
+        sum += (bytes + 63) / 64 * 64;
+    }
+    sb_printf(out, "  keeps %10lld bytes in all, computed once for each state of the weights:\n\n", (ll)sum);
+    put_routine(out, m, r->prepare, r->prepare->name);
+}
+
 static void put_routine(StrBuf *out, const Module *m, const Routine *r, const char *title)
 {
     const Plan *p = r->plan;
@@ -101,6 +117,7 @@ static void put_routine(StrBuf *out, const Module *m, const Routine *r, const ch
                        &p->scratch[i]);
     }
     sb_putc(out, '\n');
+    if (r->prepare) put_kept(out, m, r);
     /* The arena of a body is part of its loop's workspace. */
     for (size_t i = 0; i < r->nodes.len; i++)
         if (op_is(r->nodes.data[i], &op_scan))

@@ -151,6 +151,7 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
         const Routine *r = m->routines.data[i];
         sb_printf(out, "    { .name = %s, .arena_bytes = %s", c_string(f->arena, r->name),
                   f->routine[i].bytes);
+        if (r->prepare) sb_printf(out, ", .kept_bytes = %s", f->routine[i].kept_macro);
         if (s->ranges.len)
             sb_printf(out, ", .n_ranges = %zu, .ranges = %s_ranges", s->ranges.len,
                       f->routine[i].base);
@@ -195,7 +196,7 @@ static const char *params_text(const ModelFace *f, const Routine *r, const char 
     sb_init(&sb, f->arena);
     sb_puts(&sb, first);
     for (size_t i = 0; i < r->dims.len; i++) sb_printf(&sb, ", int %s", rn->dim[i]);
-    for (size_t i = 0; i < r->inputs.len; i++)
+    for (size_t i = 0; i < face_inputs(r); i++)
         sb_printf(&sb, ", const %s *%s", face_c_type(f, r->inputs.data[i].type.dtype),
                   rn->input[i]);
     if (r->kind == ROUTINE_INFER)
@@ -214,7 +215,7 @@ static const char *args_text(const ModelFace *f, const Routine *r)
     sb_init(&sb, f->arena);
     sb_puts(&sb, "m");
     for (size_t i = 0; i < r->dims.len; i++) sb_printf(&sb, ", %s", rn->dim[i]);
-    for (size_t i = 0; i < r->inputs.len; i++) sb_printf(&sb, ", %s", rn->input[i]);
+    for (size_t i = 0; i < face_inputs(r); i++) sb_printf(&sb, ", %s", rn->input[i]);
     if (r->kind == ROUTINE_INFER)
         for (size_t i = 0; i < r->outputs.len; i++) sb_printf(&sb, ", %s", rn->output[i]);
     else
@@ -417,7 +418,8 @@ static Cost cost_of_body(const ModelFace *f, const Routine *r)
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
         const Part part = r->plan->part[i];
-        if (op_is(n, &op_param) || op_is(n, &op_grad_store))
+        const bool kept = op_is(n, &op_input) && r->inputs.data[((const IndexAttrs *)n->attrs)->index].is_kept;
+        if (op_is(n, &op_param) || op_is(n, &op_grad_store) || kept)
             c.fixed += (double)type_numel_max(&n->type) * real * NS_PER_BYTE;
         if (part == PART_NONE) continue;
         if (part == PART_TEAM) waits++;
@@ -750,7 +752,7 @@ static void put_checks(const ModelFace *f, const Routine *r, StrBuf *out)
     StrBuf null;
     sb_init(&null, f->arena);
     sb_puts(&null, "if (!m");
-    for (size_t i = 0; i < r->inputs.len; i++) sb_printf(&null, " || !%s", rn->input[i]);
+    for (size_t i = 0; i < face_inputs(r); i++) sb_printf(&null, " || !%s", rn->input[i]);
     if (r->kind == ROUTINE_INFER)
         for (size_t i = 0; i < r->outputs.len; i++) sb_printf(&null, " || !%s", rn->output[i]);
     sb_printf(&null, " || !(m->base.routines & %s)) return NN_EINVAL;", rn->bit);
@@ -760,7 +762,14 @@ static void put_checks(const ModelFace *f, const Routine *r, StrBuf *out)
                   (ll)face_dim_low(r, r->dims.data[i]), rn->dim[i], f->dim_max[r->dims.data[i]->index]);
     if (r->kind == ROUTINE_STEP && f->has_ema)
         sb_puts(out, "    if (m->base.averaged) return NN_ESTATE;\n");
-    for (size_t i = 0; i < r->inputs.len; i++) put_index_check(f, r, i, out);
+    for (size_t i = 0; i < face_inputs(r); i++) put_index_check(f, r, i, out);
+}
+
+/* Where the object keeps output i of what prepares r. */
+static const char *kept_text(const ModelFace *f, const Routine *r, DType dtype, size_t i, const char *qualifier)
+{
+    return arena_printf(f->arena, "(%s%s *)(%svoid *)(m->base.kept[%d] + %lld)", qualifier, face_c_type(f, dtype),
+                        qualifier, r->index, (ll)f->routine[r->prepare->index].kept[i]);
 }
 
 static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
@@ -770,8 +779,12 @@ static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_init(&sb, f->arena);
     sb_printf(&sb, "%s_args a = { .m = m", rn->base);
     for (size_t i = 0; i < r->dims.len; i++) sb_printf(&sb, ", .%s = %s", rn->dim[i], rn->dim[i]);
-    for (size_t i = 0; i < r->inputs.len; i++)
+    const size_t n_inputs = face_inputs(r);
+    for (size_t i = 0; i < n_inputs; i++)
         sb_printf(&sb, ", .%s = %s", rn->input[i], rn->input[i]);
+    for (size_t i = n_inputs; i < r->inputs.len; i++)
+        sb_printf(&sb, ", .%s = %s", rn->input[i],
+                  kept_text(f, r, r->inputs.data[i].type.dtype, i - n_inputs, "const "));
     if (r->kind == ROUTINE_INFER)
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(&sb, ", .%s = %s", rn->output[i], rn->output[i]);
@@ -797,15 +810,34 @@ static void put_stale(const ModelFace *f, const Routine *r, StrBuf *out)
     }
 }
 
+static void put_prepare(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const Routine *p = r->prepare;
+    const RoutineNames *pn = &f->routine[p->index];
+    StrBuf sb;
+    sb_init(&sb, f->arena);
+    sb_printf(&sb, "%s_args a = { .m = m", pn->base);
+    for (size_t i = 0; i < p->outputs.len; i++)
+        sb_printf(&sb, ", .%s = %s", pn->output[i], kept_text(f, r, p->outputs.data[i].type.dtype, i, ""));
+    sb_puts(&sb, " };");
+    sb_printf(out, "\nstatic void %s_run(%s *m)\n{\n", pn->base, f->type);
+    put_text(out, 1, sb.text);
+    sb_printf(out, "%s    m->base.prepared[%d] = m->base.weights;\n}\n", run_text(f, p, "m", "&a", ""), r->index);
+}
+
 static void put_infer(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
+    if (r->prepare) put_prepare(f, r, out);
     sb_putc(out, '\n');
     put_text(out, 0,
              arena_printf(f->arena, "nn_status %s(%s)", rn->func,
                           params_text(f, r, arena_printf(f->arena, "%s *m", f->type), false)));
     sb_puts(out, "{\n");
     put_checks(f, r, out);
+    if (r->prepare)
+        sb_printf(out, "    if (nn_model_is_stale(&m->base, %d)) %s_run(m);\n", r->index,
+                  f->routine[r->prepare->index].base);
     put_fields(f, r, out);
     sb_puts(out, run_text(f, r, "m", "&a", ""));
     if (!r->step) sb_printf(out, "    m->base.calls[%d]++;\n", r->index);
@@ -825,6 +857,7 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
     put_checks(f, r, out);
     put_fields(f, r, out);
     sb_puts(out, run_text(f, r, "m", "&a", ""));
+    sb_puts(out, "    m->base.weights++;\n");
     if (r->outputs.len) {
         sb_puts(out, "    if (out) {\n");
         for (size_t i = 0; i < r->outputs.len; i++)
@@ -841,6 +874,7 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
         sb_printf(out,
                   "    if (!half) {\n"
                   "        const nn_status status = %s_second(&a);\n"
+                  "        m->base.weights++;\n"
                   "        if (status != NN_OK) return status;\n"
                   "%s"
                   "    }\n",
@@ -876,6 +910,7 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
               "    if (!m->base.grads_ready[%d]%s) return NN_ESTATE;\n"
               "    %s_args a = { .m = m, .scale = grad_scale };\n"
               "    nn_model_run(&m->base, %s_apply_body, &a, %.0f, %.0f);\n"
+              "    m->base.weights++;\n"
               "    m->base.grads_ready[%d] = 0;\n",
               rn->apply, f->type, rn->bit, r->index, f->has_ema ? " || m->base.averaged" : "",
               rn->base, rn->base, ceil(cost_of_update(f, r).fixed), ceil(cost_of_update(f, r).team),
@@ -930,6 +965,7 @@ static void put_api(const ModelFace *f, StrBuf *out)
         out,
         "\n%s *%s(%s *m, int tensor)\n{\n    return m ? nn_model_data(&m->base, tensor) : NULL;\n}\n",
         f->real, face_api(f, "data"), t);
+    sb_printf(out, "\nvoid %s(%s *m)\n{\n    if (m) nn_model_data_end(&m->base);\n}\n", face_api(f, "data_end"), t);
     sb_printf(
         out,
         "\n%s *%s(%s *m, int tensor)\n{\n    return m ? nn_model_grad(&m->base, tensor) : NULL;\n}\n",

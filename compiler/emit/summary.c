@@ -231,6 +231,10 @@ void emit_summary(const Summary *s, const Module *m, StrBuf *out)
             sb_printf(out, "; working memory %s bytes, lower bound %s",
                       grouped(a, face_arena_bytes(r)),
                       grouped(a, r->plan->bound_bytes + optim_work_bytes(r->minimize)));
+        int64_t kept = 0;
+        for (size_t k = 0; r->prepare && k < r->prepare->outputs.len; k++)
+            kept += type_numel_max(&r->prepare->outputs.data[k].type) * (m->real_is_f64 ? 8 : 4);
+        if (kept) sb_printf(out, "; %s bytes kept for it", grouped(a, kept));
         sb_putc(out, '\n');
     }
     if (m->dims.len) {

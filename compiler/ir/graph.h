@@ -76,6 +76,7 @@ typedef struct Port {
     TensorType type;
     Span span;
     bool is_metric;    /* outputs of steps: metric/report/loss scalars, fields of the *_out struct */
+    bool is_kept;      /* inputs of infer routines: the object keeps it, Routine.prepare makes it. The last ones */
     int64_t index_limit; /* inputs of integers: values must be in [0, index_limit); 0: not checked. Filled
                             by the `check` pass from OpDesc.index_limit. -1 may be allowed: index_ignore */
     int64_t index_ignore;    /* one extra accepted value (ignore_index), when has_ignore */
@@ -120,6 +121,9 @@ typedef struct Routine {
     bool wants_product;        /* step: --hvp names it */
     struct Routine *product;   /* step: the infer routine that multiplies its Hessian with a vector, or NULL */
     const struct Routine *step; /* of such a product: the step, whose draws and counters it uses */
+    struct Routine *prepare;   /* infer: makes its kept inputs from the weights, one output each; NULL: it has none.
+                                  Not among Module.routines */
+    bool prepares;             /* it is one of these */
     Span span;
 } Routine;
 

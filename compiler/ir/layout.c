@@ -16,10 +16,14 @@ bool layout_shares(const Node *n, int i)
     return x->rank == 4 || x->rank == n->type.rank;
 }
 
-bool layout_wanted(const Module *m, const Node *n, int i, Layout *want)
+bool layout_wanted(const Module *m, const Routine *r, const Node *n, int i, Layout *want)
 {
     const OpDesc *op = n->op;
     *want = LAYOUT_CANONICAL;
+    if (op_is(n, &op_output)) {
+        *want = r->outputs.data[((const IndexAttrs *)n->attrs)->index].type.layout;
+        return true;
+    }
     if (op_is(n, &op_grad_store) || op_is(n, &op_assign)) {
         *want = m->tensors.data[((const IndexAttrs *)n->attrs)->index]->type.layout;
         return true;

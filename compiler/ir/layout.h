@@ -9,8 +9,9 @@
 #include "ir/op.h"
 
 /* True when operand i must have layout *want (or one that coincides with it); false when the node
- * takes whatever order its operands share. */
-bool layout_wanted(const Module *m, const Node *n, int i, Layout *want);
+ * takes whatever order its operands share. r: the routine of n, whose ports say how outputs lie: canonical at the API,
+ * kept values as their users want them. */
+bool layout_wanted(const Module *m, const Routine *r, const Node *n, int i, Layout *want);
 
 /* True for nodes that take any order their operands share: elementwise operators, fused groups,
  * OPF_ANY_LAYOUT. */

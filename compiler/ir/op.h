@@ -135,6 +135,10 @@ struct OpDesc {
     Node *(*fuse_epilogue)(Builder *b, const Node *n, const Node *user);
     bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
     Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
+    /* Optional (n in an infer routine, all its operands but the first known before the call): an equal node that takes
+       its weights in another form, made of them by a node of its own. Such forms are computed once for each state of
+       the weights. NULL: as it is. */
+    Node *(*prepare)(Builder *b, const Node *n);
 
     /* Optional, about time loops. row_axes: 1 + number of trailing axes of operand 0 that one row of the result
        depends on, when all other operands are needed whole: such a node over a slice of a sequence equals the

@@ -764,6 +764,7 @@ static void read_ports(Reader *p, Port **ports, size_t *len)
         expect(p, ":");
         q.type = read_type(p);
         q.is_metric = accept(p, "metric");
+        q.is_kept = accept(p, "kept");
         if (accept(p, "limit")) q.index_limit = read_int_in(p, 0, INT64_MAX);
         q.has_ignore = accept(p, "ignore");
         if (q.has_ignore) q.index_ignore = read_int(p);
@@ -877,7 +878,19 @@ static void read_step(Reader *p, Routine *r)
         fail(p, from, "expected the name of a step, of which this is the product with its Hessian");
 }
 
-static void read_routine(Reader *p, RoutineKind kind)
+/* The infer routine, just read, that r prepares. */
+static void read_user(Reader *p, Routine *r)
+{
+    expect(p, "of");
+    skip(p);
+    const char *from = p->at, *name = read_name(p);
+    Routine *user = p->m->routines.len ? p->m->routines.data[p->m->routines.len - 1] : NULL;
+    if (!p->failed && (!user || user->kind != ROUTINE_INFER || user->prepare || strcmp(user->name, name) != 0))
+        fail(p, from, "expected the name of the infer routine before this one");
+    if (!p->failed) user->prepare = r;
+}
+
+static void read_routine(Reader *p, RoutineKind kind, bool prepares)
 {
     Routine *r = ARENA_NEW(p->a, Routine);
     r->kind = kind;
@@ -891,7 +904,11 @@ static void read_routine(Reader *p, RoutineKind kind)
     read_ports(p, &r->outputs.data, &r->outputs.len);
     r->outputs.cap = r->outputs.len;
     read_dims(p, r);
-    if (accept(p, "of")) read_step(p, r);
+    r->prepares = prepares;
+    if (prepares)
+        read_user(p, r);
+    else if (accept(p, "of"))
+        read_step(p, r);
     read_place(p, &r->span);
     expect(p, "{");
     VEC(Span) where = { 0 };
@@ -903,7 +920,7 @@ static void read_routine(Reader *p, RoutineKind kind)
     if (accept(p, "minimize")) read_minimize(p);
     expect(p, "}");
     if (p->failed) return;
-    vec_push(p->a, &p->m->routines, r);
+    if (!prepares) vec_push(p->a, &p->m->routines, r);
 
     /* Faults are reported where the node stands in this text; its own places come back
      * afterwards. */
@@ -1068,11 +1085,13 @@ Module *module_parse(Arena *a, Diag *diag, const Source *source)
         else if (accept(&p, "state"))
             read_tensor(&p, TENSOR_STATE);
         else if (accept(&p, "infer"))
-            read_routine(&p, ROUTINE_INFER);
+            read_routine(&p, ROUTINE_INFER, false);
         else if (accept(&p, "step"))
-            read_routine(&p, ROUTINE_STEP);
+            read_routine(&p, ROUTINE_STEP, false);
+        else if (accept(&p, "prepare"))
+            read_routine(&p, ROUTINE_INFER, true);
         else
-            fail(&p, from, "expected a dim, hyper, inst, param, state, infer or step");
+            fail(&p, from, "expected a dim, hyper, inst, param, state, infer, step or prepare");
     }
     if (!p.failed) make_spans(&p);
     return p.failed ? NULL : p.m;

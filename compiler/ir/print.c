@@ -396,6 +396,7 @@ static void put_ports(StrBuf *sb, const Port *ports, size_t n)
         sb_puts(sb, ": ");
         put_type(sb, &q->type);
         if (q->is_metric) sb_puts(sb, " metric");
+        if (q->is_kept) sb_puts(sb, " kept");
         if (q->index_limit) sb_printf(sb, " limit %lld", (long long)q->index_limit);
         if (q->has_ignore) sb_printf(sb, " ignore %lld", (long long)q->index_ignore);
         put_place(sb, q->span);
@@ -468,18 +469,19 @@ static void put_dims(StrBuf *sb, const Routine *r)
     sb_putc(sb, ')');
 }
 
-static void put_routine(Printer *p, const Routine *r)
+/* user: the infer routine that r prepares, or NULL. */
+static void put_routine(Printer *p, const Routine *r, const Routine *user)
 {
     StrBuf *sb = p->sb;
-    sb_printf(sb, "\n%s ", r->kind == ROUTINE_STEP ? "step" : "infer");
+    sb_printf(sb, "\n%s ", r->kind == ROUTINE_STEP ? "step" : user ? "prepare" : "infer");
     put_name(sb, r->name);
     put_ports(sb, r->inputs.data, r->inputs.len);
     sb_puts(sb, " -> ");
     put_ports(sb, r->outputs.data, r->outputs.len);
     put_dims(sb, r);
-    if (r->step) {
+    if (r->step || user) {
         sb_puts(sb, " of ");
-        put_name(sb, r->step->name);
+        put_name(sb, user ? user->name : r->step->name);
     }
     put_place(sb, r->span);
     sb_puts(sb, " {\n");
@@ -491,6 +493,7 @@ static void put_routine(Printer *p, const Routine *r)
     for (size_t i = 0; i < r->nodes.len; i++) put_node(p, r, r->nodes.data[i]);
     if (r->minimize) put_minimize(p, r, r->minimize);
     sb_puts(sb, "}\n");
+    if (r->prepare) put_routine(p, r->prepare, r);
 }
 
 static void put_tensor(const Printer *p, const Tensor *t)
@@ -523,6 +526,7 @@ void module_print(StrBuf *sb, const Module *m)
     for (size_t i = 0; i < m->routines.len; i++) {
         const Routine *r = m->routines.data[i];
         collect_insts(&p, r);
+        if (r->prepare) collect_insts(&p, r->prepare);
     }
     sb_puts(sb, "nnir 1;\nmodel ");
     put_name(sb, m->name);
@@ -565,5 +569,5 @@ void module_print(StrBuf *sb, const Module *m)
         sb_puts(sb, ";\n");
     }
     for (size_t i = 0; i < m->tensors.len; i++) put_tensor(&p, m->tensors.data[i]);
-    for (size_t i = 0; i < m->routines.len; i++) put_routine(&p, m->routines.data[i]);
+    for (size_t i = 0; i < m->routines.len; i++) put_routine(&p, m->routines.data[i], NULL);
 }

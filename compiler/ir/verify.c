@@ -159,7 +159,7 @@ static void verify_layouts(const Verifier *v, const Node *n)
         const Node *x = n->in[i];
         Layout want;
         if (!x) continue;
-        if (!layout_wanted(v->m, n, i, &want)) {
+        if (!layout_wanted(v->m, v->r, n, i, &want)) {
             if (!layout_shares(n, i)) continue;
             if (!sharer) sharer = x;
             want = n->type.rank == x->type.rank ? n->type.layout : sharer->type.layout;
@@ -253,6 +253,27 @@ bool routine_verify_first(Module *m, Routine *r, Faults *faults)
     return verify_routine(&(Verifier){ .m = m, .r = r, .faults = faults, .first_only = true });
 }
 
+/* Kept inputs are the last ones, and the outputs of the routine that makes them. */
+static void verify_kept(const Verifier *v)
+{
+    const Routine *r = v->r, *made = r->prepare;
+    const size_t n = made ? made->outputs.len : 0, len = r->inputs.len;
+    for (size_t i = 0; i < len; i++)
+        if (r->inputs.data[i].is_kept != (i + n >= len))
+            FAULT(v, NULL, "%zu kept inputs stand in the wrong place or are made by nobody", n);
+    if (!made) return;
+    if (!made->prepares || n == 0 || n > len || made->inputs.len || made->dims.len || made->minimize ||
+        r->kind != ROUTINE_INFER) {
+        FAULT(v, NULL, "%s cannot prepare anything", made->name);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const TensorType *x = &r->inputs.data[len - n + i].type, *y = &made->outputs.data[i].type;
+        if (!type_equal(x, y) || x->layout != y->layout)
+            FAULT(v, NULL, "%s is not what %s makes", r->inputs.data[len - n + i].name, made->name);
+    }
+}
+
 bool module_verify(Module *m, Faults *faults)
 {
     const size_t before = faults->len;
@@ -263,6 +284,11 @@ bool module_verify(Module *m, Faults *faults)
             FAULT(&v, NULL, "tensor %s is numbered %d at position %zu", t->path, t->index, i);
         verify_type(&v, NULL, &t->type);
     }
-    for (size_t i = 0; i < m->routines.len; i++) routine_verify(m, m->routines.data[i], faults);
+    for (size_t i = 0; i < m->routines.len; i++) {
+        Routine *r = m->routines.data[i];
+        routine_verify(m, r, faults);
+        if (r->prepare) routine_verify(m, r->prepare, faults);
+        verify_kept(&(Verifier){ .m = m, .r = r, .faults = faults });
+    }
     return faults->len == before;
 }

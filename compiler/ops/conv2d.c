@@ -197,6 +197,78 @@ static Node *conv2d_absorb_affine(Builder *b, const Node *n, Node *scale, Node *
     return layer_with_affine(b, n, 0, scale, shift);
 }
 
+/* ---- with transformed weights ---- */
+
+static bool winograd_weights_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *w = &n->in[0]->type;
+    *out = type_of(DT_F32, 1, (int64_t[]){ winograd_scratch(WINOGRAD_Y, w) });
+    return want(c, w->rank == 4, IN(0), "the weight is f32[out, in, 3, 3]");
+}
+
+static void winograd_weights_emit(CWriter *w, const Node *n)
+{
+    const TensorType *wt = &n->in[0]->type;
+    cw_stmt(w, n, "nn_winograd_weights($team, %lld, %lld, $0, $out);", (ll)wt->dim[1], (ll)wt->dim[0]);
+}
+
+static const Layout weight_first[OP_MAX_IN] = { [0] = LAYOUT_KERNEL };
+
+const OpDesc op_winograd_weights = {
+    .name = "winograd_weights",
+    .summary = "kernels of a convolution, transformed for Winograd's algorithm",
+    .doc = "16 numbers for each kernel of 3x3, in the order in which runtime/kernels/winograd.h reads them.",
+    .in = { "weight" },
+    .flags = OPF_INTERNAL,
+    .operand_layout = weight_first,
+    .shape = winograd_weights_shape,
+    .no_grad = "weights are transformed apart in infer routines only",
+    .emit = winograd_weights_emit,
+};
+
+static void conv2d_winograd_emit(CWriter *w, const Node *n)
+{
+    const ConvAttrs *a = n->attrs;
+    const TensorType *x = &n->in[0]->type;
+    int64_t pad[4];
+    window_pad_get(&a->pad, pad);
+    cw_stmt(w, n, "nn_conv2d_winograd_u($team, %s, %s, %d, $0, $1, $2, $out);", rows_text(x, 1).s,
+            conv_text(x, &n->type, 3, 3, a, pad[0], pad[1]).s, a->relu);
+}
+
+static const AttrDef conv2d_winograd_attrs[] = {
+    LIKE_ATTR(ConvAttrs),
+    CONV_ATTRS,
+    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { 0 },
+};
+
+const OpDesc op_conv2d_winograd = {
+    .name = "conv2d_winograd",
+    .summary = "conv2d of 3x3 kernels from their transformed weights",
+    .doc = "As conv2d; `like` gives the shape of the result, which transformed weights do not show.",
+    .in = { "x", "u", "bias?" },
+    .attrs = conv2d_winograd_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
+    .shape = shape_from_attr,
+    .no_grad = "weights are transformed apart in infer routines only",
+    .emit = conv2d_winograd_emit,
+    .fuse_epilogue = conv2d_fuse_epilogue,
+};
+
+static Node *conv2d_prepare(Builder *b, const Node *n)
+{
+    if (!conv2d_winograd(n)) return NULL;
+    ConvAttrs a = conv_with_like(n->attrs, n);
+    a.relu = ((const ConvAttrs *)n->attrs)->relu;
+    const char *name = b->name;
+    b->name = n->in[1]->name;
+    Node *u = mk1(b, &op_winograd_weights, NULL, n->in[1]);
+    b->name = name;
+    return mk3(b, &op_conv2d_winograd, &a, n->in[0], u, n->in[2]);
+}
+
 static void conv2d_window(const Node *n, int64_t extent[2], int64_t stride[2])
 {
     const ConvAttrs *a = n->attrs;
@@ -229,6 +301,7 @@ const OpDesc op_conv2d = {
     .emit = conv2d_emit,
     .fuse_epilogue = conv2d_fuse_epilogue,
     .absorb_affine = conv2d_absorb_affine,
+    .prepare = conv2d_prepare,
     .onnx = "Conv",
     .gradient =
         "dx is conv2d_transpose of dy with the same weight; dweight sums x times dy over "

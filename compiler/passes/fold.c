@@ -5,12 +5,10 @@
  * scale + shift).
  *
  * Note [folding at run time]
- * Weights change between calls (training, loading), so the folded weights are computed in the
- * routine, as nodes like any other: one multiplication per weight and call, against one per element
- * of the result when the affine map runs after the layer. Folding is done where the weights are the
- * smaller of the two at the upper bounds of the run-time sizes; besides saving work it lets the
- * layer's kernel apply the activation. Elsewhere batch norm stays as it is. No cached copy of
- * folded weights exists that could go stale.
+ * Weights change between calls (training, loading), so the folded weights are nodes like any other, which
+ * passes/prepare.c moves out of the call. Weights that are computed from the call's inputs cannot be moved: these are
+ * folded where they are the smaller of the two at the upper bounds of the run-time sizes. Besides saving work, folding
+ * lets the layer's kernel apply the activation.
  */
 #include "passes/pass.h"
 
@@ -20,8 +18,8 @@ typedef struct Fold {
 
 static bool pays(const Node *layer)
 {
-    return layer->n_in > 1 && layer->in[1] &&
-           type_numel_max(&layer->in[1]->type) <= type_numel_max(&layer->type);
+    const Node *w = layer->n_in > 1 ? layer->in[1] : NULL;
+    return w && (op_is(w, &op_param) || type_numel_max(&w->type) <= type_numel_max(&layer->type));
 }
 
 static Node *fold_node(Builder *b, const Node *old, Node *const *in, void *ctx)

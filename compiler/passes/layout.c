@@ -51,7 +51,7 @@ static Node *layout_node(Builder *b, const Node *old, Node *const *mapped, void 
         Layout want = shared;
         in[i] = mapped[i];
         if (!in[i]) continue;
-        if (layout_wanted(m, old, i, &want))
+        if (layout_wanted(m, b->routine, old, i, &want))
             in[i] = in_layout(b, in[i], want);
         else if (layout_shares(old, i))
             in[i] = in_layout(b, in[i], shared);

@@ -22,6 +22,8 @@ const Pass pass_table[] = {
     { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold, false,
       true },
     { "layout", "the order of each value in memory", pass_layout, false, false },
+    { "prepare", "what depends on the weights alone, computed once for each state of them", pass_prepare,
+      false, true },
     { "fuse", "epilogues and elementwise chains", pass_fuse, true, true },
     { "plan", "threads, barriers, places in the arena", pass_plan, true, false },
 };
@@ -98,6 +100,7 @@ static const char *dump(const Module *m, const PassOptions *o, const char *pass,
 
 static void verify_plans(Module *m, const Routine *r, Faults *faults)
 {
+    if (r->prepare) verify_plans(m, r->prepare, faults);
     if (!r->plan) return;
     plan_verify(m, r, faults);
     for (size_t i = 0; i < r->nodes.len; i++)
@@ -130,6 +133,7 @@ static bool run_pass(Module *m, const Pass *pass, Routine *r)
     for (size_t i = 0; pass->bodies && i < r->nodes.len; i++)
         if (op_is(r->nodes.data[i], &op_scan))
             ok &= run_pass(m, pass, scan_attrs(r->nodes.data[i])->body);
+    if (r->prepare) ok &= run_pass(m, pass, r->prepare);
     return ok && pass->run(m, r);
 }
 

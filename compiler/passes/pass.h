@@ -50,6 +50,7 @@ bool pass_autodiff(Module *m, Routine *r);
 bool pass_simplify(Module *m, Routine *r);
 bool pass_fold(Module *m, Routine *r);
 bool pass_layout(Module *m, Routine *r);
+bool pass_prepare(Module *m, Routine *r);
 bool pass_fuse(Module *m, Routine *r);
 bool pass_plan(Module *m, Routine *r);
 

@@ -357,16 +357,23 @@ NN_INLINE void nn_winograd_share(nn_conv c, int relu, nn_dim from, nn_dim to, co
     }
 }
 
-/* `rows` samples of y = conv(x, w) + bias, then relu if asked; bias may be NULL. scratch holds U. */
+/* `rows` samples of y = conv(x, w) + bias, then relu if asked, from U; bias may be NULL. */
+NN_INLINE void nn_conv2d_winograd_u(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                    const nn_real *u, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows * nn_winograd_tiles(c), nn_winograd_rows(c), &from, &to);
+    nn_winograd_share(c, relu, from, to, x, u, bias, y);
+}
+
+/* The same from the weights; scratch holds U. */
 NN_INLINE void nn_conv2d_winograd(const nn_team *team, nn_dim rows, nn_conv c, int relu,
                                   const nn_real *x, const nn_real *w, const nn_real *bias,
                                   nn_real *scratch, nn_real *y)
 {
-    nn_dim from, to;
     nn_winograd_weights(team, c.ci, c.co, w, scratch);
     nn_barrier(team);
-    nn_share(team->rank, team->size, rows * nn_winograd_tiles(c), nn_winograd_rows(c), &from, &to);
-    nn_winograd_share(c, relu, from, to, x, scratch, bias, y);
+    nn_conv2d_winograd_u(team, rows, c, relu, x, scratch, bias, y);
 }
 
 /* dx from dy, which is a convolution of dy with another frame. */

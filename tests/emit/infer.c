@@ -122,6 +122,11 @@ float *tiny_data(tiny *m, int tensor)
     return m ? nn_model_data(&m->base, tensor) : NULL;
 }
 
+void tiny_data_end(tiny *m)
+{
+    if (m) nn_model_data_end(&m->base);
+}
+
 float *tiny_grad(tiny *m, int tensor)
 {
     return m ? nn_model_grad(&m->base, tensor) : NULL;

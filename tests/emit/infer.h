@@ -56,8 +56,11 @@ int tiny_find(const tiny *m, const char *name); /* position by name, -1 when abs
 nn_status tiny_get(const tiny *m, int tensor, float *x);
 nn_status tiny_set(tiny *m, int tensor, const float *x);
 nn_status tiny_get_grad(const tiny *m, int tensor, float *x);
-/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */
+/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. From then on weights
+ * may change at any time: infer routines compute what they need of them in every call, until data_end
+ * says that nothing is written through such pointers any more. */
 float *tiny_data(tiny *m, int tensor);
+void tiny_data_end(tiny *m);
 float *tiny_grad(tiny *m, int tensor);
 
 /* safetensors files. what: NN_WEIGHTS, NN_TRAINING or NN_ALL; loading: also NN_PARTIAL. */

@@ -198,6 +198,11 @@ float *int_data(int_ *m, int tensor)
     return m ? nn_model_data(&m->base, tensor) : NULL;
 }
 
+void int_data_end(int_ *m)
+{
+    if (m) nn_model_data_end(&m->base);
+}
+
 float *int_grad(int_ *m, int tensor)
 {
     return m ? nn_model_grad(&m->base, tensor) : NULL;

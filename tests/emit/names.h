@@ -70,8 +70,11 @@ int int_find(const int_ *m, const char *name); /* position by name, -1 when abse
 nn_status int_get(const int_ *m, int tensor, float *x);
 nn_status int_set(int_ *m, int tensor, const float *x);
 nn_status int_get_grad(const int_ *m, int tensor, float *x);
-/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */
+/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. From then on weights
+ * may change at any time: infer routines compute what they need of them in every call, until data_end
+ * says that nothing is written through such pointers any more. */
 float *int_data(int_ *m, int tensor);
+void int_data_end(int_ *m);
 float *int_grad(int_ *m, int tensor);
 
 /* safetensors files. what: NN_WEIGHTS, NN_TRAINING or NN_ALL; loading: also NN_PARTIAL. */

@@ -210,6 +210,7 @@ static nn_status train_run(int half, fit *m, int B, const float *x, const float 
     train_args a = { .m = m, .B = B, .x = x, .t = t, .acc = half && m->base.grads_ready[0],
         .store = half };
     nn_model_run(&m->base, train_body, &a, (nn_dim)B * 3 + 2, 1800);
+    m->base.weights++;
     if (out) {
         out->loss = (double)a.metric[0];
     }
@@ -218,6 +219,7 @@ static nn_status train_run(int half, fit *m, int B, const float *x, const float 
     if (!isfinite(a.metric[0])) return NN_ENONFINITE;
     if (!half) {
         const nn_status status = train_second(&a);
+        m->base.weights++;
         if (status != NN_OK) return status;
     }
     m->base.calls[0]++;
@@ -288,6 +290,11 @@ int fit_find(const fit *m, const char *name)
 float *fit_data(fit *m, int tensor)
 {
     return m ? nn_model_data(&m->base, tensor) : NULL;
+}
+
+void fit_data_end(fit *m)
+{
+    if (m) nn_model_data_end(&m->base);
 }
 
 float *fit_grad(fit *m, int tensor)

@@ -78,8 +78,11 @@ int fit_find(const fit *m, const char *name); /* position by name, -1 when absen
 nn_status fit_get(const fit *m, int tensor, float *x);
 nn_status fit_set(fit *m, int tensor, const float *x);
 nn_status fit_get_grad(const fit *m, int tensor, float *x);
-/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */
+/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. From then on weights
+ * may change at any time: infer routines compute what they need of them in every call, until data_end
+ * says that nothing is written through such pointers any more. */
 float *fit_data(fit *m, int tensor);
+void fit_data_end(fit *m);
 float *fit_grad(fit *m, int tensor);
 
 /* safetensors files. what: NN_WEIGHTS, NN_TRAINING or NN_ALL; loading: also NN_PARTIAL. */

@@ -127,6 +127,11 @@ float *memory_data(memory *m, int tensor)
     return m ? nn_model_data(&m->base, tensor) : NULL;
 }
 
+void memory_data_end(memory *m)
+{
+    if (m) nn_model_data_end(&m->base);
+}
+
 float *memory_grad(memory *m, int tensor)
 {
     return m ? nn_model_grad(&m->base, tensor) : NULL;

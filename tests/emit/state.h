@@ -56,8 +56,11 @@ int memory_find(const memory *m, const char *name); /* position by name, -1 when
 nn_status memory_get(const memory *m, int tensor, float *x);
 nn_status memory_set(memory *m, int tensor, const float *x);
 nn_status memory_get_grad(const memory *m, int tensor, float *x);
-/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */
+/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. From then on weights
+ * may change at any time: infer routines compute what they need of them in every call, until data_end
+ * says that nothing is written through such pointers any more. */
 float *memory_data(memory *m, int tensor);
+void memory_data_end(memory *m);
 float *memory_grad(memory *m, int tensor);
 
 /* safetensors files. what: NN_WEIGHTS, NN_TRAINING or NN_ALL; loading: also NN_PARTIAL. */

@@ -324,6 +324,7 @@ static nn_status train_run(int half, tiny *m, int B, const float *x, const int32
     train_args a = { .m = m, .B = B, .x = x, .y = y, .acc = half && m->base.grads_ready[0],
         .apply = !half, .scale = 1.0 };
     nn_model_run(&m->base, train_body, &a, (nn_dim)B * 32 + 40, 4839);
+    m->base.weights++;
     if (out) {
         out->loss = (double)a.metric[0];
         out->acc = (double)a.metric[1];
@@ -353,6 +354,7 @@ nn_status tiny_train_apply(tiny *m, double grad_scale)
     if (!m->base.grads_ready[0]) return NN_ESTATE;
     train_args a = { .m = m, .scale = grad_scale };
     nn_model_run(&m->base, train_apply_body, &a, 30, 39);
+    m->base.weights++;
     m->base.grads_ready[0] = 0;
     if (!isfinite(a.norm)) return NN_ENONFINITE;
     m->base.steps[0]++;
@@ -403,6 +405,11 @@ int tiny_find(const tiny *m, const char *name)
 float *tiny_data(tiny *m, int tensor)
 {
     return m ? nn_model_data(&m->base, tensor) : NULL;
+}
+
+void tiny_data_end(tiny *m)
+{
+    if (m) nn_model_data_end(&m->base);
 }
 
 float *tiny_grad(tiny *m, int tensor)

@@ -36,12 +36,14 @@ static const nn_hyper_info hypers[] = { { "beta", 0.25 }, { "train.lr", 1e-3 } }
 static const nn_range ranges32[] = { { 0, 112, 0 } }, ranges64[] = { { 0, 96, 0 } };
 static const char *const slots[] = { "exp_avg", "exp_avg_sq" };
 static const nn_routine_info routines32[] = {
-    { "predict", 1000, 0, NULL, 0, NULL, 0, 0, 0, NULL, 0 },
-    { "train", 3000, 1, ranges32, 2, slots, 112, 0, 0, NULL, 0 },
+    { .name = "predict", .arena_bytes = 1000, .kept_bytes = 100 },
+    { .name = "train", .arena_bytes = 3000, .n_ranges = 1, .ranges = ranges32, .n_slots = 2, .slots = slots,
+      .slot_count = 112 },
 };
 static const nn_routine_info routines64[] = {
-    { "predict", 1000, 0, NULL, 0, NULL, 0, 0, 0, NULL, 0 },
-    { "train", 3000, 1, ranges64, 2, slots, 96, 0, 0, NULL, 0 },
+    { .name = "predict", .arena_bytes = 1000, .kept_bytes = 100 },
+    { .name = "train", .arena_bytes = 3000, .n_ranges = 1, .ranges = ranges64, .n_slots = 2, .slots = slots,
+      .slot_count = 96 },
 };
 
 typedef struct Object {
@@ -80,9 +82,11 @@ START_TEST(parts_lie_aligned_within_the_stated_bytes)
     ck_assert_int_eq(nn_model_init(&info32, &m, mem + 4, bytes, 3, NULL), NN_EINVAL);
     ck_assert_int_eq(nn_model_init(&info32, &m, mem, bytes, 4, NULL), NN_EINVAL);
     ck_assert_int_eq(nn_model_init(&info32, &m, mem, bytes, 3, NULL), NN_OK);
-    void *parts[] = { m->hypers, m->params, m->grads, m->slots, m->state, m->arena };
-    for (size_t i = 0; i < 6; i++) ck_assert_uint_eq((uintptr_t)parts[i] % 64, 0);
-    memset(m->arena, 1, 3000); /* the largest arena fits */
+    void *parts[] = { m->hypers, m->params, m->grads, m->slots, m->state, m->arena, m->kept[0] };
+    for (size_t i = 0; i < 7; i++) ck_assert_uint_eq((uintptr_t)parts[i] % 64, 0);
+    memset(m->arena, 1, 3000); /* the largest arena fits, and so do the kept values */
+    ck_assert(m->kept[0] >= m->arena + 3000);
+    memset(m->kept[0], 1, 100);
     for (size_t i = 0; i < 64; i++) ck_assert_uint_eq(mem[bytes + i], 0xa5);
     ck_assert(m->hypers[0] == 0.25 && m->hypers[1] == 1e-3);
     for (int i = 35; i < 48; i++) ck_assert(((float *)m->params)[i] == 0);
@@ -116,6 +120,36 @@ START_TEST(initial_values_ignore_layout_precision_and_choice_of_routines)
     ck_assert(x[2 * 7 + 3] == ((float *)nn_model_data(a, 0))[2 * 1 + 3 * 5]);
     ck_assert(((float *)nn_model_data(a, 3))[1] == 1);
     nn_model_free(a), nn_model_free(b), nn_model_free(c), nn_model_free(d), nn_model_free(e);
+}
+END_TEST
+
+/* Whatever may change a weight makes kept values stale; a pointer that was handed out does so until data_end. */
+START_TEST(kept_values_are_stale_when_weights_may_have_changed)
+{
+    nn_model *m = make(&info32, 3, 1);
+    const float x[48] = { 1 };
+    float y[48];
+    ck_assert(nn_model_is_stale(m, 0));
+#define SETTLE() (m->prepared[0] = m->weights, ck_assert(!nn_model_is_stale(m, 0)))
+    SETTLE();
+    ck_assert_int_eq(nn_model_get(m, 0, y), NN_OK);
+    ck_assert_ptr_nonnull(nn_model_grad(m, 0));
+    ck_assert(!nn_model_is_stale(m, 0));
+    ck_assert_int_eq(nn_model_set(m, 0, x), NN_OK);
+    ck_assert(nn_model_is_stale(m, 0));
+    SETTLE();
+    nn_model_reset(m, 2);
+    ck_assert(nn_model_is_stale(m, 0));
+    SETTLE();
+    float *w = nn_model_data(m, 0);
+    m->prepared[0] = m->weights;
+    w[0] = 3;
+    ck_assert(nn_model_is_stale(m, 0));
+    nn_model_data_end(m);
+    ck_assert(nn_model_is_stale(m, 0));
+    SETTLE();
+#undef SETTLE
+    nn_model_free(m);
 }
 END_TEST
 
@@ -465,6 +499,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, parts_lie_aligned_within_the_stated_bytes);
     tcase_add_test(t, initial_values_ignore_layout_precision_and_choice_of_routines);
+    tcase_add_test(t, kept_values_are_stale_when_weights_may_have_changed);
     tcase_add_test(t, get_set_and_find);
     tcase_add_test(t, impossible_options_are_refused);
     tcase_add_test(t, distributions_have_their_moments);

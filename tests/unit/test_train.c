@@ -35,7 +35,10 @@ static const nn_tensor tensors[] = { { "fc.weight",
 static const nn_hyper_info hypers[] = { { "lr", 0.5 } };
 static const nn_range ranges[] = { { 0, COUNT, 0 } };
 static const char *const slots[] = { "momentum" };
-static const nn_routine_info routines[] = { { "train", 64, 1, ranges, 1, slots, COUNT, 0, 0, NULL, 0 } };
+static const nn_routine_info routines[] = {
+    { .name = "train", .arena_bytes = 64, .n_ranges = 1, .ranges = ranges, .n_slots = 1, .slots = slots,
+      .slot_count = COUNT }
+};
 static const nn_model_info info = { "softmax", 7,       4,      sizeof(nn_model), 1,     1,
                                     1,         tensors, hypers, routines,         COUNT, COUNT,
                                     COUNT,     0 };
