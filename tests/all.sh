@@ -22,6 +22,7 @@ reference:tests/e2e/reference.sh
 draws:tests/e2e/draws.sh
 training:tests/e2e/training.sh
 threads:tests/e2e/threads.sh
+kept:tests/e2e/kept.sh
 blas:tests/e2e/blas.sh
 resume:tests/e2e/resume.sh
 second:tests/e2e/second.sh

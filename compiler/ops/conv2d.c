@@ -263,7 +263,7 @@ static Node *conv2d_prepare(Builder *b, const Node *n)
     ConvAttrs a = conv_with_like(n->attrs, n);
     a.relu = ((const ConvAttrs *)n->attrs)->relu;
     const char *name = b->name;
-    b->name = n->in[1]->name;
+    b->name = arena_printf(b->module->arena, "%s_u", n->name);
     Node *u = mk1(b, &op_winograd_weights, NULL, n->in[1]);
     b->name = name;
     return mk3(b, &op_conv2d_winograd, &a, n->in[0], u, n->in[2]);
