@@ -157,10 +157,17 @@ static bool conv2d_winograd(const Node *n)
     return winograd_pays(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
 
-/* The direct kernels compute any samples; Winograd's first transforms the weights, which the threads share. */
+/* Below, the barriers around a team's kernel cost more than it gains where there are few samples. */
+bool conv_is_team(int64_t macs_per_sample)
+{
+    return macs_per_sample >= 250000;
+}
+
+/* The direct kernels compute any samples, each by one thread where one is small; Winograd's first transforms the
+ * weights, which the threads share. */
 static bool conv2d_is_lead(const Node *n)
 {
-    return !conv2d_winograd(n);
+    return !conv2d_winograd(n) && !conv_is_team(type_numel(&n->type, 1, 4) * type_numel(&n->in[1]->type, 1, 4));
 }
 
 static int64_t conv2d_scratch(const Node *n)
@@ -177,8 +184,12 @@ static void conv2d_emit(CWriter *w, const Node *n)
                 rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s, a->relu);
         return;
     }
-    cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);",
-            depthwise(wt, a) ? "_depthwise" : "", conv2d_text(x, &n->type, wt, a).s, a->relu);
+    const char *deep = depthwise(wt, a) ? "_depthwise" : "";
+    const ConvText text = conv2d_text(x, &n->type, wt, a);
+    if (conv2d_is_lead(n))
+        cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);", deep, text.s, a->relu);
+    else
+        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, %d, $0, $1, $2, $out);", deep, rows_text(x, 1).s, text.s, a->relu);
 }
 
 /* relu in the kernel instead of a node of its own: one node less, so the rule ends. */

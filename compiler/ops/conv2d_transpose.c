@@ -129,11 +129,20 @@ static ConvText text(const TensorType *y, const TensorType *x, const TensorType 
     return conv_text(y, x, w->dim[2], w->dim[3], a, a->even_pad[0], a->even_pad[1]);
 }
 
+static bool conv2d_transpose_is_lead(const Node *n)
+{
+    return !conv_is_team(type_numel(&n->in[0]->type, 1, 4) * type_numel(&n->in[1]->type, 1, 4));
+}
+
 static void conv2d_transpose_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
-    cw_stmt(w, n, "nn_conv2d_transpose($rows, %s, %d, $0, $1, $2, $out);",
-            text(&n->type, &n->in[0]->type, &n->in[1]->type, a).s, a->relu);
+    const ConvText c = text(&n->type, &n->in[0]->type, &n->in[1]->type, a);
+    if (conv2d_transpose_is_lead(n))
+        cw_stmt(w, n, "nn_conv2d_transpose($rows, %s, %d, $0, $1, $2, $out);", c.s, a->relu);
+    else
+        cw_stmt(w, n, "nn_conv2d_transpose_team($team, %s, %s, %d, $0, $1, $2, $out);", rows_text(&n->type, 1).s, c.s,
+                a->relu);
 }
 
 /* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
@@ -165,6 +174,7 @@ const OpDesc op_conv2d_transpose = {
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_LEAD | OPF_CHANNELS_LAST,
     .whole = 1 << 1 | 1 << 2,
+    .is_lead = conv2d_transpose_is_lead,
     .operand_layout = weight_second,
     .shape = conv2d_transpose_shape,
     .grad = conv2d_transpose_grad,

@@ -30,6 +30,28 @@ typedef struct nn_walk {
     nn_dim total;         /* where the samples are parts of one long row: its outputs, else 0 */
 } nn_walk;
 
+NN_INLINE nn_dim nn_clamp(nn_dim x, nn_dim lo, nn_dim hi)
+{
+    return nn_max_dim(lo, nn_min_dim(x, hi));
+}
+
+/* The part of a walk that a thread computes: one of rows x cols parts, part (row, col). Rows of the output of all
+ * samples are divided, and output channels. */
+typedef struct nn_part {
+    int row, rows, col, cols;
+} nn_part;
+
+#define NN_WHOLE ((nn_part){ 0, 1, 0, 1 })
+
+/* A team divides channels where weights are more than what they are applied to, so that each weight is read by one
+ * thread, as far as there are `vecs` vectors of channels. */
+NN_INLINE nn_part nn_part_of(const nn_team *team, nn_dim weights, nn_dim input, nn_dim vecs)
+{
+    int cols = weights > input ? (int)nn_clamp(vecs, 1, team->size) : 1;
+    while (team->size % cols) cols--;
+    return (nn_part){ team->rank / cols, team->size / cols, team->rank % cols, cols };
+}
+
 NN_INLINE nn_dim nn_div_up(nn_dim a, nn_dim b)
 {
     return a > 0 ? (a + b - 1) / b : -(-a / b);
@@ -38,11 +60,6 @@ NN_INLINE nn_dim nn_div_up(nn_dim a, nn_dim b)
 NN_INLINE nn_dim nn_div_down(nn_dim a, nn_dim b)
 {
     return -nn_div_up(-a, b);
-}
-
-NN_INLINE nn_dim nn_clamp(nn_dim x, nn_dim lo, nn_dim hi)
-{
-    return nn_max_dim(lo, nn_min_dim(x, hi));
 }
 
 /* Outputs [from, to) for which tap t meets an input. */
@@ -83,6 +100,8 @@ typedef struct nn_taps {
     nn_dim n_h, n_w, depth, x_h, x_w, w_h, w_w, w_c;
     nn_dim first, last;
     const nn_real *zeros;
+    const nn_real *next; /* asked for meanwhile: an element every next_c, for each channel; NULL: nothing */
+    nn_dim next_c;
 } nn_taps;
 
 /* The one tile all walks are made of: mr pixels a_m apart in x and y_m apart in y, nv vectors of channels, the last
@@ -106,6 +125,7 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
             for (nn_dim k = 0; k < t.depth; k++) {
                 nn_vec bv[NN_TILE_VECS];
                 NN_FRESH_LOADS;
+                if (t.next) __builtin_prefetch(t.next + k * t.next_c, 0, 2);
                 NN_UNROLL_FULL
                 for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * t.w_c + j * NN_VL);
                 NN_UNROLL_FULL
@@ -169,6 +189,8 @@ static __attribute__((noinline, unused)) void nn_walk_pack(nn_dim rows, nn_dim c
     }
 }
 
+enum { NN_LINE = 64 / NN_REAL_BYTES }; /* elements of a line of the cache */
+
 /* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
  * with few columns. */
 #if NN_VL > 1
@@ -179,9 +201,9 @@ enum { NN_WALK_PATCH = 1024, NN_WALK_BLOCK = 512, NN_WALK_PACK = 1 };
 
 /* `groups` groups of nv vectors of output channels; the last one may overlap its neighbour, as the last tile of a
  * row does, and computes the same bits. Tiles that stick out of the image read a copy with zeros around it. */
-NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int relu, nn_dim samples, nn_dim x_next,
-                            nn_dim y_next, nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
-                            nn_real *y)
+NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int relu, nn_part part, nn_dim samples,
+                            nn_dim x_next, nn_dim y_next, nn_walk g, const nn_real *x, const nn_real *w,
+                            const nn_real *bias, nn_real *y)
 {
     const int mr = nn_tile_rows(width, nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv);
     const nn_dim a_m = g.w.step * g.x_pix, span = (mr - 1) * g.w.step + (g.w.taps - 1) * g.w.dil + 1;
@@ -199,90 +221,104 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
     const int edges = g.w.out > mr ? left + right : left || right;
     const int blocks = !g.total && fits >= 0 && edges * g.h.taps * span > g.h.step * padded;
     const nn_dim block = blocks ? fits / g.h.step + 1 : g.h.out;
+    nn_dim row, last_row, k0, k1;
+    nn_share(part.row, part.rows, samples * g.h.out, 1, &row, &last_row);
+    nn_share(part.col, part.cols, groups, 1, &k0, &k1);
     if (!left && !right) memset(patch, 0, (size_t)nn_min_dim(g.depth, NN_WALK_PATCH) * sizeof *patch);
-    for (nn_dim n = 0; n < samples; n++)
-        for (nn_dim from = 0; from < g.h.out; from += block) {
-            const nn_dim to = nn_min_dim(g.h.out, from + block);
-            const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
-            const nn_dim in = g.total ? out : g.w.in;
-            const nn_real *xn = x + n * x_next;
-            nn_dim x_h = g.x_row, x_col = g.w.base * g.x_pix, top = 0; /* the image's row that xn begins with */
-            if (blocks) {
-                top = nn_max_dim(0, from * g.h.step + g.h.base);
-                const nn_dim end = nn_min_dim(g.h.in, (to - 1) * g.h.step + (g.h.taps - 1) * g.h.dil + 1 + g.h.base);
-                x_h = padded * g.x_pix;
-                nn_walk_gather(end - top, padded, g.depth, xn + top * g.x_row, g.x_row, g.x_pix, g.w.base, 1, in,
-                               patch, x_h, g.x_pix);
-                xn = patch;
-                x_col = 0;
-            }
-            for (nn_dim i = 0; i < groups * (to - from); i++) {
-                const nn_dim k = nn_min_dim(i / (to - from) * nv * NN_VL, nn_max_dim(0, g.cols - nv * NN_VL));
-                const nn_dim oh = from + i % (to - from);
-                nn_dim r0, r1;
-                nn_axis_taps(g.h, oh, &r0, &r1);
-                const nn_real *xr = xn + (oh * g.h.step + r0 * g.h.dil + g.h.base - top) * x_h;
-                nn_real *yr = y + n * y_next + oh * g.y_row + k;
-                for (nn_dim at = 0; at < out; at += mr) {
-                    const nn_dim o = nn_max_dim(0, nn_min_dim(at, out - mr)), col = o * g.w.step + g.w.base;
-                    const int whole = out >= mr && (g.last == g.cols || o + mr < out);
-                    const int inner = blocks || (col >= 0 && col + span <= in);
-                    const nn_real *xt = xr + o * a_m + x_col;
-                    nn_taps t = { .n_h = r1 - r0, .n_w = g.w.taps, .depth = g.depth, .x_h = g.h.dil * x_h,
-                                  .x_w = g.w.dil * g.x_pix, .w_h = g.w_h, .w_w = g.w_w, .w_c = g.w_c, .first = 0,
-                                  .last = g.w.taps, .zeros = patch };
-                    if (inner && merged) {
-                        t.n_w = 1;
-                        t.depth = g.w.taps * g.depth;
-                    }
-                    if (!inner && (left || right || g.total)) {
-                        nn_walk_gather(t.n_h, span, g.depth, xr, t.x_h, g.x_pix, col, 1, in, patch, span * g.x_pix,
-                                       g.x_pix);
-                        xt = patch;
-                        t.x_h = span * g.x_pix;
-                    } else if (!inner) {
-                        t.first = col < 0 ? nn_div_up(-col, g.w.dil) : 0;
-                        t.last = nn_clamp(nn_div_down(in - 1 - col - (mr - 1) * g.w.step, g.w.dil) + 1, 0, g.w.taps);
-                    }
-                    nn_real *yt = whole ? yr + o * g.y_pix : some;
-                    nn_walk_tile(mr, nv, tail, NN_FROM_BIAS, relu, t, a_m, xt, w + r0 * g.w_h + k,
-                                 bias ? bias + k : NULL, yt, dense ? g.y_pix : whole ? g.y_pix : nv * NN_VL);
-                    if (!whole)
-                        nn_walk_copy(nn_min_dim(mr, out - o), lanes,
-                                     o + mr < out || g.last == g.cols ? lanes : g.last, some,
-                                     dense ? g.y_pix : nv * NN_VL, yr + o * g.y_pix, g.y_pix);
+    for (nn_dim lines; row < last_row; row += lines) {
+        const nn_dim n = row / g.h.out, from = row % g.h.out;
+        const nn_dim to = nn_min_dim(nn_min_dim(g.h.out, from + block), from + last_row - row);
+        const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
+        const nn_dim in = g.total ? out : g.w.in;
+        const nn_real *xn = x + n * x_next;
+        nn_dim x_h = g.x_row, x_col = g.w.base * g.x_pix, top = 0; /* the image's row that xn begins with */
+        lines = to - from;
+        if (blocks) {
+            top = nn_max_dim(0, from * g.h.step + g.h.base);
+            const nn_dim end = nn_min_dim(g.h.in, (to - 1) * g.h.step + (g.h.taps - 1) * g.h.dil + 1 + g.h.base);
+            x_h = padded * g.x_pix;
+            nn_walk_gather(end - top, padded, g.depth, xn + top * g.x_row, g.x_row, g.x_pix, g.w.base, 1, in,
+                           patch, x_h, g.x_pix);
+            xn = patch;
+            x_col = 0;
+        }
+        for (nn_dim i = 0; i < (k1 - k0) * lines; i++) {
+            const nn_dim k = nn_min_dim((k0 + i / lines) * nv * NN_VL, nn_max_dim(0, g.cols - nv * NN_VL));
+            const nn_dim oh = from + i % lines;
+            nn_dim r0, r1;
+            nn_axis_taps(g.h, oh, &r0, &r1);
+            const nn_real *xr = xn + (oh * g.h.step + r0 * g.h.dil + g.h.base - top) * x_h;
+            nn_real *yr = y + n * y_next + oh * g.y_row + k;
+            for (nn_dim at = 0; at < out; at += mr) {
+                const nn_dim o = nn_max_dim(0, nn_min_dim(at, out - mr)), col = o * g.w.step + g.w.base;
+                const int whole = out >= mr && (g.last == g.cols || o + mr < out);
+                const int inner = blocks || (col >= 0 && col + span <= in);
+                const nn_real *xt = xr + o * a_m + x_col;
+                nn_taps t = { .n_h = r1 - r0, .n_w = g.w.taps, .depth = g.depth, .x_h = g.h.dil * x_h,
+                              .x_w = g.w.dil * g.x_pix, .w_h = g.w_h, .w_w = g.w_w, .w_c = g.w_c, .first = 0,
+                              .last = g.w.taps, .zeros = patch };
+                if (inner && merged) {
+                    t.n_w = 1;
+                    t.depth = g.w.taps * g.depth;
                 }
+                if (!inner && (left || right || g.total)) {
+                    nn_walk_gather(t.n_h, span, g.depth, xr, t.x_h, g.x_pix, col, 1, in, patch, span * g.x_pix,
+                                   g.x_pix);
+                    xt = patch;
+                    t.x_h = span * g.x_pix;
+                } else if (!inner) {
+                    t.first = col < 0 ? nn_div_up(-col, g.w.dil) : 0;
+                    t.last = nn_clamp(nn_div_down(in - 1 - col - (mr - 1) * g.w.step, g.w.dil) + 1, 0, g.w.taps);
+                }
+                nn_real *yt = whole ? yr + o * g.y_pix : some;
+                nn_walk_tile(mr, nv, tail, NN_FROM_BIAS, relu, t, a_m, xt, w + r0 * g.w_h + k,
+                             bias ? bias + k : NULL, yt, dense ? g.y_pix : whole ? g.y_pix : nv * NN_VL);
+                if (!whole)
+                    nn_walk_copy(nn_min_dim(mr, out - o), lanes,
+                                 o + mr < out || g.last == g.cols ? lanes : g.last, some,
+                                 dense ? g.y_pix : nv * NN_VL, yr + o * g.y_pix, g.y_pix);
             }
         }
+    }
 }
 
 /* Weights that do not fit a near cache, and images too deep for a patch: blocks of the summed index and of the
- * columns are copied side by side, then all pixels take them. Sums go through y from block to block. */
-NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_dim samples, nn_dim x_next, nn_dim y_next, nn_walk g,
-                           const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+ * columns are copied side by side, then all pixels take them; meanwhile the next block is asked for. Sums go through y
+ * from block to block. */
+NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim samples, nn_dim x_next, nn_dim y_next,
+                           nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
 {
     enum { DEPTH = 256, COLS = 8 * NN_VL, PIXELS = 512 };
     const int mr = nn_tile_rows(width, nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv);
-    const nn_dim block = nn_max_dim(1, PIXELS / nn_max_dim(1, g.h.out * g.w.out)), pane = nv * NN_VL,
-                 most = COLS / pane * pane;
+    const nn_dim block = nn_max_dim(1, PIXELS / nn_max_dim(1, g.w.out)), pane = nv * NN_VL, most = COLS / pane * pane;
     nn_real panel[DEPTH * COLS], rows[NN_TILE_ROWS * DEPTH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL], start[COLS];
     const int empty = g.h.taps * g.w.taps == 0; /* a phase of a stride that no tap reaches */
     const nn_dim steps = (g.depth + DEPTH - 1) / DEPTH, blocks = empty ? 1 : g.h.taps * g.w.taps * steps;
-    for (nn_dim n0 = 0; n0 < samples; n0 += block)
-        for (nn_dim k0 = 0; k0 < g.cols; k0 += most) {
-            const nn_dim cols = nn_min_dim(most, g.cols - k0);
+    nn_dim row0, last_row, from, to;
+    nn_share(part.row, part.rows, samples * g.h.out, 1, &row0, &last_row);
+    nn_share(part.col, part.cols, g.cols, pane, &from, &to);
+    for (; row0 < last_row; row0 += block)
+        for (nn_dim k0 = from; k0 < to; k0 += most) {
+            const nn_dim cols = nn_min_dim(most, to - k0);
             memset(start, 0, sizeof start);
             if (bias) memcpy(start, bias + k0, (size_t)cols * sizeof *start);
             for (nn_dim b = 0; b < blocks; b++) {
                 const nn_dim r = empty ? 0 : b / steps / g.w.taps, s = empty ? 0 : b / steps % g.w.taps,
                              c = b % steps * DEPTH, depth = empty ? 0 : nn_min_dim(DEPTH, g.depth - c);
                 nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + c * g.w_c + k0, g.w_c, panel);
-                for (nn_dim row = n0 * g.h.out; row < nn_min_dim(samples, n0 + block) * g.h.out; row++) {
+                const nn_dim b2 = b + 1 < blocks ? b + 1 : 0, k2 = b + 1 < blocks ? k0 : k0 + most,
+                             c2 = b2 % steps * DEPTH;
+                const int more = !empty && k2 < to && c2 + depth <= g.depth;
+                const nn_real *next = more ? w + b2 / steps / g.w.taps * g.w_h + b2 / steps % g.w.taps * g.w_w +
+                                                 c2 * g.w_c + k2
+                                           : panel;
+                nn_dim asked = more ? 0 : most; /* columns of it */
+                for (nn_dim row = row0; row < nn_min_dim(last_row, row0 + block); row++) {
                     const nn_dim n = row / g.h.out, oh = row % g.h.out, ih = oh * g.h.step + r * g.h.dil + g.h.base;
                     const int inside = ih >= 0 && ih < g.h.in;
                     if (!inside && b > 0 && b < blocks - 1) continue;
                     const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
-                    const nn_taps t = { .n_h = inside, .n_w = 1, .depth = depth, .w_c = pane, .last = 1 };
+                    nn_taps t = { .n_h = inside, .n_w = 1, .depth = depth, .w_c = pane, .last = 1 };
                     for (nn_dim o = 0; o < out; o += mr) {
                         const nn_dim m = nn_min_dim(mr, out - o);
                         if (inside)
@@ -293,6 +329,10 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_dim samples, nn_di
                             nn_real *yt = y + n * y_next + oh * g.y_row + o * g.y_pix + k0 + k;
                             const nn_dim some_cols = nn_min_dim(pane, cols - k);
                             const int whole = m == mr && some_cols == pane;
+                            const int asks = asked < nn_min_dim(most, to - k2);
+                            t.next = asks ? next + asked : panel;
+                            t.next_c = asks ? g.w_c : 0;
+                            asked += NN_LINE;
                             if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
                             nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t,
                                          DEPTH, rows, panel + k * depth, start + k, whole ? yt : some,
@@ -317,23 +357,27 @@ NN_INLINE int nn_walk_vecs(nn_dim width, nn_dim full)
 /* Whether blocks of weights are copied: `weights` are all of the layer, a tile's patch has `patch` elements. */
 #define NN_WALK_FAR(weights, patch) ((weights) > 131072 || (patch) > NN_WALK_PATCH)
 
-/* `samples` samples x_next and y_next apart, at most `width` outputs per row. */
-NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_dim samples, nn_dim x_next, nn_dim y_next,
-                               nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+/* A part of `samples` samples x_next and y_next apart, at most `width` outputs per row. */
+NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_part part, nn_dim samples, nn_dim x_next,
+                               nn_dim y_next, nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
+                               nn_real *y)
 {
     if (g.h.out <= 0 || g.w.out <= 0) return;
     const int vecs = nn_walk_vecs(width, g.cols / NN_VL), tail = (int)(g.cols % NN_VL);
     if (far) {
-        nn_walk_far(vecs, width, relu, samples, x_next, y_next, g, x, w, bias, y);
+        nn_walk_far(vecs, width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
     } else if (g.cols < NN_VL) {
-        nn_walk_near(1, tail, 1, width, relu, samples, x_next, y_next, g, x, w, bias, y);
+        nn_walk_near(1, tail, 1, width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
     } else {
         const nn_dim main = g.cols / NN_VL / vecs, from = main * vecs * NN_VL;
         const int rest = (int)((g.cols - from + NN_VL - 1) / NN_VL);
-        nn_walk_near(vecs, 0, main + (rest == vecs), width, relu, samples, x_next, y_next, g, x, w, bias, y);
-        if (rest && rest != vecs) {
+        nn_walk_near(vecs, 0, main + (rest == vecs), width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
+        if (rest && rest != vecs && part.col == part.cols - 1) {
             const nn_dim k = g.cols - rest * NN_VL;
-            nn_walk_near(rest, 0, 1, width, relu, samples, x_next, y_next, g, x, w + k, bias ? bias + k : NULL, y + k);
+            part.col = 0;
+            part.cols = 1;
+            nn_walk_near(rest, 0, 1, width, relu, part, samples, x_next, y_next, g, x, w + k, bias ? bias + k : NULL,
+                         y + k);
         }
     }
 }
@@ -391,162 +435,297 @@ NN_INLINE nn_dim nn_conv_weights(nn_conv c)
 
 /* ---- depthwise: y[i,j,c] = bias[c] + sum over r,s of x[.., .., c] * w[r,s,c] ---- */
 
-/* Pixels [o0, o0 + mr) of a row for one vector of channels (n lanes of it). Inner tiles share the weights. */
-NN_INLINE void nn_depthwise_tile(int mr, int inner, int relu, nn_conv c, nn_dim oh, nn_dim o0,
-                                 int n, const nn_real *x, const nn_real *w, const nn_real *bias,
-                                 nn_real *y)
+/* One axis of a depthwise walk: output o and tap t meet input (o*step + t*dil - pad) / div, where there is one. The
+ * gradient of the input reads dy with the taps in reverse, and `div` is the layer's stride. */
+typedef struct nn_reach {
+    nn_dim out, in, taps, step, dil, div, pad;
+} nn_reach;
+
+/* The input that output 0 and tap 0 meet, rounded down, and how many inputs n outputs reach from there on. */
+NN_INLINE nn_dim nn_reach_base(nn_reach a)
 {
-    nn_vec acc[8];
-    const int tail = n == NN_VL ? 0 : n;
+    return nn_div_down(-a.pad, a.div);
+}
+
+NN_INLINE nn_dim nn_reach_span(nn_reach a, nn_dim n)
+{
+    return ((n - 1) * a.step + (a.taps - 1) * a.dil - a.pad - nn_reach_base(a) * a.div) / a.div + 1;
+}
+
+/* A depthwise layer as a walk over channels [from, to), whole vectors but for the last one of all channels; `back`
+ * reverses the order of the weights. */
+typedef struct nn_deep {
+    nn_reach h, w;
+    nn_dim channels, from, to;
+    int back, relu;
+} nn_deep;
+
+/* nr rows (1 where rows have phases) of mr pixels, one vector of channels (`tail` lanes of it; 0: all). Each input is
+ * read once for all that it is added to. x begins at the tile's first column, of which [lo, hi) are in the image. */
+NN_INLINE void nn_depthwise_tile(int nr, int mr, nn_dim lo, nn_dim hi, int tail, nn_deep g, nn_dim oh,
+                                 const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_vec acc[2][8];
+    const nn_dim c = g.channels, top = oh * g.h.step - g.h.pad, rest = -g.w.pad - nn_reach_base(g.w) * g.w.div,
+                 reach = nr == 1 ? g.h.taps : (nr - 1) * g.h.step + (g.h.taps - 1) * g.h.dil + 1;
     const nn_vec b = bias ? nn_load_tail(bias, 1, tail) : (nn_vec){ 0 };
     NN_UNROLL_FULL
-    for (int i = 0; i < mr; i++) acc[i] = b;
+    for (int i = 0; i < nr * mr; i++) acc[i / mr][i % mr] = b;
+    NN_UNROLL_FULL
+    for (nn_dim u = 0; u < reach; u++) {
+        const nn_dim at = top + (nr == 1 ? u * g.h.dil : u), ih = at / g.h.div;
+        if (at < 0 || at % g.h.div || ih >= g.h.in) continue;
+        const nn_real *row = x + ih * g.w.in * c;
+        NN_UNROLL_FULL
+        for (nn_dim j = lo; j < hi; j++) {
+            const nn_vec v = nn_load_tail(row + j * c, 1, tail);
+            NN_UNROLL_FULL
+            for (int q = 0; q < nr; q++) {
+                const nn_dim far = u - q * g.h.step, r = nr == 1 ? u : far / g.h.dil;
+                if (nr > 1 && (far < 0 || far % g.h.dil || r >= g.h.taps)) continue;
+                NN_UNROLL_FULL
+                for (nn_dim t = 0; t < g.w.taps; t++) {
+                    const nn_dim d = j * g.w.div - t * g.w.dil - rest, i = d / g.w.step;
+                    if (d < 0 || d % g.w.step || i >= mr) continue;
+                    const nn_dim tap = r * g.w.taps + t;
+                    acc[q][i] += v * nn_load_tail(w + (g.back ? g.h.taps * g.w.taps - 1 - tap : tap) * c, 1, tail);
+                }
+            }
+        }
+    }
+    NN_UNROLL_FULL
+    for (int i = 0; i < nr * mr; i++) {
+        nn_vec v = acc[i / mr][i % mr];
+        if (g.relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+        nn_store_tail(y + (i / mr * g.w.out + i % mr) * c, v, 1, tail);
+    }
+}
+
+/* The same for one pixel anywhere, and for kernels of many taps. */
+NN_INLINE void nn_depthwise_pixel(int tail, nn_deep g, nn_dim oh, nn_dim ow, const nn_real *x, const nn_real *w,
+                                  const nn_real *bias, nn_real *y)
+{
+    const nn_dim c = g.channels;
+    nn_vec v = bias ? nn_load_tail(bias, 1, tail) : (nn_vec){ 0 };
+    NN_UNROLL(1)
+    for (nn_dim r = 0; r < g.h.taps; r++) {
+        const nn_dim up = oh * g.h.step + r * g.h.dil - g.h.pad;
+        if (up < 0 || up % g.h.div || up / g.h.div >= g.h.in) continue;
+        NN_UNROLL(1)
+        for (nn_dim t = 0; t < g.w.taps; t++) {
+            const nn_dim left = ow * g.w.step + t * g.w.dil - g.w.pad, tap = r * g.w.taps + t;
+            if (left < 0 || left % g.w.div || left / g.w.div >= g.w.in) continue;
+            v += nn_load_tail(x + (up / g.h.div * g.w.in + left / g.w.div) * c, 1, tail) *
+                 nn_load_tail(w + (g.back ? g.h.taps * g.w.taps - 1 - tap : tap) * c, 1, tail);
+        }
+    }
+    if (g.relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+    nn_store_tail(y, v, 1, tail);
+}
+
+/* Pixels of a tile: an even division of the row. Tiles begin at the same phase of the stride. */
+NN_INLINE int nn_depthwise_width(nn_reach w)
+{
+    return w.out <= 8 ? (int)w.out : w.div > 1 ? 8 : nn_tile_rows(w.out, 8);
+}
+
+/* nr rows of a sample from row oh on, all columns and channels. */
+NN_INLINE void nn_depthwise_lines(int nr, nn_deep g, nn_dim oh, const nn_real *x, const nn_real *w,
+                                  const nn_real *bias, nn_real *y)
+{
+    const int mr = nn_depthwise_width(g.w), tail = (int)(g.channels % NN_VL);
+    const nn_dim c = g.channels, base = nn_reach_base(g.w), span = nn_reach_span(g.w, mr), last = g.w.out - mr;
+    const int few = span <= 24 && g.w.taps <= 7 && g.h.taps <= 7 && (g.w.out <= mr || mr % g.w.div == 0);
+    y += oh * g.w.out * c;
+    for (nn_dim at = 0; at < g.w.out; at += mr) {
+        /* The last tile may overlap its neighbour, and computes the same bits. */
+        const nn_dim o = last % g.w.div ? at : nn_min_dim(at, last), col = o * g.w.step / g.w.div + base;
+        const nn_dim m = nn_min_dim(mr, g.w.out - o);
+        const int inner = col >= 0 && col + span <= g.w.in;
+        nn_dim k = g.from;
+#define NN_TILE(lo, hi, tail)                                                                                      \
+    nn_depthwise_tile(nr, mr, lo, hi, tail, g, oh, x + col * c + k, w + k, bias ? bias + k : NULL, y + o * c + k)
+#define NN_CHANNELS(lo, hi)                                      \
+    do {                                                         \
+        for (; k + NN_VL <= g.to; k += NN_VL) NN_TILE(lo, hi, 0); \
+        if (tail && k < g.to) NN_TILE(lo, hi, tail);              \
+    } while (0)
+        if (few && inner && m == mr) {
+            NN_CHANNELS(0, span);
+        } else if (few && o == 0 && m == mr) {
+            NN_CHANNELS(nn_max_dim(0, -base), nn_min_dim(span, g.w.in - base));
+        } else if (few && o == last && m == mr) {
+            NN_CHANNELS(nn_max_dim(0, -(last * g.w.step / g.w.div + base)),
+                        nn_min_dim(span, g.w.in - (last * g.w.step / g.w.div + base)));
+        } else {
+            for (nn_dim i = 0; i < nr * m; i++) {
+                const nn_dim q = i / m, ow = o + i % m;
+                for (k = g.from; k < g.to; k += NN_VL) {
+                    const nn_real *b = bias ? bias + k : NULL;
+                    if (tail && k + NN_VL > c)
+                        nn_depthwise_pixel(tail, g, oh + q, ow, x + k, w + k, b, y + (q * g.w.out + ow) * c + k);
+                    else
+                        nn_depthwise_pixel(0, g, oh + q, ow, x + k, w + k, b, y + (q * g.w.out + ow) * c + k);
+                }
+            }
+        }
+#undef NN_CHANNELS
+#undef NN_TILE
+    }
+}
+
+/* A part of all samples; two rows at a time where registers allow and rows have no phases. */
+NN_INLINE void nn_depthwise_walk(nn_part part, nn_dim rows, nn_deep g, const nn_real *x, const nn_real *w,
+                                 const nn_real *bias, nn_real *y)
+{
+    nn_dim row, last;
+    nn_share(part.row, part.rows, rows * g.h.out, 1, &row, &last);
+    nn_share(part.col, part.cols, g.channels, NN_VL, &g.from, &g.to);
+    const int pairs = NN_TILE_ACC >= 24 && g.h.div == 1 && g.h.taps <= 3;
+    while (row < last) {
+        const nn_dim n = row / g.h.out, oh = row % g.h.out;
+        const nn_real *xn = x + n * g.h.in * g.w.in * g.channels;
+        nn_real *yn = y + n * g.h.out * g.w.out * g.channels;
+        if (pairs && oh + 2 <= g.h.out && row + 2 <= last) {
+            nn_depthwise_lines(2, g, oh, xn, w, bias, yn);
+            row += 2;
+        } else {
+            nn_depthwise_lines(1, g, oh, xn, w, bias, yn);
+            row++;
+        }
+    }
+}
+
+/* Point convolutions before and after a depthwise layer divide channels where they outnumber pixels (nn_part_of). A
+ * thread that computes the same channels here finds them in its cache. */
+NN_INLINE nn_part nn_depthwise_part(const nn_team *team, nn_dim rows, nn_conv c)
+{
+    return nn_part_of(team, c.co, rows * c.oh * c.ow, c.co / NN_VL);
+}
+
+NN_INLINE nn_deep nn_depthwise_forward(nn_conv c, int relu)
+{
+    return (nn_deep){ .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, 1, c.pad_top },
+                      .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, 1, c.pad_left },
+                      .channels = c.co, .from = 0, .to = c.co, .back = 0, .relu = relu };
+}
+
+/* dx[i] = sum over taps t of dy[(i + pad - t*dil) / stride] * w[t]. */
+NN_INLINE nn_deep nn_depthwise_backward(nn_conv c)
+{
+    return (nn_deep){ .h = { c.h, c.oh, c.r, 1, c.dil_h, c.step_h, c.dil_h * (c.r - 1) - c.pad_top },
+                      .w = { c.w, c.ow, c.s, 1, c.dil_w, c.step_w, c.dil_w * (c.s - 1) - c.pad_left },
+                      .channels = c.co, .from = 0, .to = c.co, .back = 1, .relu = 0 };
+}
+
+/* Adds nr rows of mr pixels, of whose columns of x [lo, hi) are in the image, to the gradients of all taps, which
+ * are in memory between tiles. x begins at the tile's first column. */
+NN_INLINE void nn_depthwise_dw_tile(int nr, int mr, nn_dim lo, nn_dim hi, int tail, nn_conv c, nn_dim oh,
+                                    const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    nn_vec acc[NN_TILE_ACC], d[2][8];
+    const nn_dim reach = nr == 1 ? c.r : (nr - 1) * c.step_h + (c.r - 1) * c.dil_h + 1;
+    const int whole = nr > 1; /* all taps in registers, or those of a row */
+    NN_UNROLL_FULL
+    for (int i = 0; i < nr * mr; i++)
+        d[i / mr][i % mr] = nn_load_tail(dy + (i / mr * c.ow + i % mr) * c.co, 1, tail);
+    if (whole) {
+        NN_UNROLL_FULL
+        for (nn_dim t = 0; t < c.r * c.s; t++) acc[t] = nn_load_tail(dw + t * c.co, 1, tail);
+    }
+    NN_UNROLL_FULL
+    for (nn_dim u = 0; u < reach; u++) {
+        const nn_dim ih = oh * c.step_h - c.pad_top + (whole ? u : u * c.dil_h);
+        if (ih < 0 || ih >= c.h) continue;
+        if (!whole) {
+            NN_UNROLL_FULL
+            for (nn_dim t = 0; t < c.s; t++) acc[t] = nn_load_tail(dw + (u * c.s + t) * c.co, 1, tail);
+        }
+        NN_UNROLL_FULL
+        for (nn_dim j = lo; j < hi; j++) {
+            const nn_vec v = nn_load_tail(x + (ih * c.w + j) * c.ci, 1, tail);
+            NN_UNROLL_FULL
+            for (int q = 0; q < nr; q++) {
+                const nn_dim far = u - q * c.step_h, r = whole ? far / c.dil_h : 0;
+                if (whole && (far < 0 || far % c.dil_h || r >= c.r)) continue;
+                NN_UNROLL_FULL
+                for (nn_dim t = 0; t < c.s; t++) {
+                    const nn_dim e = j - t * c.dil_w, i = e / c.step_w;
+                    if (e < 0 || e % c.step_w || i >= mr) continue;
+                    acc[r * c.s + t] += v * d[q][i];
+                }
+            }
+        }
+        if (!whole) {
+            NN_UNROLL_FULL
+            for (nn_dim t = 0; t < c.s; t++) nn_store_tail(dw + (u * c.s + t) * c.co, acc[t], 1, tail);
+        }
+    }
+    if (whole) {
+        NN_UNROLL_FULL
+        for (nn_dim t = 0; t < c.r * c.s; t++) nn_store_tail(dw + t * c.co, acc[t], 1, tail);
+    }
+}
+
+/* The same for one pixel anywhere. */
+NN_INLINE void nn_depthwise_dw_pixel(int tail, nn_conv c, nn_dim oh, nn_dim ow, const nn_real *x, const nn_real *dy,
+                                     nn_real *dw)
+{
+    const nn_vec d = nn_load_tail(dy, 1, tail);
+    NN_UNROLL(1)
     for (nn_dim r = 0; r < c.r; r++) {
         const nn_dim ih = oh * c.step_h + r * c.dil_h - c.pad_top;
         if (ih < 0 || ih >= c.h) continue;
-        for (nn_dim s = 0; s < c.s; s++) {
-            const nn_dim iw = o0 * c.step_w + s * c.dil_w - c.pad_left;
-            if (!inner && (iw < 0 || iw >= c.w)) continue;
-            const nn_vec wv = nn_load_tail(w + (r * c.s + s) * c.co, 1, tail);
-            NN_UNROLL_FULL
-            for (int i = 0; i < mr; i++)
-                acc[i] += nn_load_tail(x + (ih * c.w + iw + i * c.step_w) * c.ci, 1, tail) * wv;
-        }
-    }
-    NN_UNROLL_FULL
-    for (int i = 0; i < mr; i++) {
-        nn_vec v = acc[i];
-        if (relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
-        nn_store_tail(y + (oh * c.ow + o0 + i) * c.co, v, 1, tail);
-    }
-}
-
-NN_INLINE void nn_depthwise_sample(int relu, nn_conv c, const nn_real *x, const nn_real *w,
-                                   const nn_real *bias, nn_real *y)
-{
-    enum { ROW = 8 };
-    const nn_axis a = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
-    const nn_dim from = nn_axis_inner_from(a), to = nn_max_dim(from, nn_axis_inner_to(a));
-#define NN_CHANNELS(n)                                                                             \
-    do {                                                                                           \
-        const nn_real *b = bias ? bias + k : NULL;                                                 \
-        nn_dim o = 0;                                                                              \
-        for (; o < from; o++) nn_depthwise_tile(1, 0, relu, c, oh, o, n, x + k, w + k, b, y + k);  \
-        for (; o + ROW <= to; o += ROW)                                                            \
-            nn_depthwise_tile(ROW, 1, relu, c, oh, o, n, x + k, w + k, b, y + k);                  \
-        for (; o < c.ow; o++) nn_depthwise_tile(1, 0, relu, c, oh, o, n, x + k, w + k, b, y + k);  \
-    } while (0)
-    for (nn_dim oh = 0; oh < c.oh; oh++) {
-        nn_dim k = 0;
-        for (; k + NN_VL <= c.co; k += NN_VL) NN_CHANNELS(NN_VL);
-        if (k < c.co) NN_CHANNELS((int)(c.co % NN_VL));
-    }
-#undef NN_CHANNELS
-}
-
-/* dx[ih,iw,c] = sum over the taps that reach it of dy[oh,ow,c] * w[r,s,c]. */
-NN_INLINE void nn_depthwise_dx_sample(nn_conv c, const nn_real *dy, const nn_real *w, nn_real *dx)
-{
-    for (nn_dim ih = 0; ih < c.h; ih++)
-        for (nn_dim iw = 0; iw < c.w; iw++)
-            for (nn_dim k = 0; k < c.ci; k += NN_VL) {
-                const int last = k + NN_VL > c.ci, tail = (int)(c.ci % NN_VL);
-                nn_vec v = { 0 };
-                for (nn_dim r = 0; r < c.r; r++) {
-                    const nn_dim up = ih + c.pad_top - r * c.dil_h;
-                    if (up < 0 || up % c.step_h || up / c.step_h >= c.oh) continue;
-                    for (nn_dim s = 0; s < c.s; s++) {
-                        const nn_dim left = iw + c.pad_left - s * c.dil_w;
-                        if (left < 0 || left % c.step_w || left / c.step_w >= c.ow) continue;
-                        const nn_real *d =
-                            dy + ((up / c.step_h) * c.ow + left / c.step_w) * c.co + k;
-                        const nn_real *wk = w + (r * c.s + s) * c.co + k;
-                        if (last && tail)
-                            v += nn_load_part(d, tail, 0) * nn_load_part(wk, tail, 0);
-                        else
-                            v += nn_load(d) * nn_load(wk);
-                    }
-                }
-                if (last && tail)
-                    nn_store_part(dx + (ih * c.w + iw) * c.ci + k, v, tail);
-                else
-                    nn_store(dx + (ih * c.w + iw) * c.ci + k, v);
-            }
-}
-
-/* Pixels [from, to) of a row, added to the gradients of all taps; of `inner` ones no tap leaves the image. */
-NN_INLINE void nn_depthwise_dw_row(int inner, int n, nn_conv c, nn_dim oh, nn_dim from, nn_dim to, const nn_real *x,
-                                   const nn_real *dy, nn_vec *restrict acc)
-{
-    const nn_dim ih = oh * c.step_h - c.pad_top;
-    for (nn_dim o = from; o < to; o++) {
-        const nn_dim iw = o * c.step_w - c.pad_left;
-        const nn_vec d = nn_load_tail(dy + (oh * c.ow + o) * c.co, 1, n);
-        NN_UNROLL_FULL
-        for (nn_dim r = 0; r < c.r; r++) {
-            NN_UNROLL_FULL
-            for (nn_dim s = 0; s < c.s; s++) {
-                const nn_dim i = ih + r * c.dil_h, j = iw + s * c.dil_w;
-                if (!inner && (i < 0 || i >= c.h || j < 0 || j >= c.w)) continue;
-                acc[r * c.s + s] += nn_load_tail(x + (i * c.w + j) * c.ci, 1, n) * d;
-            }
-        }
-    }
-}
-
-/* dw[r,s,c] += sum over pixels of x * dy, one sample, n channels (0: a whole vector). Gradients of all taps stay in
- * registers, so that dy is read once. */
-NN_INLINE void nn_depthwise_dw_lanes(int n, nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
-{
-    const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
-    const nn_axis aw = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
-    const nn_dim h0 = nn_axis_inner_from(ah), h1 = nn_axis_inner_to(ah), from = nn_axis_inner_from(aw),
-                 to = nn_max_dim(from, nn_axis_inner_to(aw));
-    nn_vec acc[NN_TILE_ACC];
-    NN_UNROLL_FULL
-    for (nn_dim t = 0; t < c.r * c.s; t++) acc[t] = nn_load_tail(dw + t * c.co, 1, n);
-    NN_UNROLL(1)
-    for (nn_dim oh = 0; oh < c.oh; oh++) {
-        const int inside = oh >= h0 && oh < h1;
-        if (inside) nn_depthwise_dw_row(1, n, c, oh, from, to, x, dy, acc);
         NN_UNROLL(1)
-        for (nn_dim side = 0; side < 2; side++) {
-            const nn_dim o0 = !side ? 0 : inside ? to : from, o1 = !side ? from : c.ow;
-            nn_depthwise_dw_row(0, n, c, oh, o0, o1, x, dy, acc);
+        for (nn_dim t = 0; t < c.s; t++) {
+            const nn_dim iw = ow * c.step_w + t * c.dil_w - c.pad_left;
+            nn_real *to = dw + (r * c.s + t) * c.co;
+            if (iw < 0 || iw >= c.w) continue;
+            nn_store_tail(to, nn_load_tail(to, 1, tail) + nn_load_tail(x + (ih * c.w + iw) * c.ci, 1, tail) * d, 1,
+                          tail);
         }
     }
-    NN_UNROLL_FULL
-    for (nn_dim t = 0; t < c.r * c.s; t++) nn_store_tail(dw + t * c.co, acc[t], 1, n);
 }
 
-/* The same tap by tap, for kernels of more taps than there are registers. */
-NN_INLINE void nn_depthwise_dw_taps(int n, nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
+NN_INLINE void nn_depthwise_dw_lines(int nr, nn_conv c, nn_dim oh, const nn_real *x, const nn_real *dy, nn_real *dw)
 {
-    const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
-    const nn_axis aw = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left };
-    for (nn_dim t = 0; t < c.r * c.s; t++) {
-        const nn_dim r = t / c.s, s = t % c.s;
-        nn_vec sum = nn_load_tail(dw + t * c.co, 1, n);
-        for (nn_dim oh = nn_axis_from(ah, r); oh < nn_axis_to(ah, r); oh++)
-            for (nn_dim o = nn_axis_from(aw, s); o < nn_axis_to(aw, s); o++)
-                sum += nn_load_tail(x + ((oh * c.step_h + r * c.dil_h - c.pad_top) * c.w + o * c.step_w +
-                                         s * c.dil_w - c.pad_left) * c.ci, 1, n) *
-                       nn_load_tail(dy + (oh * c.ow + o) * c.co, 1, n);
-        nn_store_tail(dw + t * c.co, sum, 1, n);
+    const int mr = c.ow <= 8 ? (int)c.ow : nn_tile_rows(c.ow, 8), tail = (int)(c.co % NN_VL);
+    const nn_dim span = (mr - 1) * c.step_w + (c.s - 1) * c.dil_w + 1, last = c.ow / mr * mr - mr,
+                 right = last * c.step_w - c.pad_left;
+    const int few = span <= 24 && c.s <= 7 && c.r <= 7;
+    dy += oh * c.ow * c.co;
+    for (nn_dim o = 0; o < c.ow; o += mr) {
+        const nn_dim col = o * c.step_w - c.pad_left, m = nn_min_dim(mr, c.ow - o);
+        const int inner = col >= 0 && col + span <= c.w;
+        nn_dim k = 0;
+#define NN_TILE(lo, hi, tail) \
+    nn_depthwise_dw_tile(nr, mr, lo, hi, tail, c, oh, x + col * c.ci + k, dy + o * c.co + k, dw + k)
+#define NN_CHANNELS(lo, hi)                                       \
+    do {                                                          \
+        for (; k + NN_VL <= c.co; k += NN_VL) NN_TILE(lo, hi, 0); \
+        if (tail) NN_TILE(lo, hi, tail);                          \
+    } while (0)
+        if (few && inner && m == mr) {
+            NN_CHANNELS(0, span);
+        } else if (few && o == 0 && m == mr) {
+            NN_CHANNELS(nn_max_dim(0, c.pad_left), nn_min_dim(span, c.w + c.pad_left));
+        } else if (few && o == last && m == mr) {
+            NN_CHANNELS(nn_max_dim(0, -right), nn_min_dim(span, c.w - right));
+        } else {
+            for (nn_dim i = 0; i < nr * m; i++) {
+                const nn_dim q = i / m, ow = o + i % m;
+                for (k = 0; k < c.co; k += NN_VL) {
+                    const nn_real *d = dy + (q * c.ow + ow) * c.co + k;
+                    if (tail && k + NN_VL > c.co)
+                        nn_depthwise_dw_pixel(tail, c, oh + q, ow, x + k, d, dw + k);
+                    else
+                        nn_depthwise_dw_pixel(0, c, oh + q, ow, x + k, d, dw + k);
+                }
+            }
+        }
+#undef NN_CHANNELS
+#undef NN_TILE
     }
-}
-
-NN_INLINE void nn_depthwise_dw_sample(nn_conv c, const nn_real *x, const nn_real *dy, nn_real *dw)
-{
-    const int tail = (int)(c.co % NN_VL), few = c.r * c.s <= NN_TILE_ACC;
-    nn_dim k = 0;
-    for (; k + NN_VL <= c.co; k += NN_VL)
-        if (few)
-            nn_depthwise_dw_lanes(0, c, x + k, dy + k, dw + k);
-        else
-            nn_depthwise_dw_taps(0, c, x + k, dy + k, dw + k);
-    if (tail && few) nn_depthwise_dw_lanes(tail, c, x + k, dy + k, dw + k);
-    if (tail && !few) nn_depthwise_dw_taps(tail, c, x + k, dy + k, dw + k);
 }
 
 /* ---- forward; generated code calls the form that fits the layer ---- */
@@ -567,16 +746,26 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
                       .cols = cols, .last = cols, .total = pixels };
 }
 
-/* rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL. */
-NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
-                         const nn_real *bias, nn_real *y)
+/* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. */
+NN_INLINE void nn_walk_points(int far, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(part.row, part.rows, pixels, 14, &from, &to);
+    part.row = 0;
+    part.rows = 1;
+    nn_walk_samples(far, NN_CONV_ROW, relu, part, (to - from + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * ci,
+                    NN_CONV_ROW * co, nn_conv_point_walk(to - from, ci, co), x + from * ci, w, bias, y + from * co);
+}
+
+/* A part of rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL. */
+NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                              const nn_real *bias, nn_real *y)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, x_next = c.h * c.w * c.ci, y_next = c.oh * c.ow * c.co;
     const int far = NN_WALK_FAR(nn_conv_weights(c), c.r * (15 * c.step_w + (c.s - 1) * c.dil_w + 1) * c.ci);
     if (nn_conv_is_point(c) && co >= NN_VL) {
-        const nn_dim pixels = rows * c.h * c.w;
-        nn_walk_samples(far, NN_CONV_ROW, relu, (pixels + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * ci,
-                        NN_CONV_ROW * co, nn_conv_point_walk(pixels, ci, co), x, w, bias, y);
+        nn_walk_points(far, relu, part, rows * c.h * c.w, ci, co, x, w, bias, y);
         return;
     }
     nn_walk g = {
@@ -610,21 +799,40 @@ NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, con
         for (nn_dim q = 0; q < c.groups; q++) {
             nn_walk_widen(m, c.r, c.s, ci * c.co, c.co, ci, co, 0, w + q * co, pack);
             nn_walk_widen_bias(wide, co, bias ? bias + q * co : NULL, lanes);
-            nn_walk_samples(0, g.w.out, relu, rows, x_next, y_next, g, x + q * ci, pack, lanes, y + q * co);
+            nn_walk_samples(0, g.w.out, relu, part, rows, x_next, y_next, g, x + q * ci, pack, lanes, y + q * co);
         }
         return;
     }
     for (nn_dim q = 0; q < c.groups; q++)
-        nn_walk_samples(far || co < NN_VL, c.ow, relu, rows, x_next, y_next, g, x + q * ci, w + q * co,
+        nn_walk_samples(far || co < NN_VL, c.ow, relu, part, rows, x_next, y_next, g, x + q * ci, w + q * co,
                         bias ? bias + q * co : NULL, y + q * co);
+}
+
+NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
+                         nn_real *y)
+{
+    nn_conv2d_part(NN_WHOLE, rows, c, relu, x, w, bias, y);
+}
+
+/* The same, divided by a team. */
+NN_INLINE void nn_conv2d_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / c.groups / NN_VL), rows, c,
+                   relu, x, w, bias, y);
 }
 
 /* groups = ci = co > 1. */
 NN_INLINE void nn_conv2d_depthwise(nn_dim rows, nn_conv c, int relu, const nn_real *x,
                                    const nn_real *w, const nn_real *bias, nn_real *y)
 {
-    for (nn_dim n = 0; n < rows; n++)
-        nn_depthwise_sample(relu, c, x + n * c.h * c.w * c.ci, w, bias, y + n * c.oh * c.ow * c.co);
+    nn_depthwise_walk(NN_WHOLE, rows, nn_depthwise_forward(c, relu), x, w, bias, y);
+}
+
+NN_INLINE void nn_conv2d_depthwise_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                        const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_depthwise_walk(nn_depthwise_part(team, rows, c), rows, nn_depthwise_forward(c, relu), x, w, bias, y);
 }
 
 /* ---- gradient of the input, and transposed convolution ---- */
@@ -663,10 +871,10 @@ NN_INLINE nn_axis nn_phase_axis(nn_phase p, nn_dim out, nn_dim taps, int flipped
     return (nn_axis){ p.count, out, p.taps, 1, p.dil, p.base - (p.taps - 1) * p.dil };
 }
 
-/* dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap axes
+/* A part of dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap axes
  * reversed (`flipped`), for transposed convolution the weights as they are. One walk per phase of the stride; few
  * channels are computed for neighbouring pixels at once, whatever their phase. */
-NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
+NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
                               const nn_real *wt, const nn_real *bias, nn_real *dx)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, tap = c.co * ci;
@@ -674,9 +882,7 @@ NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, con
     const nn_dim width = (c.w + c.step_w - 1) / c.step_w;
     const int far = NN_WALK_FAR(nn_conv_weights(c) / (c.step_h * c.step_w), c.r * (15 + c.s * c.dil_w) * c.co);
     if (nn_conv_is_point(c) && ci >= NN_VL) {
-        const nn_dim pixels = rows * c.h * c.w;
-        nn_walk_samples(far, NN_CONV_ROW, relu, (pixels + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * co,
-                        NN_CONV_ROW * ci, nn_conv_point_walk(pixels, co, ci), dy, wt, bias, dx);
+        nn_walk_points(far, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, dx);
         return;
     }
     /* Pixels of a wide one are side by side in memory only where there is one group. */
@@ -708,7 +914,7 @@ NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, con
                 nn_walk_widen(m, c.r, c.s, tap, ci, co, ci, flipped, wq, pack);
                 nn_walk_widen_bias(wide, ci, bias_q, lanes);
             }
-            nn_walk_samples(0, (c.w + wide - 1) / wide, relu, rows, x_next, y_next, g, dy + q * co,
+            nn_walk_samples(0, (c.w + wide - 1) / wide, relu, part, rows, x_next, y_next, g, dy + q * co,
                             pack + r0 * taps * co * NN_VL, lanes, dx + ph * c.w * c.ci + q * ci);
             continue;
         }
@@ -719,10 +925,15 @@ NN_INLINE void nn_conv_phases(nn_dim rows, nn_conv c, int flipped, int relu, con
             g.w = nn_phase_axis(nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left), c.ow, c.s, flipped, &s0,
                                 &w_w);
             g.w_w = w_w * tap;
-            nn_walk_samples(far || ci < NN_VL, width, relu, rows, x_next, y_next, g, dy + q * co,
+            nn_walk_samples(far || ci < NN_VL, width, relu, part, rows, x_next, y_next, g, dy + q * co,
                             wq + (r0 * c.s + s0) * tap, bias_q, dx + (ph * c.w + pw) * c.ci + q * ci);
         }
     }
+}
+
+NN_INLINE nn_part nn_part_of_dx(const nn_team *team, nn_dim rows, nn_conv c)
+{
+    return nn_part_of(team, nn_conv_weights(c), rows * c.oh * c.ow * c.co, c.ci / c.groups / NN_VL);
 }
 
 /* wt[R-1-r][S-1-s][k][c] = w[r][s][c][k], per group: [.][k of all groups][c of a group]. The team divides
@@ -744,23 +955,17 @@ NN_INLINE void nn_conv_flip(const nn_team *team, nn_conv c, const nn_real *w, nn
 NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
                             const nn_real *w, nn_real *scratch, nn_real *dx)
 {
-    nn_dim from, to;
     nn_conv_flip(team, c, w, scratch);
     nn_barrier(team);
-    nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv_phases(to - from, c, 1, 0, dy + from * c.oh * c.ow * c.co, scratch, NULL,
-                   dx + from * c.h * c.w * c.ci);
+    nn_conv_phases(nn_part_of_dx(team, rows, c), rows, c, 1, 0, dy, scratch, NULL, dx);
 }
 
 NN_INLINE void nn_conv2d_depthwise_dx(const nn_team *team, nn_dim rows, nn_conv c,
                                       const nn_real *dy, const nn_real *w, nn_real *scratch,
                                       nn_real *dx)
 {
-    nn_dim from, to;
     (void)scratch;
-    nn_share(team->rank, team->size, rows, 1, &from, &to);
-    for (nn_dim n = from; n < to; n++)
-        nn_depthwise_dx_sample(c, dy + n * c.oh * c.ow * c.co, w, dx + n * c.h * c.w * c.ci);
+    nn_depthwise_walk(nn_depthwise_part(team, rows, c), rows, nn_depthwise_backward(c), dy, w, NULL, dx);
 }
 
 /* ---- gradient of the weights ---- */
@@ -796,11 +1001,11 @@ nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth, const nn_re
                     dw[i * dw_c + j] += a[r * a_row + p * a_k + i] * b[r * b_row + p * b_k + j];
 }
 
-/* Rows [i, i + mr) of the gradient of tap (r, s), all columns, one sample. */
-NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim r, nn_dim s, nn_dim i, const nn_real *a,
-                              const nn_real *b, const nn_real *b_end, nn_real *dw)
+/* Rows [i, i + mr) of the gradient of tap (r, s), all columns, lines [l0, l1) of one sample. */
+NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim l0, nn_dim l1, nn_dim r, nn_dim s, nn_dim i,
+                              const nn_real *a, const nn_real *b, const nn_real *b_end, nn_real *dw)
 {
-    const nn_dim h0 = nn_axis_from(g.h, r), h1 = nn_axis_to(g.h, r);
+    const nn_dim h0 = nn_max_dim(l0, nn_axis_from(g.h, r)), h1 = nn_min_dim(l1, nn_axis_to(g.h, r));
     const nn_dim w0 = nn_axis_from(g.w, s), w1 = nn_axis_to(g.w, s);
     const int group = mr <= NN_TILE_ACC / 3 && NN_TILE_ACC >= 24 ? 3 : 2;
     const nn_dim n_main = g.cols / NN_VL / group;
@@ -850,8 +1055,8 @@ NN_INLINE int nn_dw_rows(nn_dim rows, nn_dim cols)
                                                   : 6);
 }
 
-/* Items [from, to) of the taps times blocks of rows, one sample added to dw. */
-NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim from, nn_dim to, const nn_real *a,
+/* Items [from, to) of the taps times blocks of rows, lines [l0, l1) of one sample added to dw. */
+NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim l0, nn_dim l1, nn_dim from, nn_dim to, const nn_real *a,
                             const nn_real *b, const nn_real *b_end, nn_real *dw)
 {
     const int mr = nn_dw_rows(g.rows, g.cols), rest = (int)(g.rows % mr);
@@ -860,22 +1065,22 @@ NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim from, nn_dim to, const nn_real 
         const nn_dim tap = item / blocks, block = item % blocks, r = tap / g.w.taps,
                      s = tap % g.w.taps;
         if (rest && block == blocks - 1)
-            nn_dw_tap_rows(rest, g, r, s, block * mr, a, b, b_end, dw);
+            nn_dw_tap_rows(rest, g, l0, l1, r, s, block * mr, a, b, b_end, dw);
         else
-            nn_dw_tap_rows(mr, g, r, s, block * mr, a, b, b_end, dw);
+            nn_dw_tap_rows(mr, g, l0, l1, r, s, block * mr, a, b, b_end, dw);
     }
 }
 
 /* With few input channels the rows of a tile are (s, c) together: neighbours in x and in dw. Only pixels for
  * which all taps of a row lie inside are summed that way; at the edges a small zero-padded copy is used. */
 enum { NN_DW_MERGED_MAX = 64 };
-NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, int tail, nn_dim k,
+NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim l0, nn_dim l1, nn_dim r, nn_dim i, int nv, int tail, nn_dim k,
                                  const nn_real *x, const nn_real *dy, const nn_real *dy_end,
                                  nn_real *dw)
 {
     const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
     const nn_axis aw = { c.ow, c.w, c.s, c.step_w, 1, -c.pad_left };
-    const nn_dim h0 = nn_axis_from(ah, r), h1 = nn_axis_to(ah, r);
+    const nn_dim h0 = nn_max_dim(l0, nn_axis_from(ah, r)), h1 = nn_min_dim(l1, nn_axis_to(ah, r));
     const nn_dim w0 = nn_axis_inner_from(aw), w1 = nn_max_dim(w0, nn_axis_inner_to(aw));
     nn_real *out = dw + (r * c.s * c.ci + i) * c.co + k;
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
@@ -898,7 +1103,7 @@ NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim r, nn_dim i, int nv, 
     nn_tile_end(mr, nv, tail, 0, out, c.co, acc);
 }
 
-NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_real *x,
+NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim l0, nn_dim l1, nn_dim from, nn_dim to, const nn_real *x,
                                    const nn_real *dy, const nn_real *dy_end, nn_real *dw)
 {
     const nn_dim rows = c.s * c.ci;
@@ -912,9 +1117,9 @@ NN_INLINE void nn_dw_merged_sample(nn_conv c, nn_dim from, nn_dim to, const nn_r
 #define NN_COLUMNS(nv, tail)                                                                       \
     do {                                                                                           \
         if (rest && block == blocks - 1)                                                           \
-            nn_dw_merged_rows(rest, c, r, block *mr, nv, tail, k, x, dy, dy_end, dw);              \
+            nn_dw_merged_rows(rest, c, l0, l1, r, block *mr, nv, tail, k, x, dy, dy_end, dw);              \
         else                                                                                       \
-            nn_dw_merged_rows(mr, c, r, block *mr, nv, tail, k, x, dy, dy_end, dw);                \
+            nn_dw_merged_rows(mr, c, l0, l1, r, block *mr, nv, tail, k, x, dy, dy_end, dw);                \
     } while (0)
         for (nn_dim n = 0; n < n_main; n++, k += group * NN_VL) NN_COLUMNS(group, 0);
         if (last) NN_COLUMNS(last, tail);
@@ -969,7 +1174,7 @@ NN_INLINE void nn_dw_wide_tile(int n_r, nn_dim row, nn_dim lines, nn_dim cells, 
     for (int i = 0; i < mr; i++) nn_store(sum + i * NN_VL, acc[i]);
 }
 
-NN_INLINE void nn_dw_wide_samples(nn_conv c, nn_dim n0, nn_dim n1, const nn_real *x, const nn_real *dy,
+NN_INLINE void nn_dw_wide_lines(nn_conv c, nn_dim line0, nn_dim line1, const nn_real *x, const nn_real *dy,
                                   const nn_real *dy_end, nn_real *dw)
 {
     const nn_dw_wide g = nn_dw_wide_of(c);
@@ -978,34 +1183,35 @@ NN_INLINE void nn_dw_wide_samples(nn_conv c, nn_dim n0, nn_dim n1, const nn_real
     const nn_dim block = (NN_WALK_BLOCK / g.padded - (c.r - 1) * c.dil_h - 1) / c.step_h + 1;
     nn_real sum[NN_DW_WIDE_ROWS * NN_VL], rows[NN_WALK_BLOCK], line[NN_WALK_BLOCK];
     memset(sum, 0, sizeof sum);
-    for (nn_dim n = n0; n < n1; n++)
-        for (nn_dim from = 0; from < c.oh; from += block) {
-            const nn_dim to = nn_min_dim(c.oh, from + block), top = from * c.step_h - c.pad_top,
-                         bottom = (to - 1) * c.step_h + (c.r - 1) * c.dil_h + 1 - c.pad_top;
-            const nn_dim lo = nn_clamp(top, 0, c.h), hi = nn_clamp(bottom, lo, c.h);
-            memset(rows, 0, (size_t)((lo - top) * g.padded) * sizeof *rows);
-            nn_walk_gather(hi - lo, g.padded / c.ci, c.ci, x + (n * c.h + lo) * c.w * c.ci, c.w * c.ci, c.ci,
-                           -c.pad_left, 1, c.w, rows + (lo - top) * g.padded, g.padded, c.ci);
-            memset(rows + (hi - top) * g.padded, 0, (size_t)((bottom - hi) * g.padded) * sizeof *rows);
-            for (nn_dim oh = from, lines; oh < to; oh += lines) {
-                const nn_real *d = dy + (n * c.oh + oh) * c.ow * c.co, *a = rows + (oh - from) * c.step_h * g.padded;
-                /* All at once but for rows that end inside a wide pixel or too close to dy's end. */
-                const nn_dim whole = c.ow % g.wide ? 0 : (dy_end - d - (g.cells - 1) * g.wide * c.co - NN_VL);
-                lines = whole < 0 || c.ow % g.wide ? 1 : nn_min_dim(to - oh, whole / (c.ow * c.co) + 1);
-                if (whole < 0 || c.ow % g.wide) {
-                    memset(line + (g.cells - 1) * g.wide * c.co, 0, NN_VL * sizeof *line);
-                    memcpy(line, d, (size_t)(c.ow * c.co) * sizeof *line);
-                    d = line;
-                }
-                nn_dim r = 0;
+    for (nn_dim at = line0, done; at < line1; at += done) {
+        const nn_dim n = at / c.oh, from = at % c.oh;
+        done = nn_min_dim(nn_min_dim(block, line1 - at), c.oh - from);
+        const nn_dim to = from + done, top = from * c.step_h - c.pad_top,
+                     bottom = (to - 1) * c.step_h + (c.r - 1) * c.dil_h + 1 - c.pad_top;
+        const nn_dim lo = nn_clamp(top, 0, c.h), hi = nn_clamp(bottom, lo, c.h);
+        memset(rows, 0, (size_t)((lo - top) * g.padded) * sizeof *rows);
+        nn_walk_gather(hi - lo, g.padded / c.ci, c.ci, x + (n * c.h + lo) * c.w * c.ci, c.w * c.ci, c.ci,
+                       -c.pad_left, 1, c.w, rows + (lo - top) * g.padded, g.padded, c.ci);
+        memset(rows + (hi - top) * g.padded, 0, (size_t)((bottom - hi) * g.padded) * sizeof *rows);
+        for (nn_dim oh = from, lines; oh < to; oh += lines) {
+            const nn_real *d = dy + (n * c.oh + oh) * c.ow * c.co, *a = rows + (oh - from) * c.step_h * g.padded;
+            /* All at once but for rows that end inside a wide pixel or too close to dy's end. */
+            const nn_dim whole = c.ow % g.wide ? 0 : (dy_end - d - (g.cells - 1) * g.wide * c.co - NN_VL);
+            lines = whole < 0 || c.ow % g.wide ? 1 : nn_min_dim(to - oh, whole / (c.ow * c.co) + 1);
+            if (whole < 0 || c.ow % g.wide) {
+                memset(line + (g.cells - 1) * g.wide * c.co, 0, NN_VL * sizeof *line);
+                memcpy(line, d, (size_t)(c.ow * c.co) * sizeof *line);
+                d = line;
+            }
+            nn_dim r = 0;
 #define NN_ROWS(n_r)                                                                                                  \
     nn_dw_wide_tile(n_r, g.row, lines, g.cells, a + r * c.dil_h * g.padded, c.dil_h *g.padded, c.step_h *g.padded,    \
-                    g.wide *c.step_w *c.ci, d, c.ow *c.co, g.wide *c.co, sum + r * g.row * NN_VL)
-                for (; r + n_r <= c.r; r += n_r) NN_ROWS(n_r);
-                if (rest) NN_ROWS(rest);
+                g.wide *c.step_w *c.ci, d, c.ow *c.co, g.wide *c.co, sum + r * g.row * NN_VL)
+            for (; r + n_r <= c.r; r += n_r) NN_ROWS(n_r);
+            if (rest) NN_ROWS(rest);
 #undef NN_ROWS
-            }
         }
+    }
     for (nn_dim r = 0; r < c.r; r++)
         for (nn_dim i = 0; i < c.s * c.ci; i++)
             for (nn_dim d = 0; d < g.wide; d++)
@@ -1014,12 +1220,24 @@ NN_INLINE void nn_dw_wide_samples(nn_conv c, nn_dim n0, nn_dim n1, const nn_real
                         sum[(r * g.row + d * c.step_w * c.ci + i) * NN_VL + d * c.co + k];
 }
 
-/* What the drivers below do with the samples [n0, n1) and the items [from, to) of dw they are responsible for. */
-NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from, nn_dim to,
-                             const nn_real *x, const nn_real *dy, nn_real *dw)
+/* What the drivers below do with lines [line, last) of dy, counted through all samples, and the items [from, to) of
+ * dw. NN_DW_LINES runs its last argument for each sample n among them, lines [l0, l1) of it. */
+#define NN_DW_LINES(lines, ...)                                                              \
+    for (nn_dim next; line < last; line = next) {                                            \
+        const nn_dim n = line / (lines), l0 = line % (lines);                                \
+        const nn_dim l1 = nn_min_dim(lines, l0 + last - line);                               \
+        next = line + l1 - l0;                                                               \
+        __VA_ARGS__;                                                                         \
+    }
+
+/* A point convolution's gradient is a product over all pixels, in blocks that stay in a near cache for all items. */
+enum { NN_DW_NEAR = 98304 };
+
+NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
+                           const nn_real *x, const nn_real *dy, nn_real *dw)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    const nn_dw_walk g = {
+    nn_dw_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
         .a_row = c.w * c.ci,
@@ -1032,31 +1250,50 @@ NN_INLINE void nn_dw_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_di
         .dw_tap = ci * c.co,
         .a_moves = 1,
     };
-    for (nn_dim n = n0; n < n1; n++)
-        for (nn_dim q = 0; q < c.groups; q++)
-            nn_dw_sample(g, from, to, x + n * c.h * c.w * c.ci + q * ci,
-                         dy + n * c.oh * c.ow * c.co + q * co, dy + rows * c.oh * c.ow * c.co,
-                         dw + q * co);
-}
-
-NN_INLINE void nn_dw_merged_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from,
-                                    nn_dim to, const nn_real *x, const nn_real *dy, nn_real *dw)
-{
-    if (nn_dw_wide_fits(c)) {
-        nn_dw_wide_samples(c, n0, n1, x, dy, dy + rows * c.oh * c.ow * c.co, dw);
+    const nn_real *dy_end = dy + rows * c.oh * c.ow * c.co;
+    if (nn_conv_is_point(c)) {
+        const nn_dim block = nn_max_dim(32, NN_DW_NEAR / (ci + co));
+        for (nn_dim p = line * c.ow, n; p < last * c.ow; p += n) {
+            n = nn_min_dim(block, last * c.ow - p);
+            g.h = (nn_axis){ 1, 1, 1, 1, 1, 0 };
+            g.w = (nn_axis){ n, n, 1, 1, 1, 0 };
+            nn_dw_sample(g, 0, 1, from, to, x + p * ci, dy + p * co, dy_end, dw);
+        }
         return;
     }
-    for (nn_dim n = n0; n < n1; n++)
-        nn_dw_merged_sample(c, from, to, x + n * c.h * c.w * c.ci, dy + n * c.oh * c.ow * c.co,
-                            dy + rows * c.oh * c.ow * c.co, dw);
+    NN_DW_LINES(c.oh, for (nn_dim q = 0; q < c.groups; q++)
+                          nn_dw_sample(g, l0, l1, from, to, x + n * c.h * c.w * c.ci + q * ci,
+                                       dy + n * c.oh * c.ow * c.co + q * co, dy_end, dw + q * co))
 }
 
-NN_INLINE void nn_dw_depthwise_samples(nn_conv c, nn_dim n0, nn_dim n1, nn_dim rows, nn_dim from,
-                                       nn_dim to, const nn_real *x, const nn_real *dy, nn_real *dw)
+NN_INLINE void nn_dw_merged_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
+                                  const nn_real *x, const nn_real *dy, nn_real *dw)
 {
+    const nn_real *dy_end = dy + rows * c.oh * c.ow * c.co;
+    if (nn_dw_wide_fits(c)) {
+        nn_dw_wide_lines(c, line, last, x, dy, dy_end, dw);
+        return;
+    }
+    NN_DW_LINES(c.oh, nn_dw_merged_sample(c, l0, l1, from, to, x + n * c.h * c.w * c.ci,
+                                          dy + n * c.oh * c.ow * c.co, dy_end, dw))
+}
+
+NN_INLINE void nn_dw_depthwise_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
+                                     const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    const int pairs = NN_TILE_ACC >= 24 && c.r * c.s <= 9;
     (void)rows, (void)from, (void)to;
-    for (nn_dim n = n0; n < n1; n++)
-        nn_depthwise_dw_sample(c, x + n * c.h * c.w * c.ci, dy + n * c.oh * c.ow * c.co, dw);
+    while (line < last) {
+        const nn_dim n = line / c.oh, oh = line % c.oh;
+        const nn_real *xn = x + n * c.h * c.w * c.ci, *dn = dy + n * c.oh * c.ow * c.co;
+        if (pairs && oh + 2 <= c.oh && line + 2 <= last) {
+            nn_depthwise_dw_lines(2, c, oh, xn, dn, dw);
+            line += 2;
+        } else {
+            nn_depthwise_dw_lines(1, c, oh, xn, dn, dw);
+            line++;
+        }
+    }
 }
 
 /* `taps` items of `rows` rows each, in blocks: the number of work items the threads divide. */
@@ -1076,12 +1313,18 @@ NN_INLINE void nn_dw_clear(nn_dim rows, nn_dim cols, nn_dim width, nn_dim from, 
     if (r0 < r1) memset(dw + r0 * width, 0, (size_t)((r1 - r0) * width) * sizeof *dw);
 }
 
-/* dw = (acc ? dw : 0) + gradient with respect to w. Small gradients are summed in parts of the samples (scratch
+/* How many parts: few lines are summed in fewer, because a part costs as much as its weights. */
+NN_INLINE nn_dim nn_dw_parts(nn_dim lines, nn_dim width)
+{
+    return nn_clamp(lines * width / 128, 1, nn_min_dim(NN_DW_PARTS, lines));
+}
+
+/* dw = (acc ? dw : 0) + gradient with respect to w. Small gradients are summed in parts of the lines of dy (scratch
  * holds NN_DW_PARTS of them), of large ones (NN_DW_IN_PARTS false) the threads divide the items. */
-#define NN_DW_DRIVER(samples, in_parts, taps, row_count, col_count)                                \
+#define NN_DW_DRIVER(part_of_lines, in_parts, taps, row_count, col_count)                          \
     do {                                                                                           \
         const nn_dim size = nn_conv_weights(c), items = nn_dw_items(taps, row_count, col_count);   \
-        const nn_dim parts = nn_min_dim(NN_DW_PARTS, rows);                                        \
+        const nn_dim lines = rows * c.oh, parts = nn_dw_parts(lines, c.ow);                        \
         const int divided = in_parts;                                                              \
         nn_dim from = 0, to = items, p0 = 0, p1 = 1;                                               \
         if (divided)                                                                               \
@@ -1092,8 +1335,9 @@ NN_INLINE void nn_dw_clear(nn_dim rows, nn_dim cols, nn_dim width, nn_dim from, 
         for (nn_dim p = p0; p < p1; p++) {                                                         \
             nn_real *part = divided ? scratch + p * size : dw;                                     \
             if (divided) memset(part, 0, (size_t)size * sizeof *dw);                               \
-            samples(c, divided ? nn_cut(rows, 1, p, parts) : 0,                                    \
-                    divided ? nn_cut(rows, 1, p + 1, parts) : rows, rows, from, to, x, dy, part);  \
+            part_of_lines(c, divided ? nn_cut(lines, 1, p, parts) : 0,                             \
+                          divided ? nn_cut(lines, 1, p + 1, parts) : lines, rows, from, to, x, dy, \
+                          part);                                                                   \
         }                                                                                          \
         if (!divided) return;                                                                      \
         nn_barrier(team);                                                                          \
@@ -1103,20 +1347,20 @@ NN_INLINE void nn_dw_clear(nn_dim rows, nn_dim cols, nn_dim width, nn_dim from, 
 NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
                             const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
-    NN_DW_DRIVER(nn_dw_samples, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);
+    NN_DW_DRIVER(nn_dw_lines, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);
 }
 
 /* Few input channels (below 8), one group, no dilation in width, s*ci at most NN_DW_MERGED_MAX. */
 NN_INLINE void nn_conv2d_dw_merged(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
                                    const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
-    NN_DW_DRIVER(nn_dw_merged_samples, NN_DW_IN_PARTS(size), c.r, c.s * c.ci, c.co);
+    NN_DW_DRIVER(nn_dw_merged_lines, NN_DW_IN_PARTS(size), c.r, c.s * c.ci, c.co);
 }
 
 NN_INLINE void nn_conv2d_depthwise_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
                                       const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
-    NN_DW_DRIVER(nn_dw_depthwise_samples, 1, 1, 1, c.co);
+    NN_DW_DRIVER(nn_dw_depthwise_lines, 1, 1, 1, c.co);
 }
 
 #endif

@@ -14,7 +14,14 @@
 NN_INLINE void nn_conv2d_transpose(nn_dim rows, nn_conv c, int relu, const nn_real *x,
                                    const nn_real *w, const nn_real *bias, nn_real *y)
 {
-    nn_conv_phases(rows, c, 0, relu, x, w, bias, y);
+    nn_conv_phases(NN_WHOLE, rows, c, 0, relu, x, w, bias, y);
+}
+
+/* The same, divided by a team. */
+NN_INLINE void nn_conv2d_transpose_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                        const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_conv_phases(nn_part_of_dx(team, rows, c), rows, c, 0, relu, x, w, bias, y);
 }
 
 /* dx = conv(dy, w): the convolution this layer is the transpose of. scratch holds the weights as
@@ -29,9 +36,7 @@ NN_INLINE void nn_conv2d_transpose_dx(const nn_team *team, nn_dim rows, nn_conv 
     for (nn_dim t = from; t < to; t++)
         nn_transpose(c.co, ci, w + t * c.co * ci, ci, scratch + t * ci * c.co, c.co);
     nn_barrier(team);
-    nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv2d(to - from, c, 0, dy + from * c.h * c.w * c.ci, scratch, NULL,
-              dx + from * c.oh * c.ow * c.co);
+    nn_conv2d_team(team, rows, c, 0, dy, scratch, NULL, dx);
 }
 
 /* dw[r,s,k,o] = (acc ? dw : 0) + sum over samples and pixels of x[i,j,k] * dy[i*step + r*dil - pad, .., o]. */
@@ -56,7 +61,7 @@ NN_INLINE void nn_conv2d_transpose_dw(const nn_team *team, nn_dim rows, nn_conv 
     const nn_dim mr = nn_dw_rows(co, ci), blocks = (co + mr - 1) / mr, items = c.r * c.s * blocks;
     nn_dim from = 0, to = items, p0 = 0, p1 = 1;
     const int in_parts = NN_DW_IN_PARTS(size);
-    const nn_dim parts = in_parts ? nn_min_dim(NN_DW_PARTS, rows) : 1;
+    const nn_dim lines = rows * c.oh, parts = in_parts ? nn_dw_parts(lines, c.ow) : 1;
     if (in_parts)
         nn_share(team->rank, team->size, parts, 1, &p0, &p1);
     else
@@ -74,10 +79,11 @@ NN_INLINE void nn_conv2d_transpose_dw(const nn_team *team, nn_dim rows, nn_conv 
                            (size_t)(n * ci) * sizeof *dw);
             }
         }
-        for (nn_dim n = nn_cut(rows, 1, p, parts); n < nn_cut(rows, 1, p + 1, parts); n++)
-            for (nn_dim q = 0; q < c.groups; q++)
-                nn_dw_sample(g, from, to, x + n * c.oh * c.ow * c.co + q * co,
-                             dy + n * c.h * c.w * c.ci + q * ci, dy_end, part + q * co * ci);
+        nn_dim line = nn_cut(lines, 1, p, parts);
+        const nn_dim last = nn_cut(lines, 1, p + 1, parts);
+        NN_DW_LINES(c.oh, for (nn_dim q = 0; q < c.groups; q++)
+                              nn_dw_sample(g, l0, l1, from, to, x + n * c.oh * c.ow * c.co + q * co,
+                                           dy + n * c.h * c.w * c.ci + q * ci, dy_end, part + q * co * ci))
     }
     if (!in_parts) return;
     nn_barrier(team);

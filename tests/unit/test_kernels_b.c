@@ -482,18 +482,39 @@ typedef struct Conv {
     nn_real *tw, *tbias, *ty, *tdx, *tdw;
 } Conv;
 
+/* What generated code does with forms that compute any samples: each thread has its own. */
+NN_INLINE void lead_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                           const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_conv2d(to - from, c, relu, x + from * c.h * c.w * c.ci, w, bias, y + from * c.oh * c.ow * c.co);
+}
+
+NN_INLINE void lead_depthwise(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_conv2d_depthwise(to - from, c, relu, x + from * c.h * c.w * c.ci, w, bias, y + from * c.oh * c.ow * c.co);
+}
+
+NN_INLINE void lead_transpose(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_conv2d_transpose(to - from, c, relu, x + from * c.oh * c.ow * c.co, w, bias, y + from * c.h * c.w * c.ci);
+}
+
 /* One case: the forward form, the form of the input's and of the weights' gradient, and of transposed convolution. */
 #define CONV_CASE(name, forward, dx_form, dw_form, transpose, geometry)                            \
     static void name(void *arg, const nn_team *team)                                               \
     {                                                                                              \
         const Conv *a = arg;                                                                       \
         const nn_conv c = geometry;                                                                \
-        const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;                           \
-        nn_dim from, to;                                                                           \
-        nn_share(team->rank, team->size, a->rows, 1, &from, &to);                                  \
-        forward(to - from, c, a->relu, a->x + from * image, a->w, a->bias, a->y + from * map);     \
-        transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias,                      \
-                  a->ty + from * image);                                                           \
+        forward(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->y);                             \
+        transpose(team, a->rows, c, a->relu, a->dy, a->tw, a->tbias, a->ty);                       \
         dx_form(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                                 \
         nn_barrier(team);                                                                          \
         dw_form(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);                         \
@@ -505,11 +526,12 @@ typedef struct Conv {
 
 #ifdef NN_SMALL_CODE
 #define ANY ((const Conv *)arg)->c
-CONV_CASE(conv_plain_form, nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose, ANY)
-CONV_CASE(conv_merged, nn_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose,
-          ANY)
-CONV_CASE(conv_depthwise, nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw,
-          nn_conv2d_transpose, ANY)
+CONV_CASE(conv_plain_form, lead_conv2d, nn_conv2d_dx, nn_conv2d_dw, lead_transpose, ANY)
+CONV_CASE(conv_merged, lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose, ANY)
+CONV_CASE(conv_depthwise, lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose, ANY)
+CONV_CASE(conv_plain_team, nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team, ANY)
+CONV_CASE(conv_depthwise_team, nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw,
+          nn_conv2d_transpose_team, ANY)
 #endif
 
 /* Winograd's algorithm for all three passes; transposed convolution again as above. */
@@ -518,16 +540,12 @@ CONV_CASE(conv_depthwise, nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d
     {                                                                                              \
         const Conv *a = arg;                                                                       \
         const nn_conv c = geometry;                                                                \
-        const nn_dim image = c.h * c.w * c.ci, map = c.oh * c.ow * c.co;                           \
-        nn_dim from, to;                                                                           \
-        nn_share(team->rank, team->size, a->rows, 1, &from, &to);                                  \
         nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->scratch, a->y);      \
         nn_barrier(team);                                                                          \
         nn_conv2d_winograd_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                   \
         nn_barrier(team);                                                                          \
         nn_conv2d_winograd_dw(team, a->rows, c, a->x, a->dy, a->scratch, a->dw, a->acc);           \
-        nn_conv2d_transpose(to - from, c, a->relu, a->dy + from * map, a->tw, a->tbias,        \
-                                a->ty + from * image);                                             \
+        lead_transpose(team, a->rows, c, a->relu, a->dy, a->tw, a->tbias, a->ty);                  \
         nn_barrier(team);                                                                          \
         nn_conv2d_transpose_dx(team, a->rows, c, a->x, a->tw, a->scratch, a->tdx);                 \
         nn_barrier(team);                                                                          \
@@ -677,11 +695,11 @@ START_TEST(convolution_matches_plain_loops)
         c.oh = h / c.step_h + 1;
         c.ow = w / c.step_w + 1;
         const nn_dim rows = draw(1, 9);
-        check_conv(conv_plain_form, rows, c);
+        check_conv(i & 1 ? conv_plain_team : conv_plain_form, rows, c);
         if (c.groups == 1 && c.dil_w == 1 && c.s * c.ci <= NN_DW_MERGED_MAX)
             check_conv(conv_merged, rows, c);
         if (c.groups > 1 && c.groups == c.ci && c.groups == c.co)
-            check_conv(conv_depthwise, rows, c);
+            check_conv(draw(0, 1) ? conv_depthwise_team : conv_depthwise, rows, c);
         i++;
     }
     for (int i = 0; i < CASES(200);) {
@@ -698,35 +716,42 @@ START_TEST(convolution_matches_plain_loops)
 END_TEST
 #else
 /* name, samples, forms; h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
-#define PLAIN   nn_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose
-#define MERGED  nn_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose
-#define DEPTHWISE                                                                                  \
-    nn_conv2d_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose
+#define PLAIN     lead_conv2d, nn_conv2d_dx, nn_conv2d_dw, lead_transpose
+#define MERGED    lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose
+#define DEPTHWISE lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose
+#define TEAM      nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
+#define TEAM_MERGED nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose_team
+#define TEAM_DEPTHWISE \
+    nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_team
 #define CONVS(C)                                                                                   \
     C(lenet1, 3, MERGED, 28, 28, 1, 24, 24, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1)                          \
     C(lenet2, 9, MERGED, 12, 12, 6, 8, 8, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1)                           \
-    C(digits, 3, MERGED, 28, 28, 1, 28, 28, 6, 5, 5, 1, 1, 2, 2, 1, 1, 1)                          \
+    C(digits, 3, TEAM_MERGED, 28, 28, 1, 28, 28, 6, 5, 5, 1, 1, 2, 2, 1, 1, 1)                          \
     C(few, 2, MERGED, 11, 13, 2, 6, 7, 5, 3, 3, 2, 2, 1, 1, 1, 1, 1)                               \
     C(stem, 2, MERGED, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)                           \
-    C(half32, 3, PLAIN, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)                            \
+    C(half32, 3, TEAM, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)                            \
     C(same64, 2, PLAIN, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)                             \
     C(point, 3, PLAIN, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)                              \
-    C(odd, 2, PLAIN, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)                            \
+    C(odd, 2, TEAM, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)                            \
     C(dilated, 2, PLAIN, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)                          \
     C(grouped, 2, PLAIN, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)                              \
     C(depthwise, 2, DEPTHWISE, 14, 14, 40, 14, 14, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40)                 \
     C(depthwise_half, 2, DEPTHWISE, 9, 11, 21, 5, 6, 21, 3, 3, 2, 2, 1, 1, 1, 1, 21)               \
-    C(cardinal, 2, PLAIN, 7, 9, 12, 7, 9, 12, 3, 3, 1, 1, 1, 1, 1, 1, 4)                           \
+    C(deep_even, 1, TEAM_DEPTHWISE, 16, 16, 48, 8, 8, 48, 3, 3, 2, 2, 1, 1, 1, 1, 48)               \
+    C(deep_narrow, 3, TEAM_DEPTHWISE, 7, 7, 52, 7, 7, 52, 3, 3, 1, 1, 1, 1, 1, 1, 52)              \
+    C(deep_large, 2, TEAM_DEPTHWISE, 13, 18, 20, 13, 18, 20, 5, 5, 1, 1, 2, 2, 1, 1, 20)           \
+    C(deep_apart, 2, TEAM_DEPTHWISE, 11, 24, 16, 11, 24, 16, 3, 3, 1, 1, 2, 2, 2, 2, 16)           \
+    C(cardinal, 2, TEAM, 7, 9, 12, 7, 9, 12, 3, 3, 1, 1, 1, 1, 1, 1, 4)                           \
     C(wide, 2, PLAIN, 9, 30, 3, 9, 30, 4, 1, 11, 1, 1, 0, 5, 1, 1, 1)                              \
-    C(stride3, 2, PLAIN, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)                         \
-    C(tiny, 5, PLAIN, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)                              \
-    C(far, 3, PLAIN, 6, 5, 300, 6, 5, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1)                               \
-    C(far_half, 2, PLAIN, 7, 9, 290, 4, 5, 210, 3, 3, 2, 2, 1, 1, 1, 1, 1)                         \
-    C(far_point, 3, PLAIN, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                        \
-    C(deep, 1, PLAIN, 4, 40, 280, 4, 40, 9, 5, 1, 1, 1, 2, 0, 1, 1, 1)                             \
-    C(many_points, 2, PLAIN, 13, 11, 40, 13, 11, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1)                    \
+    C(stride3, 2, TEAM, 20, 20, 4, 7, 7, 18, 5, 5, 3, 3, 2, 2, 1, 1, 1)                         \
+    C(tiny, 5, TEAM, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)                              \
+    C(far, 3, TEAM, 6, 5, 300, 6, 5, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1)                               \
+    C(far_half, 2, TEAM, 7, 9, 290, 4, 5, 210, 3, 3, 2, 2, 1, 1, 1, 1, 1)                         \
+    C(far_point, 3, TEAM, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                        \
+    C(deep, 1, TEAM, 4, 40, 280, 4, 40, 9, 5, 1, 1, 1, 2, 0, 1, 1, 1)                             \
+    C(many_points, 2, TEAM, 13, 11, 40, 13, 11, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1)                    \
     C(colours, 2, PLAIN, 14, 17, 3, 7, 9, 20, 4, 4, 2, 2, 1, 1, 1, 1, 1)                           \
-    C(skipped, 2, PLAIN, 9, 13, 20, 3, 5, 18, 2, 1, 3, 3, 0, 0, 1, 1, 1)
+    C(skipped, 2, TEAM, 9, 13, 20, 3, 5, 18, 2, 1, 3, 3, 0, 0, 1, 1, 1)
 
 #define DEFINE(name, rows, forms, ...) CONV_CASE_(conv_##name, forms, NN_CONV(__VA_ARGS__))
 #define CONV_CASE_(...)                CONV_CASE(__VA_ARGS__)
