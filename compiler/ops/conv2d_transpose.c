@@ -196,7 +196,9 @@ const OpDesc op_conv2d_transpose = {
           "f32[2,4,8,7]" },
         { "conv2d_transpose(x: f32[1,3,2,2], weight: f32[3,1,3,3], stride = 3, dilation = 2, "
           "pad = [2, 0], output_pad = 1, groups = 3)",
-          "f32[1,3,5,9]" }),
+          "f32[1,3,5,9]" },
+        { "conv2d_transpose(x: f32[2,24,5,5], weight: f32[24,27,4,4], bias: f32[27], stride = 2, pad = 1)",
+          "f32[2,27,10,10]" }),
 };
 
 static int64_t conv2d_transpose_dx_scratch(const Node *n)
