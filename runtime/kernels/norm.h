@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Batch and layer normalisation. Statistics take two passes: the mean from differences to a first value, then
- * differences to that mean, whose own remainder corrects both results, so a mean of 1e4 costs no digits of a
- * small variance. Sums over a batch are cut into a fixed number of parts that are combined in order, in
- * double precision.
+ * Batch and layer normalisation. Statistics take two passes, the mean from differences to a first value, then
+ * differences to that mean, so a mean of 1e4 costs no digits of a small variance. For a batch both passes go over one
+ * block at a time, which is still in the nearest cache the second time; blocks are combined as they come, and a fixed
+ * number of parts in order, in double precision.
  *
  * Batch normalisation sees memory as [outer][channels][inner]: inner = 1 for features and channels-last images.
  */
@@ -20,29 +20,113 @@ NN_INLINE nn_vec nn_load_before(const nn_real *p, int n, const nn_real *end, nn_
     return n == NN_VL || end - p >= NN_VL ? nn_load(p) : nn_load_part(p, n, fill);
 }
 
-/* What is summed about a channel, given c = x - m: c alone; c and c*c; or dy, dy*c and c. */
-enum { NN_SUM_MEAN, NN_SUM_VAR, NN_SUM_DX };
+/* ---- statistics of a batch ---- */
 
-NN_INLINE void nn_norm_add(int what, nn_vec x, nn_vec m, nn_vec dy, nn_vec s[NN_NORM_SUMS])
+/* Mean of x - ref and sum of squared differences to it of n channels from k on over rows [r0, r1) of
+ * [outer][channels], where ref is the channel's first value. `total` has outer * channels elements. */
+NN_INLINE void nn_norm_moments_rows(int n, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k, nn_dim total,
+                                    const nn_real *x, nn_dim out_step, nn_real *out)
 {
-    const nn_vec c = x - m;
-    if (what == NN_SUM_DX) {
-        s[0] += dy;
-        s[1] += dy * c;
-        s[2] += c;
-    } else {
-        s[0] += c;
-        if (what == NN_SUM_VAR) s[1] += c * c;
+    enum { BLOCK = 64, WAYS = 4 };
+    const nn_vec ref = nn_load_before(x + k, n, x + total, 0);
+    nn_vec mean = { 0 }, square = { 0 };
+    for (nn_dim b = r0; b < r1; b += BLOCK) {
+        const nn_dim end = nn_min_dim(b + BLOCK, r1);
+        const nn_real part = (nn_real)1 / (nn_real)(end - b), weight = (nn_real)(end - b) / (nn_real)(end - r0);
+        nn_vec centre = { 0 }, s[WAYS], q = { 0 };
+        for (int pass = 0; pass < 2; pass++) {
+            for (int u = 0; u < WAYS; u++) s[u] = (nn_vec){ 0 };
+            nn_dim r = b;
+            for (; r + WAYS <= end; r += WAYS) {
+                NN_UNROLL_FULL
+                for (int u = 0; u < WAYS; u++) {
+                    const nn_vec c = nn_load_before(x + (r + u) * channels + k, n, x + total, 0) - ref;
+                    s[u] += pass ? (c - centre) * (c - centre) : c;
+                }
+            }
+            for (; r < end; r++) {
+                const nn_vec c = nn_load_before(x + r * channels + k, n, x + total, 0) - ref;
+                s[0] += pass ? (c - centre) * (c - centre) : c;
+            }
+            q = (s[0] + s[1]) + (s[2] + s[3]);
+            if (!pass) centre = q * part;
+        }
+        const nn_vec apart = centre - mean;
+        square += q + apart * apart * ((nn_real)(b - r0) * weight);
+        mean += apart * weight;
     }
+    nn_store_part(out + k, mean, n);
+    nn_store_part(out + out_step + k, square, n);
+}
+
+/* The same for one channel whose `inner` values lie together in each of rows [r0, r1). */
+NN_INLINE void nn_norm_moments_inner(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim k, const nn_real *x,
+                                     nn_dim out_step, nn_real *out)
+{
+    const nn_real ref = x[k * inner];
+    const int tail = (int)(inner % NN_VL);
+    nn_real mean = 0, square = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        const nn_vec mv = nn_splat(mean);
+        nn_vec sum = { 0 };
+        for (nn_dim r = r0; r < r1; r++) {
+            const nn_real *xr = x + (r * channels + k) * inner;
+            nn_vec s = { 0 };
+            nn_dim i = 0;
+            for (; i + NN_VL <= inner; i += NN_VL) {
+                const nn_vec c = nn_load(xr + i) - ref - mv;
+                s += pass ? c * c : c;
+            }
+            if (tail) {
+                nn_vec c = nn_load_part(xr + i, tail, ref) - ref;
+                if (pass) { /* lanes without a value count nothing */
+                    nn_vec m = { 0 };
+                    memcpy(&m, &mv, (size_t)tail * sizeof(nn_real));
+                    c -= m;
+                    c *= c;
+                }
+                s += c;
+            }
+            sum += s;
+        }
+        if (pass)
+            square = nn_hsum(sum);
+        else
+            mean = nn_hsum(sum) / (nn_real)((r1 - r0) * inner);
+    }
+    out[k] = mean;
+    out[out_step + k] = square;
+}
+
+/* ---- sums for the gradients: dy, dy*c and c, where c = x - m ---- */
+
+/* What the gradients are about. scale and shift NULL: dy is taken as it is; else relu followed, and dy counts where
+ * (x - m) * scale + shift was positive. */
+typedef struct nn_norm_dy {
+    const nn_real *x, *dy, *m, *scale, *shift;
+} nn_norm_dy;
+
+NN_INLINE nn_vec nn_norm_masked(nn_vec dy, nn_vec c, nn_vec scale, nn_vec shift)
+{
+    const nn_ivec off = c * scale + shift <= (nn_vec){ 0 };
+    return (nn_vec)((nn_ivec)dy & ~off);
+}
+
+NN_INLINE void nn_norm_add(nn_vec dy, nn_vec c, nn_vec s[NN_NORM_SUMS])
+{
+    s[0] += dy;
+    s[1] += dy * c;
+    s[2] += c;
 }
 
 /* Sums of n channels from k on over rows [r0, r1) of [outer][channels], in blocks so that rounding errors do not
  * pile up. `total` has outer * channels elements. */
-NN_INLINE void nn_norm_sum_rows(int what, int n, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k, nn_dim total,
-                                const nn_real *x, const nn_real *dy, const nn_real *m, nn_dim out_step, nn_real *out)
+NN_INLINE void nn_norm_sum_rows(int relu, int n, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k, nn_dim total,
+                                nn_norm_dy g, nn_dim out_step, nn_real *out)
 {
     enum { BLOCK = 64, WAYS = 4 };
-    const nn_vec mv = nn_load_part(m + k, n, 0);
+    const nn_vec mv = nn_load_part(g.m + k, n, 0);
+    const nn_vec scale = relu ? nn_load_part(g.scale + k, n, 0) : mv, shift = relu ? nn_load_part(g.shift + k, n, 0) : mv;
     nn_vec sum[NN_NORM_SUMS] = { { 0 } };
     for (nn_dim b = r0; b < r1; b += BLOCK) {
         const nn_dim end = nn_min_dim(b + BLOCK, r1);
@@ -52,14 +136,16 @@ NN_INLINE void nn_norm_sum_rows(int what, int n, nn_dim r0, nn_dim r1, nn_dim ch
             NN_UNROLL_FULL
             for (int u = 0; u < WAYS; u++) {
                 const nn_dim at = (r + u) * channels + k;
-                const nn_vec d = what == NN_SUM_DX ? nn_load_before(dy + at, n, dy + total, 0) : mv;
-                nn_norm_add(what, nn_load_before(x + at, n, x + total, 0), mv, d, s[u]);
+                const nn_vec d = nn_load_before(g.dy + at, n, g.dy + total, 0);
+                const nn_vec c = nn_load_before(g.x + at, n, g.x + total, 0) - mv;
+                nn_norm_add(relu ? nn_norm_masked(d, c, scale, shift) : d, c, s[u]);
             }
         }
         for (; r < end; r++) {
             const nn_dim at = r * channels + k;
-            const nn_vec d = what == NN_SUM_DX ? nn_load_before(dy + at, n, dy + total, 0) : mv;
-            nn_norm_add(what, nn_load_before(x + at, n, x + total, 0), mv, d, s[0]);
+            const nn_vec d = nn_load_before(g.dy + at, n, g.dy + total, 0);
+            const nn_vec c = nn_load_before(g.x + at, n, g.x + total, 0) - mv;
+            nn_norm_add(relu ? nn_norm_masked(d, c, scale, shift) : d, c, s[0]);
         }
         NN_UNROLL_FULL
         for (int i = 0; i < NN_NORM_SUMS; i++) sum[i] += (s[0][i] + s[1][i]) + (s[2][i] + s[3][i]);
@@ -69,18 +155,21 @@ NN_INLINE void nn_norm_sum_rows(int what, int n, nn_dim r0, nn_dim r1, nn_dim ch
 }
 
 /* The same for one channel whose `inner` values lie together in each of rows [r0, r1). */
-NN_INLINE void nn_norm_sum_inner(int what, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim k,
-                                 const nn_real *x, const nn_real *dy, const nn_real *m, nn_dim out_step, nn_real *out)
+NN_INLINE void nn_norm_sum_inner(int relu, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim k, nn_norm_dy g,
+                                 nn_dim out_step, nn_real *out)
 {
-    const nn_vec mv = nn_splat(m[k]);
+    const nn_vec mv = nn_splat(g.m[k]), scale = nn_splat(relu ? g.scale[k] : 0), shift = nn_splat(relu ? g.shift[k] : 0);
     const int tail = (int)(inner % NN_VL);
     nn_vec sum[NN_NORM_SUMS] = { { 0 } };
     for (nn_dim r = r0; r < r1; r++) {
-        const nn_real *xr = x + (r * channels + k) * inner, *dr = dy ? dy + (r * channels + k) * inner : xr;
+        const nn_real *xr = g.x + (r * channels + k) * inner, *dr = g.dy + (r * channels + k) * inner;
         nn_vec s[NN_NORM_SUMS] = { { 0 } };
-        nn_dim i = 0;
-        for (; i + NN_VL <= inner; i += NN_VL) nn_norm_add(what, nn_load(xr + i), mv, nn_load(dr + i), s);
-        if (tail) nn_norm_add(what, nn_load_part(xr + i, tail, m[k]), mv, nn_load_part(dr + i, tail, 0), s);
+        for (nn_dim i = 0; i < inner; i += NN_VL) {
+            const int whole = i + NN_VL <= inner;
+            const nn_vec c = (whole ? nn_load(xr + i) : nn_load_part(xr + i, tail, g.m[k])) - mv;
+            const nn_vec d = whole ? nn_load(dr + i) : nn_load_part(dr + i, tail, 0);
+            nn_norm_add(relu ? nn_norm_masked(d, c, scale, shift) : d, c, s);
+        }
         NN_UNROLL_FULL
         for (int j = 0; j < NN_NORM_SUMS; j++) sum[j] += s[j];
     }
@@ -88,24 +177,35 @@ NN_INLINE void nn_norm_sum_inner(int what, nn_dim r0, nn_dim r1, nn_dim channels
     for (int j = 0; j < NN_NORM_SUMS; j++) out[j * out_step + k] = nn_hsum(sum[j]);
 }
 
-/* This thread's parts of the sums: part p, sum i of channel c at part[(p*NN_NORM_SUMS + i)*channels + c]. */
-NN_INLINE void nn_norm_parts(const nn_team *team, int what, nn_dim parts, nn_dim outer, nn_dim channels, nn_dim inner,
-                             const nn_real *x, const nn_real *dy, const nn_real *m, nn_real *part)
+/* This thread's parts: part p, number i of channel c at part[(p*NN_NORM_SUMS + i)*channels + c]; moments of g.x where
+ * g.dy is NULL, else sums for the gradients. The last part comes first: the end of what was just computed is in a near
+ * cache, and so is the beginning when the parts are done. */
+NN_INLINE void nn_norm_parts(const nn_team *team, int relu, nn_dim parts, nn_dim outer, nn_dim channels, nn_dim inner,
+                             nn_norm_dy g, nn_real *part)
 {
+    const nn_dim total = outer * channels;
+    const int tail = (int)(channels % NN_VL);
     nn_dim from, to;
     nn_share(team->rank, team->size, parts, 1, &from, &to);
-    for (nn_dim p = from; p < to; p++) {
+    for (nn_dim p = to - 1; p >= from; p--) {
         const nn_dim r0 = nn_cut(outer, 1, p, parts), r1 = nn_cut(outer, 1, p + 1, parts);
         nn_real *out = part + p * NN_NORM_SUMS * channels;
         nn_dim k = 0;
-        if (inner == 1) {
+        if (inner > 1) {
+            for (; k < channels; k++) {
+                if (g.dy)
+                    nn_norm_sum_inner(relu, r0, r1, channels, inner, k, g, channels, out);
+                else
+                    nn_norm_moments_inner(r0, r1, channels, inner, k, g.x, channels, out);
+            }
+        } else if (g.dy) {
             for (; k + NN_VL <= channels; k += NN_VL)
-                nn_norm_sum_rows(what, NN_VL, r0, r1, channels, k, outer * channels, x, dy, m, channels, out);
-            if (channels % NN_VL)
-                nn_norm_sum_rows(what, (int)(channels % NN_VL), r0, r1, channels, k, outer * channels, x, dy, m,
-                                 channels, out);
+                nn_norm_sum_rows(relu, NN_VL, r0, r1, channels, k, total, g, channels, out);
+            if (tail) nn_norm_sum_rows(relu, tail, r0, r1, channels, k, total, g, channels, out);
         } else {
-            for (; k < channels; k++) nn_norm_sum_inner(what, r0, r1, channels, inner, k, x, dy, m, channels, out);
+            for (; k + NN_VL <= channels; k += NN_VL)
+                nn_norm_moments_rows(NN_VL, r0, r1, channels, k, total, g.x, channels, out);
+            if (tail) nn_norm_moments_rows(tail, r0, r1, channels, k, total, g.x, channels, out);
         }
     }
 }
@@ -118,114 +218,180 @@ NN_INLINE double nn_norm_total(nn_dim parts, nn_dim channels, nn_dim c, int i, c
     return s;
 }
 
-/* y = (x - m[c]) * scale[c] + shift[c], plus dy * gain[c] when dy is given, over rows [r0, r1). */
-NN_INLINE void nn_norm_apply(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim total, const nn_real *x,
-                             const nn_real *dy, const nn_real *m, const nn_real *scale, const nn_real *shift,
-                             const nn_real *gain, nn_real *y)
+/* ---- the results, over rows [r0, r1) ---- */
+
+/* One vector of y or, given dy, of dx; n lanes of it. */
+typedef struct nn_norm_lane {
+    nn_vec m, scale, shift, gain, was_shift;
+} nn_norm_lane;
+
+NN_INLINE nn_norm_lane nn_norm_lanes(nn_dim k, int n, const nn_real *m, const nn_real *scale, const nn_real *shift,
+                                     const nn_real *gain, const nn_real *was_shift)
 {
+    nn_norm_lane c = { .m = nn_load_part(m + k, n, 0), .scale = nn_load_part(scale + k, n, 0),
+                       .shift = nn_load_part(shift + k, n, 0) };
+    if (gain) c.gain = nn_load_part(gain + k, n, 0);
+    if (was_shift) c.was_shift = nn_load_part(was_shift + k, n, 0);
+    return c;
+}
+
+NN_INLINE nn_norm_lane nn_norm_splat(nn_dim k, const nn_real *m, const nn_real *scale, const nn_real *shift,
+                                     const nn_real *gain, const nn_real *was_shift)
+{
+    nn_norm_lane c = { .m = nn_splat(m[k]), .scale = nn_splat(scale[k]), .shift = nn_splat(shift[k]) };
+    if (gain) c.gain = nn_splat(gain[k]);
+    if (was_shift) c.was_shift = nn_splat(was_shift[k]);
+    return c;
+}
+
+/* (x - m) * scale + shift, then plus `more` and relu if asked. */
+NN_INLINE nn_vec nn_norm_y(nn_norm_lane c, int relu, int has_more, nn_vec x, nn_vec more)
+{
+    nn_vec v = (x - c.m) * c.scale + c.shift;
+    if (has_more) v += more;
+    return relu ? (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 })) : v;
+}
+
+/* (x - m) * scale + shift + dy * gain; with relu dy counts where (x - m) * gain + was_shift was positive. */
+NN_INLINE nn_vec nn_norm_dx(nn_norm_lane c, int relu, nn_vec x, nn_vec dy)
+{
+    const nn_vec d = relu ? nn_norm_masked(dy, x - c.m, c.gain, c.was_shift) : dy;
+    return (x - c.m) * c.scale + c.shift + d * c.gain;
+}
+
+/* y of x, where `more` may be NULL, or, given gain, dx of x and of dy = more. */
+NN_INLINE void nn_norm_apply(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim total, int relu,
+                             const nn_real *x, const nn_real *more, const nn_real *m, const nn_real *scale,
+                             const nn_real *shift, const nn_real *gain, const nn_real *was_shift, nn_real *y)
+{
+#define NN_VALUE(c, a, b) (gain ? nn_norm_dx(c, relu, a, b) : nn_norm_y(c, relu, more != NULL, a, b))
     const int tail = (int)((inner == 1 ? channels : inner) % NN_VL);
     for (nn_dim r = r0; r < r1; r++) {
         if (inner == 1) {
-            const nn_real *xr = x + r * channels, *dr = dy ? dy + r * channels : NULL;
-            nn_real *yr = y + r * channels;
+            const nn_dim at = r * channels;
             nn_dim k = 0;
             for (; k + NN_VL <= channels; k += NN_VL) {
-                nn_vec v = (nn_load(xr + k) - nn_load(m + k)) * nn_load(scale + k) + nn_load(shift + k);
-                if (dy) v += nn_load(dr + k) * nn_load(gain + k);
-                nn_store(yr + k, v);
+                const nn_norm_lane c = nn_norm_lanes(k, NN_VL, m, scale, shift, gain, was_shift);
+                const nn_vec a = nn_load(x + at + k), b = more ? nn_load(more + at + k) : a;
+                nn_store(y + at + k, NN_VALUE(c, a, b));
             }
             if (tail) {
-                nn_vec v = (nn_load_before(xr + k, tail, x + total, 0) - nn_load_part(m + k, tail, 0)) *
-                               nn_load_part(scale + k, tail, 0) + nn_load_part(shift + k, tail, 0);
-                if (dy) v += nn_load_before(dr + k, tail, dy + total, 0) * nn_load_part(gain + k, tail, 0);
-                nn_store_part(yr + k, v, tail);
+                const nn_norm_lane c = nn_norm_lanes(k, tail, m, scale, shift, gain, was_shift);
+                const nn_vec a = nn_load_before(x + at + k, tail, x + total, 0);
+                const nn_vec b = more ? nn_load_before(more + at + k, tail, more + total, 0) : a;
+                nn_store_part(y + at + k, NN_VALUE(c, a, b), tail);
             }
             continue;
         }
         for (nn_dim k = 0; k < channels; k++) {
             const nn_dim at = (r * channels + k) * inner;
-            const nn_vec mv = nn_splat(m[k]), sv = nn_splat(scale[k]), hv = nn_splat(shift[k]);
-            const nn_vec gv = nn_splat(dy ? gain[k] : 0);
+            const nn_norm_lane c = nn_norm_splat(k, m, scale, shift, gain, was_shift);
             nn_dim i = at;
             for (; i + NN_VL <= at + inner; i += NN_VL) {
-                nn_vec v = (nn_load(x + i) - mv) * sv + hv;
-                if (dy) v += nn_load(dy + i) * gv;
-                nn_store(y + i, v);
+                const nn_vec a = nn_load(x + i), b = more ? nn_load(more + i) : a;
+                nn_store(y + i, NN_VALUE(c, a, b));
             }
             if (tail) {
-                nn_vec v = (nn_load_part(x + i, tail, 0) - mv) * sv + hv;
-                if (dy) v += nn_load_part(dy + i, tail, 0) * gv;
-                nn_store_part(y + i, v, tail);
+                const nn_vec a = nn_load_part(x + i, tail, 0), b = more ? nn_load_part(more + i, tail, 0) : a;
+                nn_store_part(y + i, NN_VALUE(c, a, b), tail);
             }
         }
     }
+#undef NN_VALUE
 }
 
-/* y, mean[c] and the biased var[c]; any of them may be NULL. scratch: (NN_NORM_PARTS*NN_NORM_SUMS + 3)*channels. */
-NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
-                                   const nn_real *x, const nn_real *weight, const nn_real *bias, nn_real *scratch,
-                                   nn_real *y, nn_real *mean, nn_real *var)
+/* y = (x - mean) / sqrt(var + eps) * weight + bias, plus `more`, then relu if asked; mean[c], the biased var[c], and the
+ * factors of y = (x - mean) * scale + shift, whose shift makes up for the rounding of the mean. more and any result may be
+ * NULL. scratch: (NN_NORM_PARTS*NN_NORM_SUMS + 3)*channels. */
+NN_INLINE void nn_batch_norm_act(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps, int relu,
+                                 const nn_real *x, const nn_real *weight, const nn_real *bias, const nn_real *more,
+                                 nn_real *scratch, nn_real *y, nn_real *mean, nn_real *var, nn_real *scale,
+                                 nn_real *shift)
 {
     const nn_dim parts = nn_min_dim(NN_NORM_PARTS, outer);
     const double count = (double)(outer * inner);
-    nn_real *m = scratch, *scale = m + channels, *shift = scale + channels, *part = shift + channels;
+    nn_real *const m = scratch, *const part = scratch + 3 * channels;
     nn_dim from, to;
+    if (!scale) scale = scratch + channels;
+    if (!shift) shift = scratch + 2 * channels;
+    nn_norm_parts(team, 0, parts, outer, channels, inner, (nn_norm_dy){ .x = x }, part);
+    nn_barrier(team);
     nn_share(team->rank, team->size, channels, 1, &from, &to);
-    for (nn_dim c = from; c < to; c++) m[c] = x[c * inner];
-    nn_barrier(team);
-    nn_norm_parts(team, NN_SUM_MEAN, parts, outer, channels, inner, x, NULL, m, part);
-    nn_barrier(team);
-    for (nn_dim c = from; c < to; c++)
-        m[c] = (nn_real)((double)m[c] + nn_norm_total(parts, channels, c, 0, part) / count);
-    nn_barrier(team);
-    nn_norm_parts(team, NN_SUM_VAR, parts, outer, channels, inner, x, NULL, m, part);
-    nn_barrier(team);
     for (nn_dim c = from; c < to; c++) {
-        const double rest = nn_norm_total(parts, channels, c, 0, part) / count;
-        const double square = nn_norm_total(parts, channels, c, 1, part) / count - rest * rest;
-        const nn_real v = (nn_real)(square > 0 || square != square ? square : 0);
+        double sum = 0, square = 0;
+        for (nn_dim p = 0; p < parts; p++) {
+            const double n = (double)((nn_cut(outer, 1, p + 1, parts) - nn_cut(outer, 1, p, parts)) * inner);
+            sum += n * (double)part[p * NN_NORM_SUMS * channels + c];
+        }
+        for (nn_dim p = 0; p < parts; p++) {
+            const double n = (double)((nn_cut(outer, 1, p + 1, parts) - nn_cut(outer, 1, p, parts)) * inner);
+            const double apart = (double)part[p * NN_NORM_SUMS * channels + c] - sum / count;
+            square += (double)part[(p * NN_NORM_SUMS + 1) * channels + c] + n * apart * apart;
+        }
+        const double exact = (double)x[c * inner] + sum / count;
+        const nn_real v = (nn_real)(square / count);
         const double k = (double)weight[c] / sqrt((double)v + (double)eps);
-        if (mean) mean[c] = (nn_real)((double)m[c] + rest);
+        m[c] = (nn_real)exact;
+        if (mean) mean[c] = m[c];
         if (var) var[c] = v;
         scale[c] = (nn_real)k;
-        shift[c] = (nn_real)((double)bias[c] - k * rest);
+        shift[c] = (nn_real)((double)bias[c] - k * (exact - (double)m[c]));
     }
     nn_barrier(team);
     if (!y) return;
     nn_share(team->rank, team->size, outer, 1, &from, &to);
-    nn_norm_apply(from, to, channels, inner, outer * channels, x, NULL, m, scale, shift, NULL, y);
+    nn_norm_apply(from, to, channels, inner, outer * channels, relu, x, more, m, scale, shift, NULL, NULL, y);
 }
 
-/* Gradients; any result may be NULL. The remainder of the rounded mean is summed again, so that the gradients are
- * those of the exact statistics. scratch as in nn_batch_norm_train. */
-NN_INLINE void nn_batch_norm_train_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
-                                      const nn_real *dy, const nn_real *x, const nn_real *mean, const nn_real *var,
-                                      const nn_real *weight, nn_real *scratch, nn_real *dx, nn_real *dweight,
-                                      nn_real *dbias)
+NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
+                                   const nn_real *x, const nn_real *weight, const nn_real *bias, nn_real *scratch,
+                                   nn_real *y, nn_real *mean, nn_real *var)
+{
+    nn_batch_norm_act(team, outer, channels, inner, eps, 0, x, weight, bias, NULL, scratch, y, mean, var, NULL, NULL);
+}
+
+/* Gradients; any result may be NULL, and dx may be dy. relu: of relu after the layer, whose scale and shift are given.
+ * The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. scratch as
+ * in nn_batch_norm_act. */
+NN_INLINE void nn_batch_norm_act_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
+                                    int relu, const nn_real *dy, const nn_real *x, const nn_real *mean,
+                                    const nn_real *var, const nn_real *weight, const nn_real *was_scale,
+                                    const nn_real *was_shift, nn_real *scratch, nn_real *dx, nn_real *dweight,
+                                    nn_real *dbias)
 {
     const nn_dim parts = nn_min_dim(NN_NORM_PARTS, outer);
     const double count = (double)(outer * inner);
     nn_real *scale = scratch, *shift = scale + channels, *gain = shift + channels, *part = gain + channels;
     nn_dim from, to;
-    nn_norm_parts(team, NN_SUM_DX, parts, outer, channels, inner, x, dy, mean, part);
+    nn_norm_parts(team, relu, parts, outer, channels, inner,
+                  (nn_norm_dy){ .x = x, .dy = dy, .m = mean, .scale = was_scale, .shift = was_shift }, part);
     nn_barrier(team);
     nn_share(team->rank, team->size, channels, 1, &from, &to);
     for (nn_dim c = from; c < to; c++) {
         const double sum_dy = nn_norm_total(parts, channels, c, 0, part);
         const double rest = nn_norm_total(parts, channels, c, 2, part) / count;
         const double sum_dyc = nn_norm_total(parts, channels, c, 1, part) - rest * sum_dy;
-        const double rstd = 1 / sqrt((double)var[c] + (double)eps), k = (double)weight[c] * rstd;
-        const double slope = rstd * rstd * sum_dyc / count;
+        const double deviation = sqrt((double)var[c] + (double)eps), rstd = 1 / deviation;
+        const double k = (double)weight[c] / deviation, slope = rstd * rstd * sum_dyc / count;
         if (dweight) dweight[c] = (nn_real)(rstd * sum_dyc);
         if (dbias) dbias[c] = (nn_real)sum_dy;
-        gain[c] = (nn_real)k;
+        gain[c] = (nn_real)k; /* the very scale of the forward pass */
         scale[c] = (nn_real)(-k * slope);
         shift[c] = (nn_real)(k * (slope * rest - sum_dy / count));
     }
     nn_barrier(team);
     if (!dx) return;
     nn_share(team->rank, team->size, outer, 1, &from, &to);
-    nn_norm_apply(from, to, channels, inner, outer * channels, x, dy, mean, scale, shift, gain, dx);
+    nn_norm_apply(from, to, channels, inner, outer * channels, relu, x, dy, mean, scale, shift, gain, was_shift, dx);
+}
+
+NN_INLINE void nn_batch_norm_train_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
+                                      const nn_real *dy, const nn_real *x, const nn_real *mean, const nn_real *var,
+                                      const nn_real *weight, nn_real *scratch, nn_real *dx, nn_real *dweight,
+                                      nn_real *dbias)
+{
+    nn_batch_norm_act_dx(team, outer, channels, inner, eps, 0, dy, x, mean, var, weight, NULL, NULL, scratch, dx, dweight,
+                         dbias);
 }
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias for the rows of a share. */

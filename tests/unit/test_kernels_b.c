@@ -1022,6 +1022,79 @@ static void check_batch_norm(nn_dim outer, nn_dim channels, nn_dim inner, double
     free(h), free(x_scale), free(dy_scale), free(rest);
 }
 
+/* With relu and a sum in the kernels: what plain batch norm, a loop and plain gradients give. */
+typedef struct NormAct {
+    nn_dim outer, channels, inner;
+    nn_real *x, *dy, *more, *weight, *bias, *scratch, *y, *sum, *mean, *var, *scale, *shift, *dx, *dw, *db;
+} NormAct;
+
+static void batch_norm_act_any(void *arg, const nn_team *team)
+{
+    const NormAct *p = arg;
+    const nn_real eps = (nn_real)1e-5;
+    nn_batch_norm_act(team, p->outer, p->channels, p->inner, eps, 1, p->x, p->weight, p->bias, p->more, p->scratch,
+                      p->sum, NULL, NULL, NULL, NULL);
+    nn_barrier(team);
+    nn_batch_norm_act(team, p->outer, p->channels, p->inner, eps, 1, p->x, p->weight, p->bias, NULL, p->scratch, p->y,
+                      p->mean, p->var, p->scale, p->shift);
+    nn_barrier(team);
+    nn_batch_norm_act_dx(team, p->outer, p->channels, p->inner, eps, 1, p->dx, p->x, p->mean, p->var, p->weight,
+                         p->scale, p->shift, p->scratch, p->dx, p->dw, p->db);
+}
+
+static void check_batch_norm_act(nn_dim outer, nn_dim channels, nn_dim inner)
+{
+    const nn_dim n = outer * channels * inner;
+    NormAct p = { .outer = outer, .channels = channels, .inner = inner };
+    nn_real **const per_channel[] = { &p.mean, &p.var, &p.scale, &p.shift, &p.dw, &p.db };
+    p.x = reals(n, 1), p.dy = reals(n, 1), p.more = reals(n, 1);
+    p.weight = reals(channels, 1), p.bias = reals(channels, 1);
+    p.y = reals(n, 0), p.sum = reals(n, 0), p.dx = reals(n, 0);
+    for (int i = 0; i < 6; i++) *per_channel[i] = reals(channels, 0);
+    p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels, 0);
+    Norm plain = { .outer = outer, .channels = channels, .inner = inner, .eps = (nn_real)1e-5 };
+    plain.x = p.x, plain.weight = p.weight, plain.bias = p.bias, plain.scratch = p.scratch;
+    plain.y = reals(n, 0), plain.y2 = reals(n, 0), plain.dx = reals(n, 0), plain.dy = reals(n, 0);
+    plain.mean = reals(channels, 0), plain.var = reals(channels, 0);
+    plain.dw = reals(channels, 0), plain.db = reals(channels, 0);
+    double *y = doubles(n), *sum = doubles(n), *dx = doubles(n), *dw = doubles(channels), *db = doubles(channels);
+    double *scale = doubles(channels);
+    batch_norm_any(&plain, &(const nn_team){ 0, 1, NULL });
+    for (nn_dim i = 0; i < n; i++) {
+        y[i] = (double)plain.y[i] < 0 ? 0 : (double)plain.y[i];
+        sum[i] = (double)plain.y[i] + (double)p.more[i];
+        sum[i] = sum[i] < 0 ? 0 : sum[i];
+        plain.dy[i] = plain.y[i] <= 0 ? 0 : p.dy[i];
+        scale[i / inner % channels] += fabs((double)p.dy[i]);
+    }
+    batch_norm_any(&plain, &(const nn_team){ 0, 1, NULL });
+    for (nn_dim i = 0; i < n; i++) dx[i] = (double)plain.dx[i];
+    for (nn_dim c = 0; c < channels; c++) dw[c] = (double)plain.dw[c], db[c] = (double)plain.db[c];
+    nn_real *first = reals(n, 0);
+    for (int t = 1; t <= TEAMS; t++) {
+        memcpy(p.dx, p.dy, (size_t)n * sizeof *p.dx);
+        nn_pool_run(pools[t], batch_norm_act_any, &p);
+        expect_close("batch_norm_act", n, p.y, y);
+        expect_close("batch_norm_act with a sum", n, p.sum, sum);
+        expect_close("batch_norm_act_dx", n, p.dx, dx);
+        expect_sum("batch_norm_act dweight", channels, p.dw, dw, scale);
+        expect_sum("batch_norm_act dbias", channels, p.db, db, scale);
+        if (t > 1) expect_same("batch_norm_act_dx", n, p.dx, first);
+        memcpy(first, p.dx, (size_t)n * sizeof *first);
+    }
+    for (int i = 0; i < 6; i++) free(*per_channel[i]);
+    free(p.x), free(p.dy), free(p.more), free(p.weight), free(p.bias), free(p.y), free(p.sum), free(p.dx);
+    free(p.scratch), free(first), free(y), free(sum), free(dx), free(dw), free(db), free(scale);
+    free(plain.y), free(plain.y2), free(plain.dx), free(plain.dy), free(plain.mean), free(plain.var);
+    free(plain.dw), free(plain.db);
+}
+
+START_TEST(batch_norm_takes_relu_and_a_sum_in)
+{
+    for (int i = 0; i < CASES(30); i++) check_batch_norm_act(draw(5, 200), draw(1, 40), i & 1 ? 1 : draw(2, 40));
+}
+END_TEST
+
 START_TEST(batch_norm_matches_plain_loops)
 {
     for (int i = 0; i < CASES(60); i++)
@@ -1135,6 +1208,7 @@ int main(void)
     tcase_add_test(t, pooling_matches_plain_loops);
     tcase_add_test(t, global_pooling_matches_plain_loops);
     tcase_add_test(t, batch_norm_matches_plain_loops);
+    tcase_add_test(t, batch_norm_takes_relu_and_a_sum_in);
     tcase_add_test(t, batch_norm_keeps_digits_at_a_large_mean);
     tcase_add_test(t, layer_norm_matches_plain_loops);
 #endif
