@@ -128,11 +128,16 @@ struct OpDesc {
     int64_t (*value_limit)(const Node *n);
 
     /* Optional rules of the optimiser, each beside the operator it knows about.
-       fuse_epilogue: a node that computes `user` (whose operand 0 is n, n's only use) inside n's kernel, or NULL.
+       fuse_epilogue: a node that computes `user` (whose operand 0 is n, n's only use) inside n's kernel, or NULL. Of
+       operators with several results: n is any operand of `user`, the only use of result 0, and the new node's further
+       results begin with those of n.
+       fuse_prologue: a node that equals n over the operands `in` with the work of in[0], which has no other use, in n's
+       kernel, or NULL.
        as_affine (n in an infer routine): n = operand 0 * scale + shift, both of shape [C], along axis 1.
        absorb_affine: a node equal to n * scale + shift along axis 1 of n, with both worked into the weights
        and the bias. The pass has judged the cost by operand 1, the weights. */
     Node *(*fuse_epilogue)(Builder *b, const Node *n, const Node *user);
+    Node *(*fuse_prologue)(Builder *b, const Node *n, Node *const *in);
     bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
     Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
     /* Optional (n in an infer routine, all its operands but the first known before the call): an equal node that takes

@@ -2,12 +2,17 @@
  *
  * Normalisation over a batch (per channel) and over a sample. Statistics are taken in two passes, the second
  * around the first one's mean, so that a large mean costs no digits.
+ *
+ * In training a layer, the sum behind it and relu are one node, batch_norm_act, and the gradient of relu is worked
+ * into that of the layer (fuse_epilogue, fuse_prologue): the tensors are large and little is computed, so what counts
+ * is how often they pass through memory.
  */
 #include "ops/window.h"
 
 typedef struct NormAttrs {
     double eps;
     int64_t axis; /* layer_norm: first normalised axis */
+    bool relu;    /* batch_norm_act */
 } NormAttrs;
 
 #define EPS_ATTR                                                                                   \
@@ -17,6 +22,11 @@ typedef struct NormAttrs {
     }
 
 static const AttrDef batch_norm_attrs[] = { EPS_ATTR, { 0 } };
+static const AttrDef batch_norm_act_attrs[] = {
+    EPS_ATTR,
+    { "relu", ATTR_BOOL, offsetof(NormAttrs, relu), .doc = "Apply relu to the result." },
+    { 0 },
+};
 static const AttrDef layer_norm_attrs[] = {
     { "axis", ATTR_INT, offsetof(NormAttrs, axis), .def = -1,
       .doc = "First of the normalised axes, which run to the last." },
@@ -134,6 +144,23 @@ static void batch_norm_train_emit(CWriter *w, const Node *n)
                     "$eps, $0, $1, $2, $scratch, $out, $out1, $out2");
 }
 
+/* The node of a sum or of relu behind the layer, in the layer's kernel: the results keep their numbers. */
+static Node *batch_norm_fuse_epilogue(Builder *b, const Node *n, const Node *user)
+{
+    NormAttrs a = *(const NormAttrs *)n->attrs;
+    Node *more = op_is(n, &op_batch_norm_act) ? n->in[3] : NULL;
+    if (a.relu) return NULL;
+    if (op_is(user, &op_add) && !more) {
+        more = user->in[user->in[0] == n];
+        if (more == n || !type_equal(&more->type, &n->type)) return NULL;
+    } else if (op_is(user, &op_relu)) {
+        a.relu = true;
+    } else {
+        return NULL;
+    }
+    return mk(b, &op_batch_norm_act, &a, 4, (Node *[]){ n->in[0], n->in[1], n->in[2], more });
+}
+
 const OpDesc op_batch_norm_train = {
     .name = "batch_norm_train",
     .summary = "batch normalisation with the batch's own statistics",
@@ -152,6 +179,7 @@ const OpDesc op_batch_norm_train = {
     .scratch = batch_norm_train_scratch,
     .least_batch = batch_norm_train_least,
     .emit = batch_norm_train_emit,
+    .fuse_epilogue = batch_norm_fuse_epilogue,
     .onnx = "BatchNormalization(training_mode=1)",
     .gradient = "dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps) with g = dy weight and "
                 "means over the channel; dweight and dbias sum dy xhat and dy",
@@ -163,6 +191,45 @@ const OpDesc op_batch_norm_train = {
         { "batch_norm_train(x: f32[2,1,1,1], weight: f32[1], bias: f32[1])", "f32[2,1,1,1]" }),
 };
 
+static bool batch_norm_act_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const Node *more = n->in[3];
+    if (!batch_norm_train_shape(c, n, out) ||
+        !want(c, !more || (more->type.dtype == DT_F32 && type_same_shape(&more->type, &n->in[0]->type)), IN(3),
+              "what is added has the shape of x"))
+        return false;
+    out[3] = out[4] = out[1];
+    return true;
+}
+
+static void batch_norm_act_emit(CWriter *w, const Node *n)
+{
+    batch_norm_call(w, n, "nn_batch_norm_act", &n->in[0]->type,
+                    ((const NormAttrs *)n->attrs)->relu
+                        ? "$eps, 1, $0, $1, $2, $3, $scratch, $out, $out1, $out2, $out3, $out4"
+                        : "$eps, 0, $0, $1, $2, $3, $scratch, $out, $out1, $out2, $out3, $out4");
+}
+
+const OpDesc op_batch_norm_act = {
+    .name = "batch_norm_act",
+    .summary = "batch_norm_train with a sum and relu",
+    .doc =
+        "`batch_norm_train(x, weight, bias)`, plus `more` where it is given, and relu of that with `relu`. Results 3 "
+        "and 4 are the scale and the shift of the layer as `(x - mean) * scale + shift`.",
+    .in = { "x", "weight", "bias", "more?" },
+    .attrs = batch_norm_act_attrs,
+    .attr_size = sizeof(NormAttrs),
+    .flags = OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .n_results = 5,
+    .shape = batch_norm_act_shape,
+    .no_grad = "it is made when gradients are there already",
+    .work = norm_work,
+    .scratch = batch_norm_train_scratch,
+    .least_batch = batch_norm_train_least,
+    .emit = batch_norm_act_emit,
+    .fuse_epilogue = batch_norm_fuse_epilogue,
+};
+
 static bool batch_norm_train_dx_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *x = &n->in[1]->type;
@@ -171,10 +238,31 @@ static bool batch_norm_train_dx_shape(ShapeCtx *c, const Node *n, TensorType *ou
     return want(c, type_same_shape(&n->in[0]->type, x), IN(0), "dy and x have the same shape");
 }
 
+static bool has_relu_in(const Node *n)
+{
+    return n->n_in > 5 && n->in[5];
+}
+
 static void batch_norm_train_dx_emit(CWriter *w, const Node *n)
 {
-    batch_norm_call(w, n, "nn_batch_norm_train_dx", &n->in[1]->type,
-                    "$eps, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2");
+    if (has_relu_in(n))
+        batch_norm_call(w, n, "nn_batch_norm_act_dx", &n->in[1]->type,
+                        "$eps, 1, $0, $1, $2, $3, $4, $5, $6, $scratch, $out, $out1, $out2");
+    else
+        batch_norm_call(w, n, "nn_batch_norm_train_dx", &n->in[1]->type,
+                        "$eps, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2");
+}
+
+/* relu's gradient from what the layer reads anyway: without a sum in between, relu's operand is the layer's formula. */
+static Node *batch_norm_train_dx_fuse_prologue(Builder *b, const Node *n, Node *const *in)
+{
+    if (has_relu_in(n) || !op_is(in[0], &op_relu_dx)) return NULL;
+    Node *y = in[0]->in[1];
+    if (!op_is(y, &op_batch_norm_act) || !((const NormAttrs *)y->attrs)->relu || y->in[3] || y->in[0] != in[1] ||
+        !type_equal(&in[0]->in[0]->type, &in[1]->type))
+        return NULL;
+    Node *operand[] = { in[0]->in[0], in[1], in[2], in[3], in[4], mk_result(b, y, 3), mk_result(b, y, 4) };
+    return mk(b, n->op, n->attrs, 7, operand);
 }
 
 /* x[N, C, ...] from one number per channel. */
@@ -218,17 +306,19 @@ const OpDesc op_batch_norm_train_dx = {
     .summary = "gradients of batch_norm_train",
     .doc =
         "With `h = (x - mean) / sqrt(var + eps)`: `dbias = sum dy`, `dweight = sum dy*h`, "
-        "`dx = weight / sqrt(var + eps) * (dy - dbias/M - h*dweight/M)` over the M values of a channel.",
-    .in = { "dy", "x", "mean", "var", "weight" },
+        "`dx = weight / sqrt(var + eps) * (dy - dbias/M - h*dweight/M)` over the M values of a channel. With `scale` "
+        "and `shift` of the layer `dy` is 0 where `(x - mean) * scale + shift <= 0`.",
+    .in = { "dy", "x", "mean", "var", "weight", "scale?", "shift?" },
     .attrs = batch_norm_attrs,
     .attr_size = sizeof(NormAttrs),
-    .flags = OPF_CHANNELS_LAST | OPF_INTERNAL,
+    .flags = OPF_CHANNELS_LAST | OPF_INTERNAL | OPF_INPLACE,
     .n_results = 3,
     .shape = batch_norm_train_dx_shape,
     .grad = batch_norm_train_dx_grad,
     .work = norm_work,
     .scratch = batch_norm_train_scratch,
     .emit = batch_norm_train_dx_emit,
+    .fuse_prologue = batch_norm_train_dx_fuse_prologue,
 };
 
 static bool batch_norm_shape(ShapeCtx *c, const Node *n, TensorType *out)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Fewer passes over memory. In: a graph with layouts. Out: activations inside the kernels that can
- * apply them (OpDesc.fuse_epilogue), and elementwise nodes of one shape grouped into op_fused
- * loops.
+ * apply them (OpDesc.fuse_epilogue, fuse_prologue), and elementwise nodes of one shape grouped into
+ * op_fused loops.
  *
  * A group grows along edges from producer to user as long as the groups stay acyclic: no path may
  * leave a group and come back, since the loop runs as one. Values that are needed outside become
@@ -17,10 +17,77 @@ enum { MAX_STEPS = 64, MAX_OPERANDS = FUSED_MAX_IN };
 
 /* ---- epilogues ---- */
 
+/* A kernel with several results takes a user of result 0 in where it stands itself, because users of its other results
+ * may come before that user does. So all other operands of the user must be there already. */
+typedef struct Absorb {
+    const Node **user; /* by id: the only user of result 0, NULL: none or several */
+    const Node **by;   /* by id: the node that took this one in */
+    Node **new_of;
+} Absorb;
+
+static Node *absorb_users(Builder *b, const Node *old, Node *const *in, void *ctx)
+{
+    Absorb *f = ctx;
+    if (f->by[old->id]) return f->new_of[old->id] = f->new_of[f->by[old->id]->id];
+    Node *n = mk_copy(b, old, in);
+    const Node *last = old;
+    while (n->n_results > 1 && n->op->fuse_epilogue) {
+        const Node *user = f->user[last->id];
+        if (!user) break;
+        Node **operand = ARENA_ARRAY(b->module->arena, Node *, user->n_in + 1);
+        bool ready = true;
+        for (int k = 0; k < user->n_in; k++) {
+            const Node *x = user->in[k];
+            operand[k] = x == last ? n : x && x->id < old->id ? f->new_of[x->id] : NULL;
+            ready &= !x || operand[k];
+        }
+        Node *fused = ready ? n->op->fuse_epilogue(b, n, mk_copy(b, user, operand)) : NULL;
+        if (!fused) break;
+        fused->name = user->name;
+        f->by[user->id] = old;
+        last = user;
+        n = fused;
+    }
+    return f->new_of[old->id] = n;
+}
+
+static void fuse_early(Module *m, Routine *r)
+{
+    Arena *a = m->arena;
+    const size_t n = r->nodes.len;
+    bool *several = ARENA_ARRAY(a, bool, n);
+    Absorb f = { .user = ARENA_ARRAY(a, const Node *, n),
+                 .by = ARENA_ARRAY(a, const Node *, n),
+                 .new_of = ARENA_ARRAY(a, Node *, n) };
+    for (size_t i = 0; i < n; i++) {
+        const Node *user = r->nodes.data[i];
+        if (op_is(user, &op_result)) continue;
+        for (int k = 0; k < user->n_in; k++) {
+            const Node *x = user->in[k];
+            if (!x) continue;
+            several[x->id] |= f.user[x->id] != NULL;
+            f.user[x->id] = user;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        if (several[i]) f.user[i] = NULL;
+    routine_rewrite(m, r, absorb_users, &f);
+    routine_sweep(m, r);
+}
+
+static Node *prologue_node(Builder *b, const Node *old, Node *const *in, const int *uses)
+{
+    if (!old->op->fuse_prologue || !old->in[0] || uses[old->in[0]->id] != 1) return NULL;
+    Node *fused = old->op->fuse_prologue(b, old, in);
+    if (fused) fused->name = old->name;
+    return fused;
+}
+
 static Node *epilogue_node(Builder *b, const Node *old, Node *const *in, void *ctx)
 {
     const int *uses = ctx;
-    if (!old->n_in || !old->in[0] || uses[old->in[0]->id] != 1 || !in[0]->op->fuse_epilogue)
+    if (old->op->fuse_prologue) return prologue_node(b, old, in, uses);
+    if (!old->n_in || !old->in[0] || uses[old->in[0]->id] != 1 || !in[0]->op->fuse_epilogue || in[0]->n_results > 1)
         return NULL;
     Node *user = mk_copy(b, old, in);
     /* The statement is the kernel's; the name of the value is the user's. */
@@ -313,6 +380,7 @@ bool pass_fuse(Module *m, Routine *r)
 {
     Arena *a = m->arena;
     routine_renumber(r);
+    fuse_early(m, r);
     routine_rewrite(m, r, epilogue_node, routine_count_uses(a, r));
     routine_sweep(m, r);
 
