@@ -23,7 +23,9 @@ NN_INLINE nn_vec nn_load_before(const nn_real *p, int n, const nn_real *end, nn_
 /* ---- statistics of a batch ---- */
 
 /* Mean of x - ref and sum of squared differences to it of n channels from k on over rows [r0, r1) of
- * [outer][channels], where ref is the channel's first value. `total` has outer * channels elements. */
+ * [outer][channels], where ref is the channel's first value. `total` has outer * channels elements. A block's sums are
+ * taken around the mean of the blocks before it, so that squares of a distance that has nothing to do with the variance
+ * matter in none but the first, which is passed twice. */
 NN_INLINE void nn_norm_moments_rows(int n, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k, nn_dim total,
                                     const nn_real *x, nn_dim out_step, nn_real *out)
 {
@@ -33,27 +35,32 @@ NN_INLINE void nn_norm_moments_rows(int n, nn_dim r0, nn_dim r1, nn_dim channels
     for (nn_dim b = r0; b < r1; b += BLOCK) {
         const nn_dim end = nn_min_dim(b + BLOCK, r1);
         const nn_real part = (nn_real)1 / (nn_real)(end - b), weight = (nn_real)(end - b) / (nn_real)(end - r0);
-        nn_vec centre = { 0 }, s[WAYS], q = { 0 };
-        for (int pass = 0; pass < 2; pass++) {
-            for (int u = 0; u < WAYS; u++) s[u] = (nn_vec){ 0 };
+        for (int pass = b > r0; pass < 2; pass++) {
+            const nn_vec centre = ref + mean;
+            nn_vec s[WAYS] = { { 0 } }, q[WAYS] = { { 0 } };
             nn_dim r = b;
             for (; r + WAYS <= end; r += WAYS) {
                 NN_UNROLL_FULL
                 for (int u = 0; u < WAYS; u++) {
-                    const nn_vec c = nn_load_before(x + (r + u) * channels + k, n, x + total, 0) - ref;
-                    s[u] += pass ? (c - centre) * (c - centre) : c;
+                    const nn_vec c = nn_load_before(x + (r + u) * channels + k, n, x + total, 0) - centre;
+                    s[u] += c;
+                    q[u] += c * c;
                 }
             }
             for (; r < end; r++) {
-                const nn_vec c = nn_load_before(x + r * channels + k, n, x + total, 0) - ref;
-                s[0] += pass ? (c - centre) * (c - centre) : c;
+                const nn_vec c = nn_load_before(x + r * channels + k, n, x + total, 0) - centre;
+                s[0] += c;
+                q[0] += c * c;
             }
-            q = (s[0] + s[1]) + (s[2] + s[3]);
-            if (!pass) centre = q * part;
+            const nn_vec sum = (s[0] + s[1]) + (s[2] + s[3]), rest = sum * part;
+            const nn_vec from_ref = (centre - ref) + rest, apart = from_ref - mean;
+            if (pass) {
+                square += ((q[0] + q[1]) + (q[2] + q[3])) - sum * rest + apart * apart * ((nn_real)(b - r0) * weight);
+                mean += apart * weight;
+            } else {
+                mean = from_ref;
+            }
         }
-        const nn_vec apart = centre - mean;
-        square += q + apart * apart * ((nn_real)(b - r0) * weight);
-        mean += apart * weight;
     }
     nn_store_part(out + k, mean, n);
     nn_store_part(out + out_step + k, square, n);
@@ -328,14 +335,14 @@ NN_INLINE void nn_batch_norm_act(const nn_team *team, nn_dim outer, nn_dim chann
             const double apart = (double)part[p * NN_NORM_SUMS * channels + c] - sum / count;
             square += (double)part[(p * NN_NORM_SUMS + 1) * channels + c] + n * apart * apart;
         }
-        const double exact = (double)x[c * inner] + sum / count;
+        const double ref = (double)x[c * inner];
         const nn_real v = (nn_real)(square / count);
         const double k = (double)weight[c] / sqrt((double)v + (double)eps);
-        m[c] = (nn_real)exact;
+        m[c] = (nn_real)(ref + sum / count);
         if (mean) mean[c] = m[c];
         if (var) var[c] = v;
         scale[c] = (nn_real)k;
-        shift[c] = (nn_real)((double)bias[c] - k * (exact - (double)m[c]));
+        shift[c] = (nn_real)((double)bias[c] - k * (sum / count - ((double)m[c] - ref)));
     }
     nn_barrier(team);
     if (!y) return;
