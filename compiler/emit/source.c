@@ -566,6 +566,87 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_puts(out, "}\n");
 }
 
+/* The gradient that a step leaves for a tensor, NULL: none. */
+static const Node *gradient_of(const Routine *r, int tensor)
+{
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (op_is(n, &op_grad_store) && ((const IndexAttrs *)n->attrs)->index == tensor) return n->in[0];
+    }
+    return NULL;
+}
+
+/* In multiples of how many rows the team divides a tensor's gradient, 0: not by rows, or too small to care. */
+static int64_t row_grain_of(const Routine *r, int tensor)
+{
+    enum { SMALL = 1 << 15 };
+    const Node *g = gradient_of(r, tensor);
+    return g && g->op->row_grain && g->type.layout == LAYOUT_KERNEL && type_numel_max(&g->type) >= SMALL
+               ? g->op->row_grain(g)
+               : 0;
+}
+
+/* The update of the tensors of p: all of them as one row, or the rows of one tensor. */
+static void put_piece(const ModelFace *f, const Routine *r, const ParamRange *p, int64_t grain, StrBuf *body,
+                      StrBuf *calls)
+{
+    const Minimize *mini = r->minimize;
+    const Tensor *t = f->m->tensors.data[p->first];
+    const char *first = comment_text(f->arena, t->path);
+    const char *last = comment_text(f->arena, f->m->tensors.data[p->last]->path);
+    sb_printf(body, "    /* %s%s%s */\n", first, p->first == p->last ? "" : " .. ", p->first == p->last ? "" : last);
+    sb_printf(body, "    nn_share(team->rank, team->size, %lld, %lld, &from, &to);\n",
+              grain ? (ll)t->type.dim[1] : (ll)p->count, grain ? (ll)grain : (ll)f->align);
+    if (grain) sb_printf(body, "    from *= %lld, to *= %lld;\n", (ll)t->type.dim[0], (ll)t->type.dim[0]);
+    put_text(body, 1,
+             arena_printf(f->arena, "nn_grad_scale(to - from, grads + %lld + from, scale);", (ll)p->offset));
+    if (mini->clip_value > 0) {
+        StrBuf clip;
+        sb_init(&clip, f->arena);
+        put_double(&clip, mini->clip_value);
+        put_text(body, 1,
+                 arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);", (ll)p->offset, clip.text));
+    }
+    const char *call = optim_call(f, r, p);
+    put_text(body, 1, call);
+    sb_puts(calls, call);
+    if (f->step[r->index].ema_at >= 0) {
+        call = ema_call(f, r, p);
+        put_text(body, 1, call);
+        sb_puts(calls, call);
+    }
+}
+
+/* The first trained parameter from i on; states stand between them and lie elsewhere. */
+static int next_trained(const ModelFace *f, const Routine *r, int i, int last)
+{
+    for (; i <= last; i++) {
+        const Tensor *t = f->m->tensors.data[i];
+        if (t->kind == TENSOR_PARAM && face_trains(r, t)) break;
+    }
+    return i;
+}
+
+/* A range in pieces. A large tensor whose gradient is divided by rows is one: then a thread updates what it has just
+ * computed, and fetches no gradient from another processor's cache. What lies between is another. */
+static void put_range(const ModelFace *f, const Routine *r, const ParamRange *range, StrBuf *body, StrBuf *calls)
+{
+    for (int i = range->first; i <= range->last;) {
+        const int64_t grain = row_grain_of(r, i);
+        ParamRange piece = *range;
+        piece.offset = f->tensor[i].offset;
+        piece.slot_offset += piece.offset - range->offset;
+        piece.first = piece.last = i;
+        i = next_trained(f, r, i + 1, range->last);
+        while (!grain && i <= range->last && !row_grain_of(r, i)) {
+            piece.last = i;
+            i = next_trained(f, r, i + 1, range->last);
+        }
+        piece.count = (i <= range->last ? f->tensor[i].offset : range->offset + range->count) - piece.offset;
+        put_piece(f, r, &piece, grain, body, calls);
+    }
+}
+
 static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
@@ -581,34 +662,7 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
     StrBuf calls, body;
     sb_init(&calls, f->arena);
     sb_init(&body, f->arena);
-    for (size_t i = 0; i < s->ranges.len; i++) {
-        const ParamRange *p = &s->ranges.data[i];
-        const char *first = comment_text(f->arena, f->m->tensors.data[p->first]->path);
-        const char *last = comment_text(f->arena, f->m->tensors.data[p->last]->path);
-        sb_printf(&body, "    /* %s%s%s */\n", first, p->first == p->last ? "" : " .. ",
-                  p->first == p->last ? "" : last);
-        sb_printf(&body, "    nn_share(team->rank, team->size, %lld, %d, &from, &to);\n",
-                  (ll)p->count, f->align);
-        put_text(&body, 1,
-                 arena_printf(f->arena, "nn_grad_scale(to - from, grads + %lld + from, scale);",
-                              (ll)p->offset));
-        if (mini->clip_value > 0) {
-            StrBuf clip;
-            sb_init(&clip, f->arena);
-            put_double(&clip, mini->clip_value);
-            put_text(&body, 1,
-                     arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);",
-                                  (ll)p->offset, clip.text));
-        }
-        const char *call = optim_call(f, r, p);
-        put_text(&body, 1, call);
-        sb_puts(&calls, call);
-        if (s->ema_at >= 0) {
-            call = ema_call(f, r, p);
-            put_text(&body, 1, call);
-            sb_puts(&calls, call);
-        }
-    }
+    for (size_t i = 0; i < s->ranges.len; i++) put_range(f, r, &s->ranges.data[i], &body, &calls);
     sb_printf(out, "    %s *const params = a->m->base.params, *const grads = a->m->base.grads;\n",
               f->real);
     if (strstr(calls.text, "slots + "))

@@ -117,6 +117,9 @@ struct OpDesc {
     Work (*work)(const Node *n);         /* NULL: one flop per result element */
     /* Optional, for sliding windows: extent (dilation included) and stride per spatial axis, for receptive fields. */
     void (*window)(const Node *n, int64_t extent[2], int64_t stride[2]);
+    /* Optional, for gradients of weights stored as [dim 1][dim 0] whose rows the team divides, in multiples of this
+       number: the optimizer is then divided alike. 0: not this one. */
+    int64_t (*row_grain)(const Node *n);
     int64_t (*scratch)(const Node *n);   /* reals of workspace, shared by all threads; NULL: none */
     int64_t (*index_limit)(const Node *n, int operand); /* operand's integers must be in [0, limit); 0: unchecked */
     /* Optional: one more value (ignore_index) that the operand may hold beside [0, limit). */

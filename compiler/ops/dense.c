@@ -228,6 +228,12 @@ static void dense_dw_emit(CWriter *w, const Node *n)
             rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 
+/* The rows of a tile in nn_dense_dw. */
+static int64_t dense_dw_row_grain(const Node *n)
+{
+    return goes_to_blas(&n->type, 0) ? 0 : 8;
+}
+
 static Node *dense_dw_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
 {
     (void)axis; /* all axes but the last are samples */
@@ -253,6 +259,7 @@ const OpDesc op_dense_dw = {
     .grad = dense_dw_grad,
     .work = dense_dw_work,
     .emit = dense_dw_emit,
+    .row_grain = dense_dw_row_grain,
     .sum_steps = dense_dw_sum_steps,
 };
 
