@@ -56,9 +56,19 @@ static bool goes_to_blas(const TensorType *weight, int axis)
            weight->dim[1] <= INT32_MAX;
 }
 
+/* Samples of many rows (time steps, words) are divided by rows where that repays a barrier, so that all threads have
+ * work with one sample too. y: the result, or the gradient of x. */
+static bool is_tall(const TensorType *y, const TensorType *weight)
+{
+    enum { ROWS = 16, MACS = 1 << 18 };
+    if (y->rank < 3 || is_wide(weight)) return false;
+    const int64_t rows = type_numel(y, 1, y->rank - 1);
+    return rows >= ROWS && rows * weight->dim[0] * weight->dim[1] >= MACS;
+}
+
 static bool dense_is_lead(const Node *n)
 {
-    return !is_wide(&n->in[1]->type);
+    return !is_wide(&n->in[1]->type) && !is_tall(&n->type, &n->in[1]->type);
 }
 
 static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -106,9 +116,11 @@ static void dense_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     const int relu = ((const DenseAttrs *)n->attrs)->relu;
-    if (is_wide(wt))
+    if (is_wide(wt) || is_tall(&n->type, wt))
         cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, $out);",
-                cw_use_blas(w) && goes_to_blas(wt, 1) ? "blas" : "wide",
+                !is_wide(wt)                               ? "tall"
+                : cw_use_blas(w) && goes_to_blas(wt, 1) ? "blas"
+                                                        : "wide",
                 rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
     else
         cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);",
@@ -171,8 +183,8 @@ static Work dense_dx_work(const Node *n)
 static void dense_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
-    if (is_wide(wt))
-        cw_stmt(w, n, "nn_dense_dx_wide($team, %s, %lld, %lld, $0, $1, $out);",
+    if (is_wide(wt) || is_tall(&n->type, wt))
+        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);", is_wide(wt) ? "wide" : "tall",
                 rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0]);
     else if (dy->rank == 2 && cw_has_pitch(w, n))
         cw_stmt(w, n, "nn_dense_dx_rows($rows, %lld, %lld, $0, $pitch0, $1, $out, $pitch_out);",

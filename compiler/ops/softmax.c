@@ -23,11 +23,22 @@ static bool softmax_shape(ShapeCtx *c, const Node *n, TensorType *out)
            want(c, axis > 0 || !out->batch, ATTR(axis), "cannot normalise along the batch axis");
 }
 
+/* Large samples are divided by rows, so that all threads have work with one sample too. */
+static bool softmax_is_tall(const Node *n)
+{
+    enum { LARGE = 1 << 14 };
+    const TensorType *t = &n->type;
+    int order[MAX_RANK];
+    layout_order(t->layout, t->rank, order);
+    return t->rank >= 3 && softmax_axis(n) == order[t->rank - 1] && type_numel(t, 1, t->rank) >= LARGE &&
+           t->dim[softmax_axis(n)] < LARGE / 4;
+}
+
 static bool softmax_is_lead(const Node *n)
 {
     int order[MAX_RANK];
     layout_order(n->type.layout, n->type.rank, order);
-    return softmax_axis(n) > 0 && order[0] == 0;
+    return softmax_axis(n) > 0 && order[0] == 0 && !softmax_is_tall(n);
 }
 
 static void softmax_emit_call(CWriter *w, const Node *n, const char *kernel, const char *operands)
@@ -38,6 +49,12 @@ static void softmax_emit_call(CWriter *w, const Node *n, const char *kernel, con
     int order[MAX_RANK];
     ll outer = 1, inner = 1;
     bool before = true;
+    if (softmax_is_tall(n)) {
+        const char *batch = t->batch ? "$batch * " : "";
+        const ll size = (ll)t->dim[axis], rows = (ll)type_numel(t, 0, t->rank) / size;
+        cw_stmt(w, n, "%s_tall($team, %s%lld, %lld, %s, $out);", kernel, batch, rows, size, operands);
+        return;
+    }
     layout_order(t->layout, t->rank, order);
     for (int pos = lead ? 1 : 0; pos < t->rank; pos++) {
         if (order[pos] == axis) before = false;

@@ -73,22 +73,64 @@ NN_INLINE void nn_panel_product(int nv, int tail, int from, int relu, nn_dim row
 #undef NN_ROWS
 }
 
-/* Columns c to c + nv vectors of y = x w + bias, panel by panel; next: where the strip after this one starts. */
-NN_INLINE void nn_dense_strip(int nv, int tail, int relu, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
-                              const nn_real *w, const nn_real *bias, nn_real *y, const nn_real *next)
+/* Note [rows in one place]
+ * A tile reads one number of each of its rows. Where rows are a multiple of 2 KiB long, these lie in few sets of the
+ * nearest cache and push each other out, so the part that belongs to a panel is copied to rows that are not.
+ */
+#define NN_ROWS_CLASH(row) ((row) % (2048 / (nn_dim)sizeof(nn_real)) == 0)
+enum { NN_APART = NN_PANEL_DEPTH + 16, NN_APART_SAMPLES = 128 };
+
+/* How many samples pass over one panel when their rows are that long. */
+NN_INLINE nn_dim nn_panel_samples(nn_dim row)
 {
-    const nn_dim chunks = (in + NN_PANEL_DEPTH - 1) / NN_PANEL_DEPTH;
+    return NN_ROWS_CLASH(row) ? NN_APART_SAMPLES : NN_PANEL_SAMPLES;
+}
+
+/* Copies columns of rows that clash to *where, and returns where to read them and how far apart. */
+NN_INLINE const nn_real *nn_set_apart(nn_dim rows, nn_dim depth, const nn_real *a, nn_dim *a_m, nn_real *where)
+{
+    if (!NN_ROWS_CLASH(*a_m)) return a;
+    for (nn_dim m = 0; m < rows; m++) memcpy(where + m * NN_APART, a + m * *a_m, (size_t)depth * sizeof *a);
+    *a_m = NN_APART;
+    return where;
+}
+
+/* Columns of y = x w + bias, nv vectors, through a panel of inputs [d, end); next: the panel after this one. */
+NN_INLINE void nn_dense_strip(int nv, int tail, int relu, nn_dim rows, nn_dim d, nn_dim end, nn_dim in, nn_dim out,
+                              const nn_real *x, nn_dim x_m, const nn_real *w, const nn_real *bias, nn_real *y,
+                              const nn_real *next)
+{
     nn_real panel[NN_PANEL_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
+    const nn_real *wd = w + d * out;
+    for (nn_dim k = 0; k < end - d; k++) {
+        NN_UNROLL_FULL
+        for (int j = 0; j < nv; j++)
+            nn_store(panel + (k * nv + j) * NN_VL, nn_load_tail(wd + k * out + j * NN_VL, j == nv - 1, tail));
+    }
+    nn_panel_product(nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x, x_m, panel, bias,
+                     y, out, next, out);
+}
+
+/* Columns [c0, to) of y = x w + bias, panel by panel. */
+NN_INLINE void nn_dense_panels(nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                               const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    enum { COLS = NN_PANEL_COLS };
+    const int rest = (int)(out % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
+    const nn_dim chunks = (in + NN_PANEL_DEPTH - 1) / NN_PANEL_DEPTH;
+    nn_real apart[NN_APART_SAMPLES * NN_APART] __attribute__((aligned(64)));
     for (nn_dim q = 0; q < chunks; q++) {
         const nn_dim d = nn_cut(in, 1, q, chunks), end = nn_cut(in, 1, q + 1, chunks);
-        const nn_real *wd = w + d * out;
-        for (nn_dim k = 0; k < end - d; k++) {
-            NN_UNROLL_FULL
-            for (int j = 0; j < nv; j++)
-                nn_store(panel + (k * nv + j) * NN_VL, nn_load_tail(wd + k * out + j * NN_VL, j == nv - 1, tail));
+        nn_dim x_m = in;
+        const nn_real *xd = nn_set_apart(rows, end - d, x + d, &x_m, apart);
+        for (nn_dim c = c0; c < to; c += COLS) {
+            const nn_real *bc = bias ? bias + c : NULL;
+            const nn_real *next = w + (c + COLS < to ? d * out + c + COLS : (end < in ? end : 0) * out + c0);
+            if (rest && c + COLS > out)
+                nn_dense_strip(rest_vecs, rest % NN_VL, relu, rows, d, end, in, out, xd, x_m, w + c, bc, y + c, next);
+            else
+                nn_dense_strip(NN_PANEL_VECS, 0, relu, rows, d, end, in, out, xd, x_m, w + c, bc, y + c, next);
         }
-        nn_panel_product(nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x + d, in,
-                         panel, bias, y, out, end < in ? w + end * out : next, out);
     }
 }
 
@@ -130,26 +172,26 @@ NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, n
                                 const nn_real *w, const nn_real *bias, nn_real *y)
 {
     enum { COLS = NN_PANEL_COLS };
-    const int rest = (int)(out % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
+    const int rest = (int)(out % COLS);
     if (rows == 1) {
         nn_dense_row(c0, end, relu, in, out, x, w, bias, y);
         return;
     }
-    for (nn_dim m = 0; m < rows; m += NN_PANEL_SAMPLES) {
-        const nn_dim some = nn_min_dim(NN_PANEL_SAMPLES, rows - m);
+    const nn_dim most = nn_panel_samples(in);
+    for (nn_dim m = 0; m < rows; m += most) {
+        const nn_dim some = nn_min_dim(most, rows - m);
         const nn_real *xm = x + m * in;
+        nn_real *ym = y + m * out;
+        if (some >= NN_PANEL_FEW) {
+            nn_dense_panels(c0, end, some, in, out, relu, xm, w, bias, ym);
+            continue;
+        }
         for (nn_dim c = c0; c < end; c += COLS) {
-            nn_real *yc = y + m * out + c;
-            const nn_real *bc = bias ? bias + c : NULL, *next = c + COLS < end ? w + c + COLS : w + c0;
-            const int last = rest && c + COLS > out;
-            if (some >= NN_PANEL_FEW && last)
-                nn_dense_strip(rest_vecs, rest % NN_VL, relu, some, in, out, xm, w + c, bc, yc, next);
-            else if (some >= NN_PANEL_FEW)
-                nn_dense_strip(NN_PANEL_VECS, 0, relu, some, in, out, xm, w + c, bc, yc, next);
-            else if (last)
-                nn_product(some, rest, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, yc, out);
+            const nn_real *bc = bias ? bias + c : NULL;
+            if (rest && c + COLS > out)
+                nn_product(some, rest, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, ym + c, out);
             else
-                nn_product(some, COLS, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, yc, out);
+                nn_product(some, COLS, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, ym + c, out);
         }
     }
 }
@@ -167,6 +209,15 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
             nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
                        w + in * out, bias, y + m * out, out);
     }
+}
+
+/* The same for samples of many rows: the team divides these, however few samples there are. */
+NN_INLINE void nn_dense_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                             const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 4, &from, &to);
+    nn_dense(to - from, in, out, relu, x + from * in, w, bias, y + from * out);
 }
 
 /* The same for large weights, by the team, which divides the columns, so that each thread reads its part of w only.
@@ -219,21 +270,42 @@ NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy
     nn_dense_dx_rows(rows, in, out, dy, out, w, dx, in);
 }
 
-/* Inputs [i, i + nv vectors) of dx over the transposed rows of w. */
-NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
-                                 const nn_real *w, nn_real *dx, const nn_real *next)
+/* Inputs of dx, nv vectors, over the transposed rows of w, outputs [d, end). */
+enum { NN_DX_DEPTH = 128 }; /* of a panel: its sum is taken by itself, and such sums round less than one long one */
+NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim end, nn_dim in, nn_dim out,
+                                 const nn_real *dy, nn_dim dy_m, const nn_real *w, nn_real *dx, const nn_real *next)
 {
-    enum { DEPTH = 64 }; /* of a panel: its sum is taken by itself, and such sums round less than one long one */
-    const nn_dim chunks = (out + DEPTH - 1) / DEPTH, width = nv * NN_VL;
-    const nn_dim used = tail ? width - NN_VL + tail : width;
-    nn_real panel[DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
+    const nn_dim width = nv * NN_VL, used = tail ? width - NN_VL + tail : width;
+    nn_real panel[NN_DX_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
     if (tail) memset(panel, 0, sizeof panel);
-    for (nn_dim q = 0; q < chunks; q++) {
-        const nn_dim d = nn_cut(out, NN_VL, q, chunks), end = nn_cut(out, NN_VL, q + 1, chunks);
-        nn_transpose(used, end - d, w + d, out, panel, width);
-        nn_panel_product(nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy + d, out, panel, NULL, dx, in,
-                         next, 0);
-    }
+    nn_transpose(used, end - d, w + d, out, panel, width);
+    nn_panel_product(nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel, NULL, dx, in, next,
+                     0);
+}
+
+/* Inputs [from, to) of dx, panel by panel. */
+NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
+                                  const nn_real *w, nn_real *dx)
+{
+    enum { COLS = NN_PANEL_COLS };
+    const int rest = (int)(in % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
+    const nn_dim most = nn_panel_samples(out), chunks = (out + NN_DX_DEPTH - 1) / NN_DX_DEPTH;
+    nn_real apart[NN_APART_SAMPLES * NN_APART] __attribute__((aligned(64)));
+    for (nn_dim m = 0; m < rows; m += most)
+        for (nn_dim q = 0; q < chunks; q++) {
+            const nn_dim some = nn_min_dim(most, rows - m);
+            const nn_dim d = nn_cut(out, NN_VL, q, chunks), end = nn_cut(out, NN_VL, q + 1, chunks);
+            nn_dim dy_m = out;
+            const nn_real *dyd = nn_set_apart(some, end - d, dy + m * out + d, &dy_m, apart);
+            for (nn_dim i = from; i < to; i += COLS) {
+                const nn_real *wi = w + i * out;
+                nn_real *dxi = dx + m * in + i;
+                if (rest && i + COLS > in)
+                    nn_dense_dx_strip(rest_vecs, rest % NN_VL, some, d, end, in, out, dyd, dy_m, wi, dxi, wi);
+                else
+                    nn_dense_dx_strip(NN_PANEL_VECS, 0, some, d, end, in, out, dyd, dy_m, wi, dxi, wi);
+            }
+        }
 }
 
 /* The same for large weights, by the team, which divides the inputs. Few samples are multiplied with the rows of w as
@@ -241,23 +313,24 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim in, nn_di
 NN_INLINE void nn_dense_dx_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
                                 const nn_real *w, nn_real *dx)
 {
-    enum { COLS = NN_PANEL_COLS };
-    const int rest = (int)(in % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
     nn_dim from, to;
-    nn_share(team->rank, team->size, in, COLS, &from, &to);
-    if (rows < NN_PANEL_FEW) {
+    nn_share(team->rank, team->size, in, NN_PANEL_COLS, &from, &to);
+    if (rows < NN_PANEL_FEW)
         nn_product_dot(rows, to - from, out, 0, dy, out, w + from * out, out, dx + from, in);
-        return;
-    }
-    for (nn_dim m = 0; m < rows; m += NN_PANEL_SAMPLES)
-        for (nn_dim i = from; i < to; i += COLS) {
-            const nn_dim some = nn_min_dim(NN_PANEL_SAMPLES, rows - m);
-            const nn_real *dym = dy + m * out, *wi = w + i * out;
-            if (rest && i + COLS > in)
-                nn_dense_dx_strip(rest_vecs, rest % NN_VL, some, in, out, dym, wi, dx + m * in + i, wi);
-            else
-                nn_dense_dx_strip(NN_PANEL_VECS, 0, some, in, out, dym, wi, dx + m * in + i, wi);
-        }
+    else
+        nn_dense_dx_panels(from, to, rows, in, out, dy, w, dx);
+}
+
+/* The same for samples of many rows: the team divides these, however few samples there are. */
+NN_INLINE void nn_dense_dx_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
+                                const nn_real *w, nn_real *dx)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 4, &from, &to);
+    if (in * out >= NN_PANEL_WEIGHT)
+        nn_dense_dx_panels(0, in, to - from, in, out, dy + from * out, w, dx + from * in);
+    else
+        nn_dense_dx(to - from, in, out, dy + from * out, w, dx + from * in);
 }
 
 /* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each

@@ -18,7 +18,7 @@ typedef struct nn_steps {
 NN_INLINE void nn_matmul_rows(nn_dim r0, nn_dim r1, nn_dim m, nn_dim n, nn_dim k, int trans_a, int trans_b,
                               const nn_real *a, const nn_real *b, nn_real *y, int acc)
 {
-    enum { DEPTH = 256, ROWS = 8 };
+    enum { DEPTH = 256, ROWS = 8, COLS = (NN_TILE_ACC >= 24 ? 3 : 2) * NN_VL, MANY = 32 };
     const nn_dim rows = r1 - r0;
     if (!trans_b) {
         /* Long sums are cut into blocks, which keeps b in cache and rounding errors small. */
@@ -26,6 +26,23 @@ NN_INLINE void nn_matmul_rows(nn_dim r0, nn_dim r1, nn_dim m, nn_dim n, nn_dim k
         for (nn_dim d = 0; d < k; d += DEPTH)
             nn_product(rows, n, nn_min_dim(DEPTH, k - d), d > 0 || acc ? NN_FROM_RESULT : NN_FROM_ZERO, 0,
                        a + r0 * a_m + d * a_k, a_m, a_k, b + d * n, n, b + k * n, NULL, y + r0 * n, n);
+    } else if (!trans_a && m >= MANY) {
+        /* Panels of b', which many rows pass over: no sums over lanes. */
+        nn_real panel[DEPTH * COLS] __attribute__((aligned(64)));
+        for (nn_dim c = 0; c < n; c += COLS) {
+            const nn_dim cols = nn_min_dim(COLS, n - c);
+            for (nn_dim d = 0; d < k; d += DEPTH) {
+                const nn_dim depth = nn_min_dim(DEPTH, k - d);
+                const int from = d > 0 || acc ? NN_FROM_RESULT : NN_FROM_ZERO;
+                nn_transpose(cols, depth, b + c * k + d, k, panel, cols);
+                if (cols == COLS)
+                    nn_product(rows, COLS, depth, from, 0, a + r0 * k + d, k, 1, panel, COLS, panel + depth * COLS,
+                               NULL, y + r0 * n + c, n);
+                else
+                    nn_product(rows, n % COLS, depth, from, 0, a + r0 * k + d, k, 1, panel, cols, panel + depth * cols,
+                               NULL, y + r0 * n + c, n);
+            }
+        }
     } else if (!trans_a) {
         nn_product_dot(rows, n, k, acc, a + r0 * k, k, b, k, y + r0 * n, n);
     } else {

@@ -13,7 +13,18 @@
 NN_INLINE nn_real nn_row_max(nn_dim n, const nn_real *x)
 {
     nn_real m = x[0];
-    for (nn_dim i = 1; i < n; i++) m = x[i] > m ? x[i] : m;
+    nn_dim i = 1;
+    if (n >= 2 * NN_VL) {
+        nn_vec v = nn_load(x);
+        for (i = NN_VL; i + NN_VL <= n; i += NN_VL) {
+            const nn_vec xi = nn_load(x + i);
+            v = nn_select(xi > v, xi, v);
+        }
+        nn_real lane[NN_VL];
+        memcpy(lane, &v, sizeof lane);
+        for (int j = 0; j < NN_VL; j++) m = lane[j] > m ? lane[j] : m;
+    }
+    for (; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
 }
 
@@ -92,6 +103,18 @@ NN_INLINE void nn_log_softmax(nn_dim outer, nn_dim n, nn_dim inner, const nn_rea
 NN_INLINE void nn_softmax_dx(nn_dim outer, nn_dim n, nn_dim inner, const nn_real *dy, const nn_real *y,
                              nn_real *dx)
 {
+    if (inner == 1) {
+        for (nn_dim o = 0; o < outer; o++, dy += n, y += n, dx += n) {
+            nn_vec v = { 0 };
+            nn_dim i = 0;
+            for (; i + NN_VL <= n; i += NN_VL) v += nn_load(dy + i) * nn_load(y + i);
+            nn_real dot = nn_hsum(v);
+            for (; i < n; i++) dot += dy[i] * y[i];
+            NN_IVDEP
+            for (nn_dim k = 0; k < n; k++) dx[k] = y[k] * (dy[k] - dot);
+        }
+        return;
+    }
     for (nn_dim o = 0; o < outer; o++)
         for (nn_dim j = 0; j < inner; j += NN_SUM_WIDTH) {
             const nn_dim w = nn_min_dim(NN_SUM_WIDTH, inner - j), base = o * n * inner + j;
@@ -125,5 +148,34 @@ NN_INLINE void nn_log_softmax_dx(nn_dim outer, nn_dim n, nn_dim inner, const nn_
             }
         }
 }
+
+/* The same along the last axis by the team, which divides `rows` rows of n. */
+#define NN_TALL(kernel, ...)                                             \
+    nn_dim from, to;                                                     \
+    nn_share(team->rank, team->size, rows, 1, &from, &to);               \
+    kernel(to - from, n, 1, __VA_ARGS__)
+
+NN_INLINE void nn_softmax_tall(const nn_team *team, nn_dim rows, nn_dim n, const nn_real *x, nn_real *y)
+{
+    NN_TALL(nn_softmax, x + from * n, y + from * n);
+}
+
+NN_INLINE void nn_log_softmax_tall(const nn_team *team, nn_dim rows, nn_dim n, const nn_real *x, nn_real *y)
+{
+    NN_TALL(nn_log_softmax, x + from * n, y + from * n);
+}
+
+NN_INLINE void nn_softmax_dx_tall(const nn_team *team, nn_dim rows, nn_dim n, const nn_real *dy, const nn_real *y,
+                                  nn_real *dx)
+{
+    NN_TALL(nn_softmax_dx, dy + from * n, y + from * n, dx + from * n);
+}
+
+NN_INLINE void nn_log_softmax_dx_tall(const nn_team *team, nn_dim rows, nn_dim n, const nn_real *dy, const nn_real *y,
+                                      nn_real *dx)
+{
+    NN_TALL(nn_log_softmax_dx, dy + from * n, y + from * n, dx + from * n);
+}
+#undef NN_TALL
 
 #endif

@@ -409,7 +409,21 @@ NN_INLINE void nn_transpose_square(nn_vec *x, nn_vec *t)
 NN_INLINE void nn_transpose(nn_dim rows, nn_dim cols, const nn_real *x, nn_dim x_row, nn_real *restrict t,
                             nn_dim t_row)
 {
-    for (nn_dim i0 = 0; i0 < rows; i0 += 16) {
+    const nn_dim whole = NN_VL >= 4 ? cols / NN_VL * NN_VL : 0;
+    nn_dim i0 = 0;
+    for (; i0 + NN_VL <= rows && whole; i0 += NN_VL) {
+        for (nn_dim j = 0; j < whole; j += NN_VL) {
+            nn_vec in[NN_VL], out[NN_VL];
+            NN_UNROLL_FULL
+            for (int i = 0; i < NN_VL; i++) in[i] = nn_load(x + (i0 + i) * x_row + j);
+            nn_transpose_square(in, out);
+            NN_UNROLL_FULL
+            for (int i = 0; i < NN_VL; i++) nn_store(t + (j + i) * t_row + i0, out[i]);
+        }
+        for (nn_dim j = whole; j < cols; j++)
+            for (nn_dim i = i0; i < i0 + NN_VL; i++) t[j * t_row + i] = x[i * x_row + j];
+    }
+    for (; i0 < rows; i0 += 16) {
         const nn_dim i1 = nn_min_dim(i0 + 16, rows);
         for (nn_dim j = 0; j < cols; j++)
             for (nn_dim i = i0; i < i1; i++) t[j * t_row + i] = x[i * x_row + j];
