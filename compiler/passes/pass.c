@@ -19,6 +19,7 @@ const Pass pass_table[] = {
       false },
     { "simplify", "algebraic rules, constant folding, common subexpressions, dead code",
       pass_simplify, true, true },
+    { "loops", "loops that one kernel runs from the first step to the last", pass_loops, false, true },
     { "fold", "batch norm with fixed statistics worked into the layer before it", pass_fold, false,
       true },
     { "layout", "the order of each value in memory", pass_layout, false, false },

@@ -46,6 +46,7 @@ bool passes_run(Module *m, const PassOptions *options);
 /* ---- the passes ---- */
 bool pass_check(Module *m, Routine *r);
 bool pass_hoist(Module *m, Routine *r);
+bool pass_loops(Module *m, Routine *r);
 bool pass_autodiff(Module *m, Routine *r);
 bool pass_simplify(Module *m, Routine *r);
 bool pass_fold(Module *m, Routine *r);

@@ -9,6 +9,7 @@
 #define NN_KERNELS_RECURRENT_H
 
 #include "kernels/math.h"
+#include "kernels/tile.h"
 
 /* i, f, g, o = gates of x + s, each n wide; c2 = f c + i g; h = o tanh(c2). gates: i, f, g, o. */
 NN_INLINE void nn_lstm_cell(nn_dim rows, nn_dim n, const nn_real *x, nn_dim x_row, const nn_real *s, nn_dim s_row,
@@ -99,6 +100,356 @@ NN_INLINE void nn_gru_cell_dx(nn_dim rows, nn_dim n, const nn_real *gates, nn_di
             dxr[2 * n + j] = dm;
             dsr[2 * n + j] = dm * r;
         }
+    }
+}
+
+/* ---- all steps of a layer ----
+ *
+ * Note [a layer's loop]
+ * Steps follow each other, but inside one step all rows (samples) and all units are independent. With many rows the
+ * team divides these, and nobody waits for anybody until the loop ends. With few rows it divides the units: each
+ * thread reads its part of the weights only, which then stays in its own cache from step to step, and what one step
+ * passes to the next is exchanged at one barrier. A sum is taken in the same order either way.
+ *
+ * A block of units is computed at a time with all its gates, whose columns lie together in a panel, so that the state
+ * follows while the sums are hot. In the gradient each block of inputs has a panel of transposed rows.
+ */
+typedef struct nn_loop_share {
+    nn_dim r0, r1, u0, u1; /* rows and blocks of units */
+    int meet;              /* whether others compute parts of the same rows */
+} nn_loop_share;
+
+NN_INLINE nn_loop_share nn_loop_divide(const nn_team *team, nn_dim rows, nn_dim blocks)
+{
+    enum { MANY = 8 };
+    nn_loop_share s = { 0, rows, 0, blocks, 0 };
+    if (rows >= MANY * team->size) {
+        nn_share(team->rank, team->size, rows, 1, &s.r0, &s.r1);
+    } else {
+        nn_share(team->rank, team->size, blocks, 1, &s.u0, &s.u1);
+        s.meet = 1;
+    }
+    return s;
+}
+
+#define NN_LOOP_ACC      (NN_TILE_ACC >= 24 ? 24 : 12)
+#define NN_GATE_BLOCKS(n) (((n) + NN_VL - 1) / NN_VL)
+
+/* Panel p of a weight [n][parts * n]: a row of the bias (zero for NULL), then n rows, of NN_VL numbers for each part. */
+NN_INLINE void nn_gate_panels(const nn_team *team, nn_dim parts, nn_dim n, const nn_real *w, const nn_real *bias,
+                              nn_real *panels)
+{
+    nn_dim p, end;
+    nn_share(team->rank, team->size, NN_GATE_BLOCKS(n), 1, &p, &end);
+    for (; p < end; p++) {
+        nn_real *to = panels + p * (n + 1) * parts * NN_VL;
+        const int tail = (p + 1) * NN_VL > n ? (int)(n % NN_VL) : 0;
+        for (nn_dim k = -1; k < n; k++)
+            for (nn_dim g = 0; g < parts; g++, to += NN_VL) {
+                const nn_real *row = k < 0 ? bias : w + k * parts * n;
+                nn_store(to, row ? nn_load_tail(row + g * n + p * NN_VL, 1, tail) : (nn_vec){ 0 });
+            }
+    }
+}
+
+/* Vectors in a block of inputs. */
+NN_INLINE int nn_back_vecs(nn_dim n)
+{
+    return n % (4 * NN_VL) == 0 ? 4 : n % (3 * NN_VL) == 0 ? 3 : 2;
+}
+
+/* Panel p of the same weight for the gradient: parts * n rows of one number for each input of block p. */
+NN_INLINE void nn_gate_panels_dx(const nn_team *team, nn_dim parts, nn_dim n, const nn_real *w, nn_real *panels)
+{
+    const nn_dim cols = nn_back_vecs(n) * NN_VL, depth = parts * n;
+    nn_dim p, end;
+    nn_share(team->rank, team->size, (n + cols - 1) / cols, 1, &p, &end);
+    for (; p < end; p++) {
+        nn_real *to = panels + p * depth * cols;
+        if ((p + 1) * cols <= n) {
+            nn_transpose(cols, depth, w + p * cols * depth, depth, to, cols);
+        } else {
+            memset(to, 0, (size_t)(depth * cols) * sizeof *to);
+            nn_transpose(n % cols, depth, w + p * cols * depth, depth, to, cols);
+        }
+    }
+}
+
+/* One panel times rows of the state: what the gates of these rows and units get from the step before. */
+NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
+{
+    const nn_dim cols = parts * NN_VL;
+    nn_tile_product(rows, parts, 0, NN_FROM_BIAS, 0, n, h, n, 1, panel + cols, cols, panel + (n + 1) * cols, panel, z,
+                    cols);
+}
+
+/* As many rows from m on as a tile takes, at most `end - m`; returns how many. */
+NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
+                           nn_real *z)
+{
+    enum { MOST4 = NN_LOOP_ACC / 4, MOST3 = NN_LOOP_ACC / 3 };
+    const int most = parts == 4 ? MOST4 : MOST3;
+    const nn_dim left = end - m;
+#define NN_ROWS(rows) (nn_gate_tile(rows, parts, n, h + m * n, panel, z), rows)
+    return left >= most ? NN_ROWS(most) : left >= 4 && most > 4 ? NN_ROWS(4) : left >= 2 ? NN_ROWS(2) : NN_ROWS(1);
+#undef NN_ROWS
+}
+
+/* Where the state after step s is kept: the last one in the result, the others there and in `spare` by turns. */
+NN_INLINE nn_real *nn_state_after(nn_dim s, nn_dim steps, nn_real *last, nn_real *spare)
+{
+    return (steps - 1 - s) % 2 == 0 ? last : spare;
+}
+
+/* Pointers to what a step reads and writes, at sample 0 and unit 0. */
+typedef struct nn_lstm_step {
+    const nn_real *x, *h, *c;
+    nn_real *h2, *c2, *hs, *gates, *c_kept, *h_kept; /* the last three may be NULL */
+} nn_lstm_step;
+
+NN_INLINE void nn_lstm_units(nn_dim m, nn_dim rows, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, const nn_real *z,
+                             const nn_lstm_step *a)
+{
+    for (nn_dim r = m; r < m + rows; r++, z += 4 * NN_VL) {
+        const nn_real *x = a->x + r * steps * 4 * n + j0, *c = a->c + r * n + j0, *h = a->h + r * n + j0;
+        nn_real *h2 = a->h2 + r * n + j0, *c2 = a->c2 + r * n + j0, *hs = a->hs + r * steps * n + j0;
+        nn_real *gates = a->gates ? a->gates + r * steps * 4 * n + j0 : NULL;
+        nn_real *c_kept = a->gates ? a->c_kept + r * steps * n + j0 : NULL;
+        nn_real *h_kept = a->gates ? a->h_kept + r * steps * n + j0 : NULL;
+        NN_IVDEP
+        for (nn_dim j = 0; j < count; j++) {
+            const nn_real i = nn_sigmoid(z[j] + x[j]), f = nn_sigmoid(z[NN_VL + j] + x[n + j]);
+            const nn_real g = nn_tanh(z[2 * NN_VL + j] + x[2 * n + j]);
+            const nn_real o = nn_sigmoid(z[3 * NN_VL + j] + x[3 * n + j]), before = c[j];
+            const nn_real next = f * before + i * g, out = o * nn_tanh(next);
+            if (gates) {
+                gates[j] = i;
+                gates[n + j] = f;
+                gates[2 * n + j] = g;
+                gates[3 * n + j] = o;
+                c_kept[j] = before;
+                h_kept[j] = h[j];
+            }
+            c2[j] = next;
+            h2[j] = out;
+            hs[j] = out;
+        }
+    }
+}
+
+/* All steps of an LSTM: x has the products with the input and their bias, hs gets every step's output, h and c the
+ * last state. For the gradient: the gates, and the state before each step; or NULL. `spare` holds rows * n. */
+NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_dim n, int reverse, const nn_real *x,
+                            const nn_real *h0, const nn_real *c0, const nn_real *panels, nn_real *spare, nn_real *h,
+                            nn_real *c, nn_real *hs, nn_real *gates, nn_real *c_kept, nn_real *h_kept)
+{
+    const nn_loop_share own = nn_loop_divide(team, rows, NN_GATE_BLOCKS(n));
+    nn_real z[NN_LOOP_ACC * NN_VL] __attribute__((aligned(64)));
+    for (nn_dim s = 0; s < steps; s++) {
+        const nn_dim t = reverse ? steps - 1 - s : s;
+        const nn_lstm_step a = { .x = x + t * 4 * n,
+                                 .h = s ? nn_state_after(s - 1, steps, h, spare) : h0,
+                                 .c = s ? c : c0,
+                                 .h2 = nn_state_after(s, steps, h, spare),
+                                 .c2 = c,
+                                 .hs = hs + t * n,
+                                 .gates = gates ? gates + t * 4 * n : NULL,
+                                 .c_kept = gates ? c_kept + t * n : NULL,
+                                 .h_kept = gates ? h_kept + t * n : NULL };
+        for (nn_dim u = own.u0; u < own.u1; u++) {
+            const nn_real *panel = panels + u * (n + 1) * 4 * NN_VL;
+            for (nn_dim m = own.r0; m < own.r1;) {
+                const int some = nn_gate_rows(4, m, own.r1, n, a.h, panel, z);
+                if ((u + 1) * NN_VL <= n)
+                    nn_lstm_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
+                else
+                    nn_lstm_units(m, some, u * NN_VL, n % NN_VL, steps, n, z, &a);
+                m += some;
+            }
+        }
+        if (own.meet) nn_barrier(team);
+    }
+}
+
+/* Units [j0, j1) of dz and dc of one step; dc is dc2 of the step before in time. */
+NN_INLINE void nn_lstm_units_dx(nn_dim m0, nn_dim m1, nn_dim j0, nn_dim j1, nn_dim steps, nn_dim n,
+                                const nn_real *gates, const nn_real *c, const nn_real *dh, const nn_real *dhs,
+                                const nn_real *dc2, nn_real *dz, nn_real *dc)
+{
+    for (nn_dim m = m0; m < m1; m++) {
+        const nn_real *gr = gates + m * steps * 4 * n, *cr = c + m * steps * n, *dhr = dh + m * n, *dc2r = dc2 + m * n;
+        const nn_real *dhsr = dhs ? dhs + m * steps * n : NULL;
+        nn_real *dzr = dz + m * steps * 4 * n, *dcr = dc + m * n;
+        NN_IVDEP
+        for (nn_dim j = j0; j < j1; j++) {
+            const nn_real i = gr[j], f = gr[n + j], g = gr[2 * n + j], o = gr[3 * n + j];
+            const nn_real t = nn_tanh(f * cr[j] + i * g), dhj = dhr[j] + (dhs ? dhsr[j] : 0);
+            const nn_real d = dc2r[j] + dhj * o * (1 - t * t);
+            dzr[j] = d * g * (i * (1 - i));
+            dzr[n + j] = d * cr[j] * (f * (1 - f));
+            dzr[2 * n + j] = d * i * (1 - g * g);
+            dzr[3 * n + j] = dhj * t * (o * (1 - o));
+            dcr[j] = d * f;
+        }
+    }
+}
+
+/* dh = (from: NN_FROM_ZERO or NN_FROM_RESULT) + the step's dz times the transposed weight, for a thread's blocks. */
+NN_INLINE void nn_gate_product_dx(const nn_loop_share *own, int parts, nn_dim steps, nn_dim n, int from,
+                                  const nn_real *dz, const nn_real *panels, nn_real *dh)
+{
+    const int nv = nn_back_vecs(n), most = NN_LOOP_ACC / nv;
+    const nn_dim cols = nv * NN_VL, depth = parts * n, pitch = steps * depth;
+    const int rest = (int)(n % cols), rest_vecs = (rest + NN_VL - 1) / NN_VL;
+    for (nn_dim u = own->u0; u < own->u1; u++) {
+        const nn_real *panel = panels + u * depth * cols;
+        nn_dim m = own->r0;
+#define NN_TILE(rows, vecs, tail)                                                                                \
+    nn_tile_product(rows, vecs, tail, from, 0, depth, dz + m * pitch, pitch, 1, panel, cols, panel + depth * cols, \
+                    NULL, dh + m * n + u * cols, n)
+#define NN_ROWS(rows)                                                   \
+    if (rest && (u + 1) * cols > n)                                     \
+        NN_TILE(rows, rest_vecs, rest % NN_VL);                         \
+    else                                                                \
+        NN_TILE(rows, nv, 0)
+        for (; m + most <= own->r1; m += most) {
+            NN_ROWS(most);
+        }
+        for (; m + 2 <= own->r1; m += 2) {
+            NN_ROWS(2);
+        }
+        if (m < own->r1) {
+            NN_ROWS(1);
+        }
+#undef NN_ROWS
+#undef NN_TILE
+    }
+}
+
+/* Units of a thread's blocks of inputs. */
+NN_INLINE void nn_back_units(const nn_loop_share *own, nn_dim n, nn_dim *j0, nn_dim *j1)
+{
+    const nn_dim cols = nn_back_vecs(n) * NN_VL;
+    *j0 = nn_min_dim(n, own->u0 * cols);
+    *j1 = nn_min_dim(n, own->u1 * cols);
+}
+
+NN_INLINE nn_loop_share nn_loop_divide_dx(const nn_team *team, nn_dim rows, nn_dim n)
+{
+    const nn_dim cols = nn_back_vecs(n) * NN_VL;
+    return nn_loop_divide(team, rows, (n + cols - 1) / cols);
+}
+
+/* The gradient of nn_lstm_loop, whose steps it takes in its own order, `reverse` or not. dh2, dc2: of the last state;
+ * dhs: of all outputs, may be NULL. dz: of x, and of the products with the state; dh, dc: of the first state. */
+NN_INLINE void nn_lstm_loop_dx(const nn_team *team, nn_dim rows, nn_dim steps, nn_dim n, int reverse,
+                               const nn_real *gates, const nn_real *c_kept, const nn_real *dh2, const nn_real *dc2,
+                               const nn_real *panels, const nn_real *dhs, nn_real *dh, nn_real *dc, nn_real *dz)
+{
+    const nn_loop_share own = nn_loop_divide_dx(team, rows, n);
+    nn_dim j0, j1;
+    nn_back_units(&own, n, &j0, &j1);
+    for (nn_dim s = 0; s < steps; s++) {
+        const nn_dim t = reverse ? steps - 1 - s : s;
+        nn_lstm_units_dx(own.r0, own.r1, j0, j1, steps, n, gates + t * 4 * n, c_kept + t * n, s ? dh : dh2,
+                         dhs ? dhs + t * n : NULL, s ? dc : dc2, dz + t * 4 * n, dc);
+        if (own.meet) nn_barrier(team);
+        nn_gate_product_dx(&own, 4, steps, n, NN_FROM_ZERO, dz + t * 4 * n, panels, dh);
+    }
+}
+
+typedef struct nn_gru_step {
+    const nn_real *x, *h;
+    nn_real *h2, *hs, *gates, *h_kept; /* the last two may be NULL */
+} nn_gru_step;
+
+NN_INLINE void nn_gru_units(nn_dim m, nn_dim rows, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, const nn_real *s,
+                            const nn_gru_step *a)
+{
+    for (nn_dim k = m; k < m + rows; k++, s += 3 * NN_VL) {
+        const nn_real *x = a->x + k * steps * 3 * n + j0, *h = a->h + k * n + j0;
+        nn_real *h2 = a->h2 + k * n + j0, *hs = a->hs + k * steps * n + j0;
+        nn_real *gates = a->gates ? a->gates + k * steps * 4 * n + j0 : NULL;
+        nn_real *h_kept = a->gates ? a->h_kept + k * steps * n + j0 : NULL;
+        NN_IVDEP
+        for (nn_dim j = 0; j < count; j++) {
+            const nn_real r = nn_sigmoid(x[j] + s[j]), z = nn_sigmoid(x[n + j] + s[NN_VL + j]);
+            const nn_real sn = s[2 * NN_VL + j], m2 = nn_tanh(x[2 * n + j] + r * sn), before = h[j];
+            const nn_real out = (1 - z) * m2 + z * before;
+            if (gates) {
+                gates[j] = r;
+                gates[n + j] = z;
+                gates[2 * n + j] = m2;
+                gates[3 * n + j] = sn;
+                h_kept[j] = before;
+            }
+            h2[j] = out;
+            hs[j] = out;
+        }
+    }
+}
+
+/* All steps of a GRU; operands are those of nn_lstm_loop. */
+NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_dim n, int reverse, const nn_real *x,
+                           const nn_real *h0, const nn_real *panels, nn_real *spare, nn_real *h, nn_real *hs,
+                           nn_real *gates, nn_real *h_kept)
+{
+    const nn_loop_share own = nn_loop_divide(team, rows, NN_GATE_BLOCKS(n));
+    nn_real z[NN_LOOP_ACC * NN_VL] __attribute__((aligned(64)));
+    for (nn_dim s = 0; s < steps; s++) {
+        const nn_dim t = reverse ? steps - 1 - s : s;
+        const nn_gru_step a = { .x = x + t * 3 * n,
+                                .h = s ? nn_state_after(s - 1, steps, h, spare) : h0,
+                                .h2 = nn_state_after(s, steps, h, spare),
+                                .hs = hs + t * n,
+                                .gates = gates ? gates + t * 4 * n : NULL,
+                                .h_kept = gates ? h_kept + t * n : NULL };
+        for (nn_dim u = own.u0; u < own.u1; u++) {
+            const nn_real *panel = panels + u * (n + 1) * 3 * NN_VL;
+            for (nn_dim m = own.r0; m < own.r1;) {
+                const int some = nn_gate_rows(3, m, own.r1, n, a.h, panel, z);
+                if ((u + 1) * NN_VL <= n)
+                    nn_gru_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
+                else
+                    nn_gru_units(m, some, u * NN_VL, n % NN_VL, steps, n, z, &a);
+                m += some;
+            }
+        }
+        if (own.meet) nn_barrier(team);
+    }
+}
+
+/* The gradient of nn_gru_loop; dx: of x, ds: of the products with the state, the others as for the LSTM. */
+NN_INLINE void nn_gru_loop_dx(const nn_team *team, nn_dim rows, nn_dim steps, nn_dim n, int reverse,
+                              const nn_real *gates, const nn_real *h_kept, const nn_real *dh2, const nn_real *panels,
+                              const nn_real *dhs, nn_real *dh, nn_real *dx, nn_real *ds)
+{
+    const nn_loop_share own = nn_loop_divide_dx(team, rows, n);
+    nn_dim j0, j1;
+    nn_back_units(&own, n, &j0, &j1);
+    for (nn_dim k = 0; k < steps; k++) {
+        const nn_dim t = reverse ? steps - 1 - k : k;
+        for (nn_dim row = own.r0; row < own.r1; row++) {
+            const nn_real *gr = gates + (row * steps + t) * 4 * n, *hr = h_kept + (row * steps + t) * n;
+            const nn_real *d2r = (k ? dh : dh2) + row * n, *dhsr = dhs ? dhs + (row * steps + t) * n : NULL;
+            nn_real *dxr = dx + (row * steps + t) * 3 * n, *dsr = ds + (row * steps + t) * 3 * n, *dhr = dh + row * n;
+            NN_IVDEP
+            for (nn_dim j = j0; j < j1; j++) {
+                const nn_real r = gr[j], z = gr[n + j], m = gr[2 * n + j], sn = gr[3 * n + j];
+                const nn_real d = d2r[j] + (dhs ? dhsr[j] : 0);
+                const nn_real dm = d * (1 - z) * (1 - m * m), dz = d * (hr[j] - m) * (z * (1 - z));
+                const nn_real dr = dm * sn * (r * (1 - r));
+                dxr[j] = dr;
+                dsr[j] = dr;
+                dxr[n + j] = dz;
+                dsr[n + j] = dz;
+                dxr[2 * n + j] = dm;
+                dsr[2 * n + j] = dm * r;
+                dhr[j] = d * z;
+            }
+        }
+        if (own.meet) nn_barrier(team);
+        nn_gate_product_dx(&own, 3, steps, n, NN_FROM_RESULT, ds + t * 3 * n, panels, dh);
     }
 }
 
