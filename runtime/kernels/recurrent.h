@@ -183,8 +183,10 @@ NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, con
                     cols);
 }
 
-/* As many rows from m on as a tile takes, at most `end - m`; returns how many. */
-NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
+/* As many rows from m on as a tile takes, at most `end - m`; returns how many. A function of its own, because the
+ * constants of the cell, which loops keep in registers, would push the tile's sums out of them. */
+#define NN_APART_FROM_CELL NN_OUTLINE __attribute__((unused))
+NN_APART_FROM_CELL int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
                            nn_real *z)
 {
     enum { MOST4 = NN_LOOP_ACC / 4, MOST3 = NN_LOOP_ACC / 3 };
@@ -193,6 +195,21 @@ NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_r
 #define NN_ROWS(rows) (nn_gate_tile(rows, parts, n, h + m * n, panel, z), rows)
     return left >= most ? NN_ROWS(most) : left >= 4 && most > 4 ? NN_ROWS(4) : left >= 2 ? NN_ROWS(2) : NN_ROWS(1);
 #undef NN_ROWS
+}
+
+/* Asks for what a block's units will read (or write) of each row of a sequence, `width` apart in a step: nothing but this
+ * foresees lines that are a sequence apart. The product of the block takes longer than they do to come. */
+NN_INLINE void nn_gate_ahead(int write, nn_dim m, nn_dim end, nn_dim pitch, nn_dim parts, nn_dim n, const nn_real *x)
+{
+    const nn_dim stop = nn_min_dim(end, m + NN_LOOP_ACC / 3);
+    if (x)
+        for (nn_dim r = m; r < stop; r++)
+            for (nn_dim g = 0; g < parts; g++) {
+                if (write)
+                    __builtin_prefetch(x + r * pitch + g * n, 1, 3);
+                else
+                    __builtin_prefetch(x + r * pitch + g * n, 0, 3);
+            }
 }
 
 /* Where the state after step s is kept: the last one in the result, the others there and in `spare` by turns. */
@@ -259,6 +276,11 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
         for (nn_dim u = own.u0; u < own.u1; u++) {
             const nn_real *panel = panels + u * (n + 1) * 4 * NN_VL;
             for (nn_dim m = own.r0; m < own.r1;) {
+                nn_gate_ahead(0, m, own.r1, steps * 4 * n, 4, n, a.x + u * NN_VL);
+                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, a.hs + u * NN_VL);
+                nn_gate_ahead(1, m, own.r1, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
+                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.c_kept + u * NN_VL : NULL);
+                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
                 const int some = nn_gate_rows(4, m, own.r1, n, a.h, panel, z);
                 if ((u + 1) * NN_VL <= n)
                     nn_lstm_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
@@ -295,7 +317,7 @@ NN_INLINE void nn_lstm_units_dx(nn_dim m0, nn_dim m1, nn_dim j0, nn_dim j1, nn_d
 }
 
 /* dh = (from: NN_FROM_ZERO or NN_FROM_RESULT) + the step's dz times the transposed weight, for a thread's blocks. */
-NN_INLINE void nn_gate_product_dx(const nn_loop_share *own, int parts, nn_dim steps, nn_dim n, int from,
+NN_APART_FROM_CELL void nn_gate_product_dx(const nn_loop_share *own, int parts, nn_dim steps, nn_dim n, int from,
                                   const nn_real *dz, const nn_real *panels, nn_real *dh)
 {
     const int nv = nn_back_vecs(n), most = NN_LOOP_ACC / nv;
@@ -407,6 +429,10 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
         for (nn_dim u = own.u0; u < own.u1; u++) {
             const nn_real *panel = panels + u * (n + 1) * 3 * NN_VL;
             for (nn_dim m = own.r0; m < own.r1;) {
+                nn_gate_ahead(0, m, own.r1, steps * 3 * n, 3, n, a.x + u * NN_VL);
+                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, a.hs + u * NN_VL);
+                nn_gate_ahead(1, m, own.r1, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
+                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
                 const int some = nn_gate_rows(3, m, own.r1, n, a.h, panel, z);
                 if ((u + 1) * NN_VL <= n)
                     nn_gru_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
