@@ -357,16 +357,22 @@ NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim o
             for (nn_dim i0 = from; i0 < last; i0 += BLOCK) {
                 nn_real left[SAMPLES * BLOCK], right[SAMPLES * COLS];
                 const nn_dim i1 = nn_min_dim(last, i0 + BLOCK);
-                for (nn_dim i = i0; i < i1; i += ROWS)
-                    for (nn_dim k = 0; k < depth; k++)
+                for (nn_dim k = 0; k < depth; k++)
+                    for (nn_dim i = i0; i < i1; i += ROWS)
                         memcpy(left + ((i - i0) * SAMPLES + k * ROWS), xm + k * in + i, ROWS * sizeof *left);
                 for (nn_dim c = 0; c < cols; c += COLS) {
+                    /* The lines of the next panel lie a row apart; they are asked for while this one is multiplied. */
+                    const nn_real *ahead = dym + (c + COLS < cols ? c + COLS : c);
                     for (nn_dim k = 0; k < depth; k++)
                         for (int j = 0; j < VECS; j++)
                             nn_store(right + k * COLS + j * NN_VL, nn_load(dym + k * out + c + j * NN_VL));
-                    for (nn_dim i = i0; i < i1; i += ROWS)
+                    for (nn_dim i = i0; i < i1; i += ROWS) {
+                        const nn_dim first = (i - i0) / ROWS * (SAMPLES / 16);
+                        for (nn_dim k = first; k < nn_min_dim(depth, first + SAMPLES / 16); k++)
+                            for (int j = 0; j < VECS; j++) __builtin_prefetch(ahead + k * out + j * NN_VL, 0, 2);
                         nn_tile_product(ROWS, VECS, 0, start, 0, depth, left + (i - i0) * SAMPLES, 1, ROWS, right, COLS,
                                         right + depth * COLS, NULL, dw + i * out + c, out);
+                    }
                 }
                 for (nn_dim i = i0; rest && i < i1; i += ROWS)
                     nn_product(ROWS, rest, depth, start, 0, left + (i - i0) * SAMPLES, 1, ROWS, dym + cols, out, dy_end,
