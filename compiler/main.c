@@ -267,11 +267,10 @@ static bool check_routines(Job *job, const Module *m)
     return false;
 }
 
-/* --hvp names steps. */
-static bool mark_products(Job *job, Module *m)
+/* --hvp and --trace name steps. */
+static bool mark_steps(Job *job, Module *m, const char *option, const Words *steps, bool traces)
 {
     Arena *a = job->arena;
-    const Words *steps = &job->o->products;
     for (size_t i = 0; i < steps->len; i++) {
         VEC(const char *) names = { 0 };
         bool known = false;
@@ -280,16 +279,56 @@ static bool mark_products(Job *job, Module *m)
             if (r->kind != ROUTINE_STEP) continue;
             vec_push(a, &names, r->name);
             if (strcmp(r->name, steps->data[i])) continue;
-            known = r->wants_product = true;
+            known = true;
+            *(traces ? &r->wants_trace : &r->wants_product) = true;
         }
         if (known) continue;
         const char *near = str_nearest(steps->data[i], names.data, names.len);
-        fprintf(stderr, "nnc: --hvp=%s: model %s has no such step", steps->data[i], m->name);
+        fprintf(stderr, "nnc: %s=%s: model %s has no such step", option, steps->data[i], m->name);
         fprintf(stderr, near ? "; did you mean '%s'?\n" : "%s\n", near ? near : "");
         job->exit_code = EXIT_USAGE;
         return false;
     }
     return true;
+}
+
+/* --values belongs to one step, which --trace need not name where there is no other. */
+static bool mark_drawn(Job *job, Module *m)
+{
+    const Words *named = &job->o->traces;
+    if (!job->o->values || named->len == 1) return true;
+    Routine *only = NULL;
+    size_t n = 0;
+    for (size_t k = 0; k < m->routines.len; k++)
+        if (m->routines.data[k]->kind == ROUTINE_STEP) only = m->routines.data[k], n++;
+    if (n == 1 && !named->len) return only->wants_trace = true;
+    fprintf(stderr,
+            n ? "nnc: --values: model %s has %zu steps; --trace=STEP tells which one the values are of\n"
+              : "nnc: --values: model %s has no step\n",
+            m->name, n);
+    job->exit_code = EXIT_USAGE;
+    return false;
+}
+
+/* The traced steps as pictures, with values where there are some. */
+static bool draw_traces(Job *job, const Module *m, StrBuf *text)
+{
+    Values *values = NULL;
+    if (job->o->values) {
+        const char *fault = NULL;
+        values = values_open(job->arena, job->o->values, &fault);
+        if (fault) fprintf(stderr, "nnc: --values: %s: %s\n", job->o->values, fault);
+        if (!values) {
+            job->exit_code = EXIT_IO;
+            return false;
+        }
+    }
+    const char *fault = emit_picture(m, values, text);
+    values_close(values);
+    if (!fault) return true;
+    fprintf(stderr, "nnc: --values: %s: %s\n", job->o->values, fault);
+    job->exit_code = EXIT_IO;
+    return false;
 }
 
 /* Everything a run prints or writes is collected first and written by out_write at the end. */
@@ -305,7 +344,9 @@ static bool generate(Job *job, Module *m, Outputs *out)
     const char *header = NULL;
     if (wants(o, "nnir"))
         module_print(&text, m);
-    else if (wants(o, "dot"))
+    else if (wants(o, "dot") && (o->values || o->traces.len)) {
+        if (!draw_traces(job, m, &text)) return false;
+    } else if (wants(o, "dot"))
         emit_dot(m, &text);
     else if (wants(o, "summary"))
         emit_summary(job->summary, m, &text);
@@ -364,7 +405,9 @@ static bool compile(Job *job)
     if (!m || diag_errors(job->diag)) return false;
     m->real_is_f64 = o->real && !strcmp(o->real, "f64");
     m->use_blas = !o->no_blas;
-    if (!verify(job, m, "front end") || !check_routines(job, m) || !mark_products(job, m)) return false;
+    if (!verify(job, m, "front end") || !check_routines(job, m) || !mark_steps(job, m, "--hvp", &o->products, false) ||
+        !mark_steps(job, m, "--trace", &o->traces, true) || !mark_drawn(job, m))
+        return false;
     if (wants(o, "summary")) job->summary = summary_collect(m);
     const PassOutcome outcome = passes_run_until(m, &passes);
     if (outcome == PASSES_FAILED || diag_errors(job->diag) || !check_routines(job, m)) return false;
@@ -396,6 +439,8 @@ static const char *usage_fault(Arena *a, const Options *o, const PassOptions *pa
                             o->output);
     if (o->depend && !o->depfile && !file) return "-MD needs -o FILE or -MF FILE";
     if (o->depfile && !file) return "-MF needs -o FILE, the target of the rule";
+    if (o->values && !wants(o, "dot")) return "--values is for --emit=dot, which draws them";
+    if (o->values && o->traces.len > 1) return "--values is of one step; --trace is given more than once";
     return passes_check_options(a, passes);
 }
 

@@ -22,7 +22,8 @@ typedef struct Options {
     Words include_dirs, defines;
     const char *real; /* f32 or f64 */
     bool no_blas;
-    Words products; /* --hvp */
+    Words products, traces; /* --hvp, --trace */
+    const char *values;     /* --values: what a trace gave, for --emit=dot */
     const char *dump_ir, *stop_after, *no_pass;
     bool report;
     const char *max_memory;

@@ -52,7 +52,7 @@ typedef struct nn_routine_info {
     int n_blocks;
     const nn_block *blocks;
     size_t kept_bytes;       /* infer: of what is computed from the weights and kept while they stay the same */
-    int is_product;          /* with a step's Hessian: has no counters of its own */
+    int is_product;          /* with a step's Hessian, or its trace: has no counters of its own */
 } nn_routine_info;
 
 typedef struct nn_model_info {

@@ -8,6 +8,7 @@
 #define NNC_EMIT_EMIT_H
 
 #include "ir/op.h"
+#include "emit/values.h"
 #include "ir/plan.h"
 #include "ops/cwriter.h"
 
@@ -140,6 +141,8 @@ typedef struct Summary Summary;
 Summary *summary_collect(const Module *m);
 void emit_summary(const Summary *s, const Module *m, StrBuf *out);
 void emit_dot(const Module *m, StrBuf *out);
+/* The traced steps; values may be NULL. NULL, or what is wrong with the values. */
+const char *emit_picture(const Module *m, Values *values, StrBuf *out);
 void emit_report(const Module *m, StrBuf *out);
 
 /* ---- cwriter.c and elementwise.c: bodies of routines ---- */

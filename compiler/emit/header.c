@@ -74,6 +74,17 @@ static void put_product_text(const ModelFace *f, const Routine *r, StrBuf *out)
               f->routine[r->step->index].func, f->routine[r->step->index].grad);
 }
 
+/* What a trace gives. */
+static void put_trace_text(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    Arena *a = f->arena;
+    sb_printf(out,
+              " * What %s computes from these inputs at the current weights: value_NAME is the value called NAME,\n"
+              " * grad_NAME the gradient of the loss with respect to it. No weight, gradient, state or counter\n"
+              " * changes. Random numbers and schedules are those of the next call of %s or %s.\n",
+              comment_text(a, r->step->name), f->routine[r->step->index].func, f->routine[r->step->index].grad);
+}
+
 static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
@@ -83,8 +94,9 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
     const char *batch = r->dims.len ? r->dims.data[0]->name : "call";
     sb_printf(out, "\n/* %s %s",
               r->kind == ROUTINE_STEP ? "step"
-              : r->step               ? "product"
-                                      : "infer",
+              : !r->step              ? "infer"
+              : r == r->step->trace   ? "trace"
+                                      : "product",
               comment_text(a, r->name));
     if (per_batch)
         sb_printf(out, ": %s per unit of %s", human(a, (double)per_batch, "MAC"),
@@ -101,7 +113,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(out, " *   %-10s out    %s\n", rn->output[i],
                       port_text(f, &r->outputs.data[i]));
-        if (r->step) put_product_text(f, r, out);
+        if (r->step) (r == r->step->trace ? put_trace_text : put_product_text)(f, r, out);
         sb_puts(out, " */\n");
     } else {
         sb_puts(out, " *   out        out    may be NULL\n");

@@ -92,6 +92,7 @@ static void put_routine(StrBuf *out, const Module *m, const Routine *r, const ch
     const Plan *p = r->plan;
     sb_printf(out, "%s %s: arena %lld bytes, lower bound %lld, ratio ",
               r->kind == ROUTINE_STEP    ? "step"
+              : r->step && r == r->step->trace ? "trace"
               : r->step                  ? "product"
               : r->kind == ROUTINE_INFER ? "infer"
                                          : "one step of",

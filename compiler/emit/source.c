@@ -1099,7 +1099,8 @@ void emit_source(ModelFace *f, StrBuf *out)
     put_routine_table(f, out);
     put_info(f, out);
     for (size_t i = 0; i < m->routines.len; i++) {
-        if (!m->routines.data[i]->step) put_routine(f, m->routines.data[i], out);
+        const Routine *r = m->routines.data[i];
+        if (!r->step || r == r->step->trace) put_routine(f, r, out);
     }
     sb_puts(out, "\n/* ---- the object ---- */\n");
     put_api(f, out);

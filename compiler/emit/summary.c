@@ -224,7 +224,10 @@ void emit_summary(const Summary *s, const Module *m, StrBuf *out)
         int64_t per_batch, fixed;
         face_work(r, &per_batch, &fixed);
         sb_printf(out, "%s %s: %s MACs per sample",
-                  r->kind == ROUTINE_STEP ? "step" : r->step ? "product" : "infer",
+                  r->kind == ROUTINE_STEP ? "step"
+                  : !r->step              ? "infer"
+                  : r == r->step->trace   ? "trace"
+                                          : "product",
                   r->name, grouped(a, per_batch));
         if (fixed) sb_printf(out, " and %s per call", grouped(a, fixed));
         if (r->plan)

@@ -107,6 +107,27 @@ typedef enum RoutineKind {
     ROUTINE_BODY /* of a scan node: not among Module.routines */
 } RoutineKind;
 
+/* A value of a step under the name it is traced by. */
+typedef struct Wire {
+    const char *name;  /* "net.fc1"; NULL: a constant or a value that nothing needs, not traced */
+    const char *value; /* the trace's output that holds it; of a parameter or state: its path */
+    const char *grad;  /* the output that holds the loss's gradient with respect to it; NULL: there is none */
+} Wire;
+
+/* Where a wire leaves the step: the loss, a metric, a state's new value. */
+typedef struct WireEnd {
+    const char *name;
+    int wire;
+    bool is_state;
+} WireEnd;
+
+/* The forward graph of a traced step before any pass changes it, which is what --emit=dot draws. */
+typedef struct Picture {
+    struct Routine *graph; /* without roots */
+    Wire *wire;            /* by id of its nodes */
+    VEC(WireEnd) ends;
+} Picture;
+
 typedef struct Routine {
     const char *name;
     RoutineKind kind;
@@ -120,7 +141,10 @@ typedef struct Routine {
     int n_step_inputs;         /* ROUTINE_BODY: the first ones, which differ from step to step */
     bool wants_product;        /* step: --hvp names it */
     struct Routine *product;   /* step: the infer routine that multiplies its Hessian with a vector, or NULL */
-    const struct Routine *step; /* of such a product: the step, whose draws and counters it uses */
+    bool wants_trace;          /* step: --trace names it */
+    struct Routine *trace;     /* step: the infer routine that gives its wires and their gradients, or NULL */
+    Picture *picture;          /* step: of what the trace gives, or NULL */
+    const struct Routine *step; /* of such a product or trace: the step, whose draws and counters it uses */
     struct Routine *prepare;   /* infer: makes its kept inputs from the weights, one output each; NULL: it has none.
                                   Not among Module.routines */
     bool prepares;             /* it is one of these */

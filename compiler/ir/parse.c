@@ -890,6 +890,21 @@ static void read_user(Reader *p, Routine *r)
     if (!p->failed) user->prepare = r;
 }
 
+/* The step that a trace belongs to. */
+static void read_traced(Reader *p, Routine *r)
+{
+    skip(p);
+    const char *from = p->at, *name = read_name(p);
+    for (size_t i = 0; i < p->m->routines.len && !p->failed; i++) {
+        Routine *step = p->m->routines.data[i];
+        if (step->kind != ROUTINE_STEP || step->trace || strcmp(step->name, name) != 0) continue;
+        r->step = step;
+        step->trace = r;
+    }
+    if (!p->failed && (!r->step || r->kind != ROUTINE_INFER))
+        fail(p, from, "expected the name of a step, of which this is the trace");
+}
+
 static void read_routine(Reader *p, RoutineKind kind, bool prepares)
 {
     Routine *r = ARENA_NEW(p->a, Routine);
@@ -909,6 +924,8 @@ static void read_routine(Reader *p, RoutineKind kind, bool prepares)
         read_user(p, r);
     else if (accept(p, "of"))
         read_step(p, r);
+    else if (accept(p, "traces"))
+        read_traced(p, r);
     read_place(p, &r->span);
     expect(p, "{");
     VEC(Span) where = { 0 };

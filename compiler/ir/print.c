@@ -10,8 +10,8 @@
  *   inst    = "inst" INT STRING STRING STRING STRING ("in" INT)? place? ";"   block, args, path, label
  *   tensor  = ("param" | "state") NAME ":" type ("=" NAME "(" REAL* ")")? ("fan" INT INT)? "trained"?
  *             ("inst" INT)? place? ";"
- *   routine = ("infer" | "step") NAME "(" port* ")" "->" "(" port* ")" "dims" "(" NAME* ")" place?
- *             "{" node* minimize? "}"
+ *   routine = ("infer" | "step") NAME "(" port* ")" "->" "(" port* ")" "dims" "(" NAME* ")"
+ *             (("of" | "traces") NAME)? place? "{" node* minimize? "}"       a product or trace and its step
  *   port    = NAME ":" type "metric"? ("limit" INT)? ("ignore" INT)? place?
  *   node    = ref "=" OP "(" (ref | "-")* ")" target? attrs? fused? body? ":" type+ ("inst" INT)? place? ";"
  *   ref     = "%" NAME ("~" INT)?       the second node called h is %h~2
@@ -480,7 +480,7 @@ static void put_routine(Printer *p, const Routine *r, const Routine *user)
     put_ports(sb, r->outputs.data, r->outputs.len);
     put_dims(sb, r);
     if (r->step || user) {
-        sb_puts(sb, " of ");
+        sb_puts(sb, r->step && r == r->step->trace ? " traces " : " of ");
         put_name(sb, user ? user->name : r->step->name);
     }
     put_place(sb, r->span);

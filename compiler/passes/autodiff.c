@@ -2,7 +2,8 @@
  *
  * Reverse-mode differentiation. In: a step with `minimize LOSS over PARAMETERS`. Out: the same step
  * with the backward graph appended and one grad_store root per parameter; minimize.loss is
- * consumed. Where an optimizer or --hvp asks for it, also a routine STEP_hvp: Note [products with the Hessian].
+ * consumed. Where an optimizer or --hvp asks for it, also a routine STEP_hvp: Note [products with the Hessian];
+ * where --trace does, a routine STEP_trace: Note [traces].
  *
  * A node takes part when it lies on a path from a parameter in `over` to the loss through real
  * values (integers, booleans and stop_grad cut paths). Only such nodes get gradients, so whatever
@@ -23,6 +24,7 @@ typedef struct Autodiff {
     const Minimize *min;
     size_t n_forward; /* nodes before this sweep built any gradient */
     bool second;      /* the sweep follows the gradient, not the loss */
+    bool every;       /* gradients of all real values, not only of what depends on `over` */
     bool *depends;    /* by id: on a parameter in `over` */
     bool *active;     /* ... and the loss depends on it */
     Grads *grads;     /* by id: gradient of each result so far */
@@ -39,7 +41,9 @@ static void find_dependent(Autodiff *ad)
 {
     for (size_t i = 0; i < ad->n_forward; i++) {
         const Node *n = ad->r->nodes.data[i];
-        if (op_is(n, &op_param)) {
+        if (ad->every && !n->n_in) {
+            ad->depends[i] = n->type.dtype == DT_F32 && !op_is(n, &op_const);
+        } else if (op_is(n, &op_param)) {
             const int64_t t = ((const IndexAttrs *)n->attrs)->index;
             ad->depends[i] = in_over(ad->min, ad->m->tensors.data[t]);
         }
@@ -189,7 +193,7 @@ static void check_nodes(Complaint *c, const Routine *r, size_t n_nodes, const bo
 {
     for (size_t i = 0; i < n_nodes; i++) {
         const Node *n = r->nodes.data[i];
-        if (!active[i] || op_has(n, OPF_SOURCE | OPF_ROOT) || n->op->grad) continue;
+        if (!active[i] || !n->n_in || op_has(n, OPF_SOURCE | OPF_ROOT) || n->op->grad) continue;
         if (op_is(n, &op_scan))
             check_body(c, r, n_nodes, n, depends, active);
         else
@@ -641,7 +645,7 @@ static void visit(Autodiff *ad, Node *n)
     Node **dy = ad->grads[n->id];
     bool any = false;
     for (int k = 0; k < n->n_results; k++) any |= dy[k] != NULL;
-    if (!any || !ad->active[n->id] || op_has(n, OPF_SOURCE)) return;
+    if (!any || !ad->active[n->id] || !n->n_in || op_has(n, OPF_SOURCE)) return;
 
     Node **dx = ARENA_ARRAY(ad->m->arena, Node *, n->n_in);
     const size_t first_new = ad->r->nodes.len;
@@ -770,28 +774,30 @@ static const char *free_port(Arena *a, const Routine *r, const char *wanted)
     }
 }
 
-static Routine *product_begin(Module *m, Routine *step)
+/* An empty routine beside a step that takes what the step takes. what, who: for the message when its name is taken. */
+static Routine *companion_begin(Module *m, Routine *step, const char *suffix, const char *what, const char *who)
 {
     Arena *a = m->arena;
     const Span span = step->minimize->span;
     Routine *r = ARENA_NEW(a, Routine);
-    *r = (Routine){ .name = arena_printf(a, "%s_hvp", step->name),
-                    .kind = ROUTINE_INFER,
-                    .index = (int)m->routines.len,
-                    .step = step,
+    *r = (Routine){ .name = arena_printf(a, "%s_%s", step->name, suffix), .kind = ROUTINE_INFER, .step = step,
                     .span = span };
     for (size_t i = 0; i < m->routines.len; i++) {
         if (strcmp(m->routines.data[i]->name, r->name) != 0) continue;
-        Diagnostic *d = diag_error(m->diag, m->routines.data[i]->span, "name-twice",
-                                   "%s is also what the product of step %s's Hessian with a vector is called",
-                                   r->name, step->name);
-        diag_note(d, span, "%s needs it", step->wants_product ? "--hvp" : step->minimize->optim->name);
+        Diagnostic *d = diag_error(m->diag, m->routines.data[i]->span, "name-twice", what, r->name, step->name);
+        diag_note(d, span, "%s needs it", who);
         diag_hint(d, "call the routine something else");
         return NULL;
     }
     for (size_t i = 0; i < step->dims.len; i++) vec_push(a, &r->dims, step->dims.data[i]);
     for (size_t i = 0; i < step->inputs.len; i++) vec_push(a, &r->inputs, step->inputs.data[i]);
     return r;
+}
+
+static Routine *product_begin(Module *m, Routine *step)
+{
+    return companion_begin(m, step, "hvp", "%s is also what the product of step %s's Hessian with a vector is called",
+                           step->wants_product ? "--hvp" : step->minimize->optim->name);
 }
 
 static int64_t trained_elements(const Minimize *min)
@@ -844,27 +850,86 @@ static bool derive_product(Module *m, Routine *r, const Minimize *min, Node *los
     return true;
 }
 
+/* ---- traces ----
+ *
+ * Note [traces]
+ * A trace is a copy of the step's forward graph with one reverse sweep from the loss, in which every real source counts
+ * as something to differentiate by: parameters whether they are trained or not, inputs, states, random draws. Its
+ * outputs are the values of all wires and the gradients of those that the loss depends on (passes/trace.c names them).
+ * Parameters and states are not given: who runs the trace has them. Like a product it stores nothing.
+ */
+static void put_wire(Autodiff *ad, const char *name, Node *value, const Node *wire)
+{
+    const Port port = { .name = name, .type = value->type, .span = wire->span };
+    vec_push(ad->m->arena, &ad->r->outputs, port);
+    ad->b.span = wire->span;
+    ad->b.inst = wire->inst;
+    ad->b.name = name;
+    mk1(&ad->b, &op_output, &(IndexAttrs){ (int64_t)ad->r->outputs.len - 1 }, value);
+}
+
+static bool derive_trace(Module *m, Routine *r, const Minimize *min, Node *loss, Picture *picture)
+{
+    Autodiff ad = autodiff_of(m, r, min);
+    ad.every = true;
+    if (!sweep_from_loss(&ad, loss)) return false;
+    for (size_t i = 0; i < picture->graph->nodes.len; i++) {
+        Wire *w = &picture->wire[i];
+        if (!w->name) continue;
+        Node *n = r->nodes.data[i], *g = ad.active[i] ? *slot_of(&ad, n) : NULL;
+        if (!op_is(n, &op_param) && !op_is(n, &op_state)) put_wire(&ad, w->value, n, n);
+        if (g)
+            put_wire(&ad, w->grad, g, n);
+        else
+            w->grad = NULL;
+    }
+    routine_sweep(m, r);
+    return true;
+}
+
 static bool wants_product(const Routine *r)
 {
     return r->wants_product || (r->minimize->optim && r->minimize->optim->uses_product);
+}
+
+static void add_routine(Module *m, Routine *r)
+{
+    r->index = (int)m->routines.len;
+    vec_push(m->arena, &m->routines, r);
 }
 
 bool pass_autodiff(Module *m, Routine *r)
 {
     if (!r->minimize || !r->minimize->loss) return true;
     Autodiff ad = autodiff_of(m, r, r->minimize);
-    Node *loss = r->minimize->loss;
-    Routine *product = wants_product(r) && !r->product ? product_begin(m, r) : NULL;
-    if (wants_product(r) && !product) return false;
-    Node *product_loss = product ? routine_copy_nodes(m, r, product)[loss->id] : NULL;
+    Node *loss = r->minimize->loss, *product_loss = NULL, *trace_loss = NULL;
+    Routine *product = NULL, *trace = NULL;
+    Picture *picture = NULL;
+    if (wants_product(r) && !r->product) {
+        if (!(product = product_begin(m, r))) return false;
+        product_loss = routine_copy_nodes(m, r, product)[loss->id];
+    }
+    if (r->wants_trace && !r->trace) {
+        trace = companion_begin(m, r, "trace", "%s is also what the trace of step %s is called", "--trace");
+        if (!trace) return false;
+        trace_loss = routine_copy_nodes(m, r, trace)[loss->id];
+        picture = picture_of(m, r);
+    }
 
     if (!sweep_from_loss(&ad, loss) || !store_grads(&ad)) return false;
     report_loss(&ad);
     r->minimize->loss = NULL;
     routine_sweep(m, r);
-    if (!product) return true;
-    if (!derive_product(m, product, r->minimize, product_loss)) return false;
-    r->product = product;
-    vec_push(m->arena, &m->routines, product);
+    if (product) {
+        if (!derive_product(m, product, r->minimize, product_loss)) return false;
+        r->product = product;
+        add_routine(m, product);
+    }
+    if (trace) {
+        if (!derive_trace(m, trace, r->minimize, trace_loss, picture)) return false;
+        r->trace = trace;
+        r->picture = picture;
+        add_routine(m, trace);
+    }
     return true;
 }

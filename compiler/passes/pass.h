@@ -57,6 +57,10 @@ bool pass_plan(Module *m, Routine *r);
 
 /* ---- what passes share ---- */
 
+/* The picture of step r, whose loss is still there; every wire that depends on something real has a name for its
+ * gradient, which autodiff takes away again where the loss does not depend on it. */
+Picture *picture_of(Module *m, const Routine *r);
+
 /* Number of uses of each node's values, roots included; by node id. op_result nodes count for
  * their node. */
 int *routine_count_uses(Arena *a, const Routine *r);
