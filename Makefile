@@ -206,9 +206,10 @@ demo: $(B)/examples/lenet/app ## train LeNet on digits within two minutes: DATA=
 EXAMPLES := $(patsubst examples/%/main.c,%,$(wildcard examples/*/main.c))
 examples: $(EXAMPLES:%=$(B)/examples/%/app) ## build every example as build/examples/NAME/app
 
+$(B)/examples/backprop/model.c: NNC_FLAGS := --trace=backward
 $(B)/examples/%/model.c: examples/%/model.nn $(B)/nnc
 	$(say) NNC $<
-	$(Q)mkdir -p $(@D) && $(B)/nnc $< -o $@
+	$(Q)mkdir -p $(@D) && $(B)/nnc $(NNC_FLAGS) $< -o $@
 
 $(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a $(wildcard runtime/*.h runtime/kernels/*.h)
 	$(say) CC $<

@@ -18,6 +18,8 @@
 
 enum { CODE_GOOD, CODE_FAILED, CODE_USAGE, CODE_IO, CODE_RESOURCE, CODE_DATA, CODE_NUMERIC };
 
+enum { MAX_SET = 64 };
+
 typedef struct Run {
     const nn_harness *h;
     const nn_harness_routine *r;
@@ -25,6 +27,8 @@ typedef struct Run {
     const char *routine, *input, *output;
     long steps, threads, batch, check_max;
     uint64_t seed;
+    const char *set[MAX_SET]; /* NAME=NUMBERS of each --set */
+    int n_set;
     int grad_only, check_grad, check_hvp, help, list;
     nn_st_file *in_file, *out_file;
     int dims[8];
@@ -66,6 +70,7 @@ static void usage(FILE *to)
         "  --routine NAME   which routine to run (the first)\n"
         "  --input FILE     safetensors: inputs by name, and weights and states by name where present;\n"
         "                   without it inputs are drawn from the seed\n"
+        "  --set NAME=X     an input, weight or state: one number for all elements, or X,Y,.. for each of them\n"
         "  --output FILE    safetensors: outputs, loss, metrics, grad.NAME, weights and states\n"
         "  --steps N        run the routine N times (1)\n"
         "  --seed N         of initial weights and random operators (0)\n"
@@ -120,6 +125,13 @@ static int parse_options(Run *run, int argc, char **argv)
             run->seed = strtoull(value, &end, 10);
             if (errno || *end || *value < '0' || *value > '9')
                 return fail(CODE_USAGE, "not a seed", value);
+            i++;
+            continue;
+        }
+        if (!strcmp(argv[i], "--set")) {
+            if (!value || !strchr(value, '=')) return fail(CODE_USAGE, "--set needs NAME=NUMBER", value);
+            if (run->n_set == MAX_SET) return fail(CODE_USAGE, "--set is given too often", value);
+            run->set[run->n_set++] = value;
             i++;
             continue;
         }
@@ -207,6 +219,16 @@ static int put_value(void *data, nn_dtype t, nn_dim i, double v)
     return 0;
 }
 
+/* Is it --set that gives `name`? Returns the numbers, the last ones where it is given twice. */
+static const char *set_text(const Run *run, const char *name)
+{
+    const size_t len = strlen(name);
+    const char *text = NULL;
+    for (int i = 0; i < run->n_set; i++)
+        if (!strncmp(run->set[i], name, len) && run->set[i][len] == '=') text = run->set[i] + len + 1;
+    return text;
+}
+
 /* Run-time sizes follow from the inputs; all inputs that share one must agree. */
 static int find_dims(Run *run)
 {
@@ -216,6 +238,7 @@ static int find_dims(Run *run)
     for (int i = 0; run->in_file && i < r->n_inputs; i++) {
         const nn_harness_port *p = &r->inputs[i];
         const nn_st_tensor *t = nn_st_find(run->in_file, p->name);
+        if (!t && set_text(run, p->name)) continue;
         if (!t) return fail(CODE_DATA, "the input file lacks", p->name);
         int fits = t->rank == p->rank;
         for (int d = p->dim >= 0 ? 1 : 0; fits && d < p->rank; d++)
@@ -243,6 +266,23 @@ static double draw(uint64_t *state)
     return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
+/* n elements from one number or n of them. */
+static int put_numbers(void *data, nn_dtype type, nn_dim n, const char *text, const char *name)
+{
+    nn_dim k = 0;
+    double v = 0;
+    for (const char *at = text;; k++) {
+        char *end;
+        v = strtod(at, &end);
+        if (end == at || (*end && *end != ',')) return fail(CODE_USAGE, "--set: not a number", text);
+        if (k < n && !put_value(data, type, k, v)) return fail(CODE_DATA, "a value does not fit the type of", name);
+        if (!*end) break;
+        at = end + 1;
+    }
+    for (nn_dim i = 1; k == 0 && i < n; i++) put_value(data, type, i, v);
+    return k == 0 || k + 1 == n ? CODE_GOOD : fail(CODE_DATA, "--set: the count of numbers does not fit", name);
+}
+
 static int read_inputs(Run *run)
 {
     const nn_harness_routine *r = run->r;
@@ -262,6 +302,9 @@ static int read_inputs(Run *run)
             if (!put_value(run->in[i], p->dtype, k, v))
                 return fail(CODE_DATA, "a value does not fit the type of", p->name);
         }
+        const char *text = set_text(run, p->name);
+        const int code = text ? put_numbers(run->in[i], p->dtype, n, text, p->name) : CODE_GOOD;
+        if (code) return code;
     }
     return CODE_GOOD;
 }
@@ -297,6 +340,34 @@ static int read_weights(Run *run)
         const nn_status s = nn_model_set(run->m, tensor, x);
         free(x);
         if (s != NN_OK) return fail(code_of(s), nn_strerror(s), t->name);
+    }
+    return CODE_GOOD;
+}
+
+/* What --set says of weights and states, and that it says nothing of unknown names. */
+static int set_weights(Run *run)
+{
+    const nn_dtype type = run->h->info->real_bytes == 8 ? NN_F64 : NN_F32;
+    for (int i = 0; i < run->n_set; i++) {
+        char name[256];
+        const size_t len = (size_t)(strchr(run->set[i], '=') - run->set[i]);
+        snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1), run->set[i]);
+        int known = 0;
+        for (int k = 0; k < run->r->n_inputs; k++) known |= !strcmp(run->r->inputs[k].name, name);
+        const int tensor = nn_model_find(run->m, name);
+        if (tensor < 0) {
+            if (!known) return fail(CODE_USAGE, "--set: no such input, weight or state", name);
+            continue;
+        }
+        const nn_tensor *t = &run->h->info->tensors[tensor];
+        nn_dim n = 1;
+        for (int d = 0; d < t->rank; d++) n *= t->shape[d];
+        void *x = calloc((size_t)n + 1, sizeof(double));
+        if (!x) return fail(CODE_RESOURCE, "not enough memory for", name);
+        const int code = put_numbers(x, type, n, set_text(run, name), name);
+        const nn_status s = code ? NN_OK : nn_model_set(run->m, tensor, x);
+        free(x);
+        if (code || s != NN_OK) return code ? code : fail(code_of(s), nn_strerror(s), name);
     }
     return CODE_GOOD;
 }
@@ -642,7 +713,7 @@ static int run_all(Run *run)
     run->in = calloc((size_t)run->r->n_inputs + 1, sizeof *run->in);
     run->out = calloc((size_t)run->r->n_outputs + 1, sizeof *run->out);
     if (!run->in || !run->out) return fail(CODE_RESOURCE, "not enough memory", NULL);
-    if ((code = read_weights(run)) || (code = read_inputs(run)) || (code = alloc_outputs(run)))
+    if ((code = read_weights(run)) || (code = set_weights(run)) || (code = read_inputs(run)) || (code = alloc_outputs(run)))
         return code;
     if (run->check_grad) return check_gradients(run);
     if (run->check_hvp) return check_products(run);

@@ -140,7 +140,7 @@ static const char *function_text(Arena *a, const Node *n)
 {
     const char *expr = n->op->expr;
     if (!expr || strncmp(expr, "nn_", 3)) return NULL;
-    const size_t len = strcspn(expr, "(");
+    const size_t len = strcspn(expr, "($");
     return strcmp(expr + len, n->n_in == 1 ? "($0)" : "($0, $1)") ? NULL : arena_strndup(a, expr + 3, len - 3);
 }
 
@@ -231,14 +231,11 @@ static void put_box(Drawing *d, const Node *n)
               tensor   ? "#fff2cc"
               : source ? "#eeeeee"
                        : "#cfe2f3");
+    /* A wire that has only the name of its operator needs no second one; results of a loop have theirs on the edges. */
     const char *last = strrchr(w->name, '.');
-    /* A wire that has only the name of its operator needs no second one. */
-    if (strncmp(last ? last + 1 : w->name, n->op->name, strlen(n->op->name))) {
-        put_label(out, w->name);
-        if (!source) sb_puts(out, "\\n");
-    } else if (source) {
-        put_label(out, w->name);
-    }
+    const bool named = n->n_results == 1 && strncmp(last ? last + 1 : w->name, n->op->name, strlen(n->op->name));
+    if (source || named) put_label(out, w->name);
+    if (!source && named) sb_puts(out, "\\n");
     if (!source) put_label(out, what);
     if (op_is(n, &op_scan))
         sb_printf(out, "\\n%lld steps", (long long)((const ScanAttrs *)n->attrs)->length);

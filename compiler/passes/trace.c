@@ -5,6 +5,7 @@
  * the same name, the path of the block that each stands in comes first, and then numbers tell them apart. The names
  * depend on the step alone.
  */
+#include "ir/scan.h"
 #include "passes/pass.h"
 
 #include <string.h>
@@ -28,16 +29,27 @@ static bool is_tensor(const Node *n)
     return op_is(n, &op_param) || op_is(n, &op_state);
 }
 
+/* The first result of a loop is the node itself, which has the loop's name; the others have names of their own. */
 static const char *short_name(const Module *m, const Node *n)
 {
-    return is_tensor(n) ? m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path : n->name;
+    if (is_tensor(n)) return m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path;
+    if (op_is(n, &op_scan) && !strcmp(n->name, n->op->name)) return scan_attrs(n)->body->outputs.data[0].name;
+    return n->name;
 }
 
 static const char *long_name(const Module *m, const Node *n)
 {
-    if (is_tensor(n) || !n->inst) return short_name(m, n);
-    if (!strcmp(n->inst->label, n->name)) return n->inst->path;
-    return arena_printf(m->arena, "%s.%s", n->inst->path, n->name);
+    const char *name = short_name(m, n);
+    if (is_tensor(n) || !n->inst) return name;
+    if (!strcmp(n->inst->label, name)) return n->inst->path;
+    return arena_printf(m->arena, "%s.%s", n->inst->path, name);
+}
+
+/* A file holds what a trace gave beside the parameters and states, so no name may be that of a tensor. */
+static bool is_free(const Module *m, const StrMap *taken, const char *name)
+{
+    return !map_get(taken, name) && !map_get(taken, arena_printf(m->arena, "value.%s", name)) &&
+           !map_get(taken, arena_printf(m->arena, "grad.%s", name));
 }
 
 /* In `uses` a name stands for the first wire that asked for it, or for `several`. */
@@ -58,9 +70,9 @@ static void name_wires(Module *m, const Routine *graph, Wire *wire)
         if (!w->name) continue;
         const char *name = short_name(m, n);
         if (!is_tensor(n)) {
-            if (map_get(uses, name) == several || map_get(taken, name)) name = long_name(m, n);
+            if (map_get(uses, name) == several || !is_free(m, taken, name)) name = long_name(m, n);
             const char *base = name;
-            for (int k = 2; map_get(taken, name); k++) name = arena_printf(a, "%s_%d", base, k);
+            for (int k = 2; !is_free(m, taken, name); k++) name = arena_printf(a, "%s_%d", base, k);
             map_set(taken, name, m);
         }
         w->name = name;
