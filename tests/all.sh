@@ -27,6 +27,7 @@ blas:tests/e2e/blas.sh
 resume:tests/e2e/resume.sh
 second:tests/e2e/second.sh
 hvp:tests/e2e/hvp.sh
+trace:tests/e2e/trace.sh
 program:tests/e2e/program.sh
 sanitize:tests/e2e/sanitize.sh
 examples:tests/e2e/examples.sh

@@ -99,6 +99,7 @@ void emit_dot(const Module *m, StrBuf *out)
 typedef struct Drawing {
     const Module *m;
     const Picture *p;
+    const bool *several; /* by id of the picture's nodes: more than one wire leaves it, so they are told apart */
     Values *values;
     StrBuf *out;
     const char *fault;
@@ -196,7 +197,7 @@ static void put_wire(Drawing *d, const Node *n, const char *to)
     const bool further = op_is(n, &op_result), real = n->type.dtype == DT_F32;
     bool empty = true;
     sb_printf(d->out, "    s%dn%d -> %s", d->p->graph->index, further ? n->in[0]->id : n->id, to);
-    if (further || n->n_results > 1) {
+    if (d->several[further ? n->in[0]->id : n->id]) {
         begin_line(d, &empty);
         put_html(d->out, w->name);
     }
@@ -233,13 +234,13 @@ static void put_box(Drawing *d, const Node *n)
                        : "#cfe2f3");
     /* A wire that has only the name of its operator needs no second one; results of a loop have theirs on the edges. */
     const char *last = strrchr(w->name, '.');
-    const bool named = n->n_results == 1 && strncmp(last ? last + 1 : w->name, n->op->name, strlen(n->op->name));
+    const bool named = !d->several[n->id] && strncmp(last ? last + 1 : w->name, n->op->name, strlen(n->op->name));
     if (source || named) put_label(out, w->name);
     if (!source && named) sb_puts(out, "\\n");
     if (!source) put_label(out, what);
     if (op_is(n, &op_scan))
         sb_printf(out, "\\n%lld steps", (long long)((const ScanAttrs *)n->attrs)->length);
-    if (n->type.rank && n->n_results == 1) {
+    if (n->type.rank && !d->several[n->id]) {
         sb_puts(out, "\\n");
         put_label(out, type_text(d->m->arena, &n->type));
     }
@@ -270,6 +271,10 @@ static void put_traced(Drawing *d, const Routine *r)
     Arena *a = d->m->arena;
     d->p = r->picture;
     const Routine *graph = d->p->graph;
+    bool *several = ARENA_ARRAY(a, bool, graph->nodes.len + 1);
+    for (size_t i = 0; i < graph->nodes.len; i++)
+        if (d->p->wire[i].name && op_is(graph->nodes.data[i], &op_result)) several[graph->nodes.data[i]->in[0]->id] = true;
+    d->several = several;
     sb_printf(d->out, "  subgraph cluster_%d {\n    label=\"step ", graph->index);
     put_label(d->out, r->name);
     sb_puts(d->out, d->values ? ": values, and below them the gradients of the loss\";\n" : "\";\n");
