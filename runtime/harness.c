@@ -713,8 +713,8 @@ static int run_all(Run *run)
     run->in = calloc((size_t)run->r->n_inputs + 1, sizeof *run->in);
     run->out = calloc((size_t)run->r->n_outputs + 1, sizeof *run->out);
     if (!run->in || !run->out) return fail(CODE_RESOURCE, "not enough memory", NULL);
-    if ((code = read_weights(run)) || (code = set_weights(run)) || (code = read_inputs(run)) || (code = alloc_outputs(run)))
-        return code;
+    if ((code = read_weights(run)) || (code = set_weights(run))) return code;
+    if ((code = read_inputs(run)) || (code = alloc_outputs(run))) return code;
     if (run->check_grad) return check_gradients(run);
     if (run->check_hvp) return check_products(run);
     if ((code = run_steps(run))) return code;

@@ -116,8 +116,8 @@ static void put_html(StrBuf *out, const char *s)
     }
 }
 
-/* The operator of an elementwise template: "$0 + $1" -> "+", and "+ 3" or "2 *" where an operand is a constant. NULL: it
- * is not of this form. */
+/* The operator of an elementwise template: "$0 + $1" -> "+", and "+ 3" or "2 *" where an operand is a constant. NULL:
+ * it is not of this form. */
 static const char *infix_text(Arena *a, const Node *n)
 {
     const char *expr = n->op->expr;
@@ -261,7 +261,7 @@ static void put_operands(Drawing *d, const Node *n)
         } else if (!infix) {
             sb_printf(d->out, "    s%dn%dc%d [shape=plaintext, style=\"\", label=\"", step, n->id, k);
             sb_real(d->out, constant);
-            sb_printf(d->out, "\"];\n    s%dn%dc%d -> s%dn%d;\n", step, n->id, k, step, n->id);
+            sb_printf(d->out, "\"];\n    s%dn%dc%d -> s%dn%d [color=\"#888888\"];\n", step, n->id, k, step, n->id);
         }
     }
 }
@@ -272,8 +272,10 @@ static void put_traced(Drawing *d, const Routine *r)
     d->p = r->picture;
     const Routine *graph = d->p->graph;
     bool *several = ARENA_ARRAY(a, bool, graph->nodes.len + 1);
-    for (size_t i = 0; i < graph->nodes.len; i++)
-        if (d->p->wire[i].name && op_is(graph->nodes.data[i], &op_result)) several[graph->nodes.data[i]->in[0]->id] = true;
+    for (size_t i = 0; i < graph->nodes.len; i++) {
+        const Node *n = graph->nodes.data[i];
+        if (d->p->wire[i].name && op_is(n, &op_result)) several[n->in[0]->id] = true;
+    }
     d->several = several;
     sb_printf(d->out, "  subgraph cluster_%d {\n    label=\"step ", graph->index);
     put_label(d->out, r->name);

@@ -49,7 +49,9 @@ static nn_status save(const char *path, const float *v, const float *g, char *wh
         char value[16], gradient[16];
         snprintf(value, sizeof value, i <= W ? "%s" : "value.%s", names[i]);
         snprintf(gradient, sizeof gradient, "grad.%s", names[i]);
-        if (!nn_st_add(f, value, NN_F32, 0, NULL, &v[i]) || !nn_st_add(f, gradient, NN_F32, 0, NULL, &g[i])) s = NN_ENOMEM;
+        const nn_st_tensor *a = nn_st_add(f, value, NN_F32, 0, NULL, &v[i]);
+        const nn_st_tensor *b = nn_st_add(f, gradient, NN_F32, 0, NULL, &g[i]);
+        if (!a || !b) s = NN_ENOMEM;
     }
     if (s == NN_OK) s = nn_st_save(f, path, why);
     nn_st_close(f);
