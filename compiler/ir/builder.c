@@ -109,6 +109,9 @@ static void infer_layout(const Node *n, TensorType *out, int k)
         out->layout = op->result_layout[k];
     } else if ((op->flags & OPF_CHANNELS_LAST) && out->rank == 4) {
         out->layout = LAYOUT_CHANNELS_LAST;
+    } else if ((op->flags & (OPF_VIEW | OPF_ANY_LAYOUT)) == OPF_VIEW) {
+        Layout l;
+        out->layout = type_carries_layout(&n->in[0]->type, out, &l) ? l : LAYOUT_CANONICAL;
     } else if (op->flags & (OPF_ELEMENTWISE | OPF_ANY_LAYOUT)) {
         out->layout = LAYOUT_CANONICAL;
         /* Operands of the full shape decide; a broadcast one only where there are none. */

@@ -16,6 +16,13 @@ bool layout_shares(const Node *n, int i)
     return x->rank == 4 || x->rank == n->type.rank;
 }
 
+bool layout_carried(const Node *view, const TensorType *x)
+{
+    Layout l;
+    return op_has(view, OPF_VIEW) && !op_has(view, OPF_ANY_LAYOUT) && x->layout != LAYOUT_CANONICAL &&
+           type_carries_layout(x, &view->type, &l);
+}
+
 bool layout_wanted(const Module *m, const Routine *r, const Node *n, int i, Layout *want)
 {
     const OpDesc *op = n->op;
@@ -31,6 +38,10 @@ bool layout_wanted(const Module *m, const Routine *r, const Node *n, int i, Layo
     if (op_is(n, &op_scan)) {
         const Routine *body = scan_attrs(n)->body;
         *want = (size_t)i < body->inputs.len ? body->inputs.data[i].type.layout : LAYOUT_CANONICAL;
+        return true;
+    }
+    if (layout_carried(n, &n->in[i]->type)) {
+        *want = n->in[i]->type.layout;
         return true;
     }
     if (op->operand_layout && op->operand_layout[i] != LAYOUT_CANONICAL) {

@@ -21,4 +21,8 @@ bool layout_is_shared(const Node *n);
  * operands may broadcast (the others are read by their own strides), by rank elsewhere. */
 bool layout_shares(const Node *n, int i);
 
+/* Whether a view, a reshape that only adds or drops axes of size one, takes its operand x as it lies: its result then
+ * lies the same way. */
+bool layout_carried(const Node *view, const TensorType *x);
+
 #endif

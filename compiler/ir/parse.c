@@ -361,7 +361,7 @@ static TensorType read_shape(Reader *p, bool open)
             fail(p, from, "unknown layout '%s'", word);
             l = LAYOUT_CANONICAL;
         }
-        if (l != LAYOUT_CANONICAL && t.rank != 4 && !(t.rank == 2 && l == LAYOUT_KERNEL))
+        if (!layout_suits(l, t.rank))
             fail(p, from, "layout %s does not suit rank %d", word, t.rank);
         t.layout = l;
     }

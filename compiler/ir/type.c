@@ -77,7 +77,14 @@ void layout_order(Layout l, int rank, int order[MAX_RANK])
         [LAYOUT_KERNEL] = { 2, 3, 1, 0 },    [LAYOUT_KERNEL_T] = { 2, 3, 0, 1 },
     };
     for (int i = 0; i < rank; i++)
-        order[i] = rank == 4 ? orders4[l][i] : rank == 2 && l == LAYOUT_KERNEL ? 1 - i : i;
+        order[i] = rank == 4                                        ? orders4[l][i]
+                   : (rank == 2 || rank == 3) && l == LAYOUT_KERNEL ? rank - 1 - i
+                                                                    : i;
+}
+
+bool layout_suits(Layout l, int rank)
+{
+    return l == LAYOUT_CANONICAL || rank == 4 || (l == LAYOUT_KERNEL && (rank == 2 || rank == 3));
 }
 
 void type_strides(const TensorType *t, int64_t stride[MAX_RANK])
@@ -91,19 +98,44 @@ void type_strides(const TensorType *t, int64_t stride[MAX_RANK])
     }
 }
 
+/* The axes longer than one, from the slowest to the fastest varying; a batched axis counts as long. */
+static int long_axes(const TensorType *t, Layout l, int axis[MAX_RANK])
+{
+    int order[MAX_RANK], n = 0;
+    layout_order(l, t->rank, order);
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[order[i]] != 1 || (order[i] == 0 && t->batch)) axis[n++] = order[i];
+    return n;
+}
+
 bool type_layouts_coincide(const TensorType *t, Layout a, Layout b)
 {
-    /* The order of the axes longer than one decides; a batched axis counts as long. */
-    int oa[MAX_RANK], ob[MAX_RANK], na = 0, nb = 0, order[MAX_RANK];
-    layout_order(a, t->rank, order);
-    for (int i = 0; i < t->rank; i++)
-        if (t->dim[order[i]] != 1 || (order[i] == 0 && t->batch)) oa[na++] = order[i];
-    layout_order(b, t->rank, order);
-    for (int i = 0; i < t->rank; i++)
-        if (t->dim[order[i]] != 1 || (order[i] == 0 && t->batch)) ob[nb++] = order[i];
+    int oa[MAX_RANK], ob[MAX_RANK];
+    const int na = long_axes(t, a, oa);
+    long_axes(t, b, ob);
     for (int i = 0; i < na; i++)
         if (oa[i] != ob[i]) return false;
     return true;
+}
+
+bool type_carries_layout(const TensorType *from, const TensorType *to, Layout *l)
+{
+    int in[MAX_RANK], out[MAX_RANK], rank_in[MAX_RANK] = { 0 }, rank_out[MAX_RANK] = { 0 };
+    const int n = long_axes(from, LAYOUT_CANONICAL, in);
+    if (from->batch != to->batch || long_axes(to, LAYOUT_CANONICAL, out) != n) return false;
+    for (int i = 0; i < n; i++) {
+        if (from->dim[in[i]] != to->dim[out[i]]) return false;
+        rank_in[in[i]] = rank_out[out[i]] = i;
+    }
+    long_axes(from, from->layout, in);
+    for (*l = LAYOUT_CANONICAL; *l < N_LAYOUTS; (*l)++) {
+        if (!layout_suits(*l, to->rank)) continue;
+        int k = 0;
+        long_axes(to, *l, out);
+        while (k < n && rank_in[in[k]] == rank_out[out[k]]) k++;
+        if (k == n) return true;
+    }
+    return false;
 }
 
 void type_print(StrBuf *sb, const TensorType *t)

@@ -23,7 +23,8 @@ typedef enum DType { DT_F32, DT_I32, DT_U8, DT_BOOL } DType;
 typedef enum Layout {
     LAYOUT_CANONICAL,     /* row-major in the order of the shape */
     LAYOUT_CHANNELS_LAST, /* rank 4: N,C,H,W stored as N,H,W,C */
-    LAYOUT_KERNEL,        /* weights: rank 2 [out,in] stored [in][out]; rank 4 [O,I,R,S] stored [R][S][I][O] */
+    LAYOUT_KERNEL,        /* weights: rank 2 [out,in] stored [in][out]; rank 3 [O,I,R] stored [R][I][O]; rank 4
+                             [O,I,R,S] stored [R][S][I][O] */
     LAYOUT_KERNEL_T,      /* weights of transposed convolution: rank 4 [I,O,R,S] stored [R][S][I][O] */
     N_LAYOUTS
 } Layout;
@@ -67,6 +68,12 @@ void type_strides(const TensorType *t, int64_t stride[MAX_RANK]);
 
 /* True when layouts a and b put every element of the shape at the same offset (C = 1, or H = W = 1 ...). */
 bool type_layouts_coincide(const TensorType *t, Layout a, Layout b);
+
+/* Is there a layout *l of shape `to` in which its elements lie as they do in `from`? There is when only axes of size one
+ * come or go and `to` has an order of its long axes like that of `from`. */
+bool type_carries_layout(const TensorType *from, const TensorType *to, Layout *l);
+/* Do tensors of this rank know layout l? */
+bool layout_suits(Layout l, int rank);
 
 void type_print(StrBuf *sb, const TensorType *t);         /* f32[B,32,16,16], f32[2*B,7], f32[] */
 const char *type_text(Arena *a, const TensorType *t);

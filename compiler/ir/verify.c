@@ -39,9 +39,7 @@ static void verify_type(const Verifier *v, const Node *n, const TensorType *t)
         if (t->dim[i] < 1) FAULT(v, n, "axis %d has size %lld", i, (long long)t->dim[i]);
     if (t->batch && !t->rank) FAULT(v, n, "a scalar has a batch axis");
     if (type_numel_max(t) < 0) FAULT(v, n, "more than 2^48 elements");
-    const bool suits = t->layout == LAYOUT_CANONICAL || t->rank == 4 ||
-                       (t->layout == LAYOUT_KERNEL && t->rank == 2);
-    if (!suits) FAULT(v, n, "layout %s on rank %d", layout_name(t->layout), t->rank);
+    if (!layout_suits(t->layout, t->rank)) FAULT(v, n, "layout %s on rank %d", layout_name(t->layout), t->rank);
     if (t->layout != LAYOUT_CANONICAL && !v->m->has_layouts)
         FAULT(v, n, "layout %s before the layout pass", layout_name(t->layout));
 }

@@ -51,6 +51,7 @@ static Node *layout_node(Builder *b, const Node *old, Node *const *mapped, void 
         Layout want = shared;
         in[i] = mapped[i];
         if (!in[i]) continue;
+        if (layout_carried(old, &in[i]->type)) continue;
         if (layout_wanted(m, b->routine, old, i, &want))
             in[i] = in_layout(b, in[i], want);
         else if (layout_shares(old, i))
@@ -85,12 +86,16 @@ static Layout body_wish(const Node *scan, int i)
     return LAYOUT_CANONICAL;
 }
 
-/* Gives every parameter below n the order `want`: n itself, or what elementwise operators made of
- * it (the folded weights of an infer routine). */
+/* Gives every parameter below n the order `want`: n itself, what it is seen as without axes of size one (the weight of
+ * conv1d), or what elementwise operators made of it (the folded weights of an infer routine). */
 static void wish(Module *m, const Node *n, Layout want, int depth)
 {
     if (want == LAYOUT_CANONICAL) return;
-    if (op_is(n, &op_param)) {
+    if (op_has(n, OPF_VIEW) && !op_has(n, OPF_ANY_LAYOUT)) {
+        TensorType view = n->type;
+        view.layout = want;
+        if (type_carries_layout(&view, &n->in[0]->type, &want)) wish(m, n->in[0], want, depth);
+    } else if (op_is(n, &op_param)) {
         Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
         if (t->type.layout == LAYOUT_CANONICAL &&
             !type_layouts_coincide(&t->type, LAYOUT_CANONICAL, want))
