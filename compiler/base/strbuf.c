@@ -90,26 +90,52 @@ void sb_real(StrBuf *sb, double x)
         sb_puts(sb, text);
 }
 
-/* Levenshtein distance with two rows; words longer than 63 bytes never count as near. */
+/* Edits between two words; neighbours that changed places count as one. Words longer than 63 bytes never count as near. */
 static size_t edit_distance(const char *a, const char *b)
 {
     const size_t la = strlen(a), lb = strlen(b);
-    size_t row[64], diag, up;
+    size_t rows[3][64];
     if (la > 63 || lb > 63) return SIZE_MAX;
-    for (size_t j = 0; j <= lb; j++) row[j] = j;
+    for (size_t j = 0; j <= lb; j++) rows[0][j] = j;
     for (size_t i = 1; i <= la; i++) {
-        diag = row[0];
+        const size_t *before = rows[(i + 1) % 3], *last = rows[(i - 1) % 3];
+        size_t *row = rows[i % 3];
         row[0] = i;
         for (size_t j = 1; j <= lb; j++) {
-            up = row[j];
-            size_t best = diag + (a[i - 1] != b[j - 1]);
-            if (up + 1 < best) best = up + 1;
+            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            if (last[j] + 1 < best) best = last[j] + 1;
             if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
             row[j] = best;
-            diag = up;
         }
     }
-    return row[lb];
+    return rows[la % 3][lb];
+}
+
+/* The letters and digits of a word, small. */
+static void plain_word(const char *word, char out[64])
+{
+    size_t n = 0;
+    for (; *word && n < 63; word++) {
+        if (*word >= 'A' && *word <= 'Z')
+            out[n++] = (char)(*word - 'A' + 'a');
+        else if ((*word >= 'a' && *word <= 'z') || (*word >= '0' && *word <= '9'))
+            out[n++] = *word;
+    }
+    out[n] = '\0';
+}
+
+/* How much longer one word is than the other where one begins with the other: maxpool and max_pool2d, BatchNorm2d and
+ * batch_norm. SIZE_MAX: neither does, or the common part says too little. */
+static size_t extension(const char *word, const char *name)
+{
+    char w[64], m[64];
+    plain_word(word, w);
+    plain_word(name, m);
+    const size_t nw = strlen(w), nm = strlen(m), common = nw < nm ? nw : nm;
+    if (common < (nw < nm ? 2 : 4) || strncmp(w, m, common)) return SIZE_MAX;
+    return nw < nm ? nm - nw : nw - nm;
 }
 
 const char *str_nearest(const char *word, const char *const *names, size_t n)
@@ -124,6 +150,13 @@ const char *str_nearest(const char *word, const char *const *names, size_t n)
             best = d;
             nearest = names[i];
         }
+    }
+    best = SIZE_MAX;
+    for (size_t i = 0; i < n && (!nearest || best < SIZE_MAX); i++) {
+        const size_t d = extension(word, names[i]);
+        if (d >= best) continue;
+        best = d;
+        nearest = names[i];
     }
     return nearest;
 }

@@ -176,6 +176,8 @@ void manual_block(const StdBlock *b, StrBuf *out)
 {
     sb_printf(out, "### %s\n\n`%s`\n\n", b->name, b->signature);
     if (b->doc && *b->doc) sb_printf(out, "%s\n\n", b->doc);
+    for (size_t i = 0; i < b->n_ranges; i++)
+        sb_printf(out, "%s`%s`%s", i ? ", " : "Allowed: ", b->ranges[i], i + 1 == b->n_ranges ? ".\n\n" : "");
     if (b->torch) sb_printf(out, "PyTorch: `%s`.\n\n", b->torch);
     if (b->n_examples) {
         sb_puts(out, "```\n");

@@ -8,6 +8,8 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- operators ---- */
@@ -285,7 +287,7 @@ static void unknown_argument(Frame *f, OpCall *c, const Name *name)
         if (d->kind != ATTR_TYPE && d->kind != ATTR_PTR) vec_push(f->lw->a, &known, d->name);
     Diagnostic *m = report(f, name->span, "argument-unknown", "%s has no argument '%s'",
                            c->op->name, name->text);
-    suggest(m, name->text, known.data, known.len);
+    suggest_all(f->lw->a, m, name->text, known.data, known.len);
     c->failed = true;
 }
 
@@ -548,9 +550,75 @@ static void put_default(Frame *body, BlockCall *c, size_t i)
     }
 }
 
+/* A bound of a range: a number, or what another argument was given. */
+static double range_bound(const BlockCall *c, const char *text, size_t n, char *shown, size_t size)
+{
+    snprintf(shown, size, "%.*s", (int)n, text);
+    const FormalVec *formals = &c->block->item->formals;
+    for (size_t i = 0; i < formals->len; i++) {
+        const Value *v = &c->values[i];
+        const char *name = formals->data[i].name.text;
+        if (strlen(name) != n || strncmp(name, text, n)) continue;
+        const double x = v->kind == V_INT ? (double)v->i : v->kind == V_FLOAT ? v->f : NAN;
+        snprintf(shown, size, "%s = %g", name, x);
+        return x;
+    }
+    return strtod(text, NULL);
+}
+
+static bool wrong_rank(Frame *f, BlockCall *c, const Formal *p, const Value *v, const char *range)
+{
+    const int least = atoi(range + strcspn(range, "0123456789"));
+    const bool exact = strchr(range, '=') && !strchr(range, '>');
+    if (v->kind != V_TENSOR || (exact ? v->node->type.rank == least : v->node->type.rank >= least)) return false;
+    report(f, v->span, "argument-range", "%s: %s must have %s%d axes, found %s", c->block->name.text, p->name.text,
+           exact ? "" : "at least ", least, type_text(f->lw->a, &v->node->type));
+    return true;
+}
+
+static bool out_of_range(Frame *f, const BlockCall *c, const Formal *p, const Value *v, const char *range)
+{
+    if (v->kind != V_INT && v->kind != V_FLOAT) return false;
+    const char *open = range + strcspn(range, "[("), *comma = range + strcspn(range, ","), *from = open + 1;
+    const char *to = comma + strspn(comma, ", "), *end = to + strcspn(to, ")]");
+    char low[64], high[64];
+    const double x = v->kind == V_INT ? (double)v->i : v->f;
+    const double min = range_bound(c, from, (size_t)(comma - from), low, sizeof low);
+    const double max = range_bound(c, to, (size_t)(end - to), high, sizeof high);
+    const bool below = *open == '(' ? x <= min : x < min, above = *end == ')' ? x >= max : x > max;
+    if (!below && !above) return false;
+    if (isinf(max))
+        report(f, v->span, "argument-range", "%s must be %s %s, found %g", p->name.text,
+               *open == '(' ? "greater than" : "at least", low, x);
+    else
+        report(f, v->span, "argument-range", "%s must be in %c%s, %s%c, found %g", p->name.text, *open, low, high, *end,
+               x);
+    return true;
+}
+
+/* What a block of the library states in front of it: "delta in (0, inf)", "rank(x) = 3", "rank(x) >= 2". */
+static void check_ranges(Frame *f, BlockCall *c)
+{
+    const FormalVec *formals = &c->block->item->formals;
+    if (!c->block->is_std || c->failed) return;
+    const StdBlock doc = block_doc(f->lw->a, c->block);
+    for (size_t k = 0; k < doc.n_ranges && !c->failed; k++) {
+        const bool rank = strncmp(doc.ranges[k], "rank(", 5) == 0;
+        const char *name = doc.ranges[k] + (rank ? 5 : 0);
+        for (size_t i = 0; i < formals->len && !c->failed; i++) {
+            const Formal *p = &formals->data[i];
+            const size_t n = strlen(p->name.text);
+            if (strncmp(p->name.text, name, n) || (name[n] != ' ' && name[n] != ')')) continue;
+            c->failed = rank ? wrong_rank(f, c, p, &c->values[i], doc.ranges[k])
+                             : out_of_range(f, c, p, &c->values[i], doc.ranges[k]);
+        }
+    }
+}
+
 static bool complete_args(Frame *f, Frame *body, BlockCall *c, Span span)
 {
     const FormalVec *formals = &c->block->item->formals;
+    check_ranges(f, c); /* what was given, before defaults are made of it */
     for (size_t i = 0; i < formals->len && !c->failed; i++) {
         const Formal *p = &formals->data[i];
         if (!c->given[i] && !p->optional && !p->def) {
@@ -564,6 +632,7 @@ static bool complete_args(Frame *f, Frame *body, BlockCall *c, Span span)
         bind(body, p->name.text, c->values[i],
              (Binding){ .formal = p, .fixed = !is_tensor_formal(p) });
     }
+    check_ranges(f, c);
     return !c->failed;
 }
 
@@ -723,6 +792,25 @@ static void collect_args(Frame *f, const Expr *e, const Value *piped, CallArgVec
                  (CallArg){ .name = e->args.data[i].name, .expr = e->args.data[i].value });
 }
 
+/* A hint where PyTorch knows a block of the library or an operator by this name. */
+static bool suggest_twin(Lower *lw, Diagnostic *m, const char *name)
+{
+    for (size_t i = 0; i < lw->decls.len; i++) {
+        const Decl *d = lw->decls.data[i];
+        if (!d->is_std || (d->item->kind != IT_BLOCK && d->item->kind != IT_LOSS)) continue;
+        const StdBlock doc = block_doc(lw->a, d);
+        if (!is_torch_name(name, doc.torch)) continue;
+        suggest_torch(m, doc.torch, d->name.text);
+        return true;
+    }
+    for (size_t i = 0; i < op_table_len; i++) {
+        if ((op_table[i]->flags & OPF_INTERNAL) || !is_torch_name(name, op_table[i]->torch)) continue;
+        suggest_torch(m, op_table[i]->torch, op_table[i]->name);
+        return true;
+    }
+    return false;
+}
+
 static Value unknown_function(Frame *f, const Expr *e)
 {
     Lower *lw = f->lw;
@@ -740,7 +828,7 @@ static Value unknown_function(Frame *f, const Expr *e)
         report(f, e->path->head.span, "name-unknown", "unknown block or operator '%s'", name);
     if (f->block && lw->members && map_get(lw->members, name))
         diag_hint(m, "%s belongs to the model; a block cannot see it", name);
-    else
+    else if (!suggest_twin(lw, m, name))
         suggest(m, name, known.data, known.len);
     return v_error();
 }

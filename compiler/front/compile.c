@@ -761,10 +761,11 @@ static StdExample read_example(Arena *a, const char *text)
                          .type = arrow + 4 };
 }
 
-/* The comment in front of a block; its `list:`, `torch:` and `example:` lines are taken out. */
+/* The comment in front of a block; its `list:`, `torch:`, `range:` and `example:` lines are taken out. */
 static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
 {
     VEC(StdExample) examples = { 0 };
+    Words ranges = { 0 };
     StrBuf doc;
     sb_init(&doc, a);
     for (size_t at = comment_start(s, start); at < start;) {
@@ -776,6 +777,8 @@ static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
             b->list = line + 6;
         else if (strncmp(line, "torch: ", 7) == 0)
             b->torch = line + 7;
+        else if (strncmp(line, "range: ", 7) == 0)
+            vec_push(a, &ranges, line + 7);
         else if (strncmp(line, "example: ", 9) == 0)
             vec_push(a, &examples, read_example(a, line + 9));
         else
@@ -785,6 +788,15 @@ static void read_doc(Arena *a, const Source *s, size_t start, StdBlock *b)
     b->doc = doc.text;
     b->examples = examples.data;
     b->n_examples = examples.len;
+    b->ranges = ranges.data;
+    b->n_ranges = ranges.len;
+}
+
+StdBlock block_doc(Arena *a, const Decl *d)
+{
+    StdBlock b = { .name = d->name.text };
+    read_doc(a, d->item->span.source, d->item->span.start, &b);
+    return b;
 }
 
 /* "dense(x, n: int)": name and formals on one line. */

@@ -53,6 +53,8 @@ typedef struct StdBlock {
     const char *torch; /* PyTorch's name, or NULL */
     const StdExample *examples;
     size_t n_examples;
+    const char *const *ranges; /* "delta in (0, inf)", "upper in [lower, inf)": what arguments must be */
+    size_t n_ranges;
     const char *text;  /* the block itself, as it stands in the library */
 } StdBlock;
 

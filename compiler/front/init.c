@@ -25,7 +25,12 @@ static Value unknown_init(Frame *f, const char *name, Span span)
     vec_push(f->lw->a, &known, "default");
     for (size_t i = 0; i < init_table_len; i++) vec_push(f->lw->a, &known, init_table[i]->name);
     Diagnostic *m = report(f, span, "init-unknown", "unknown initialiser '%s'", name);
-    suggest(m, name, known.data, known.len);
+    for (size_t i = 0; i < init_table_len; i++)
+        if (is_torch_name(name, init_table[i]->torch)) {
+            suggest_torch(m, init_table[i]->torch, init_table[i]->name);
+            return v_error();
+        }
+    suggest_all(f->lw->a, m, name, known.data, known.len);
     return v_error();
 }
 
@@ -43,7 +48,7 @@ static bool put_init_arg(Frame *f, const InitDesc *d, const Arg *arg, size_t pos
             while (n < 4 && d->args[n]) n++;
             Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'",
                                    d->name, arg->name.text);
-            suggest(m, arg->name.text, d->args, n);
+            suggest_all(f->lw->a, m, arg->name.text, d->args, n);
         } else {
             report(f, arg->value->span, "argument-count", "%s: too many arguments", d->name);
         }
@@ -56,6 +61,19 @@ static bool put_init_arg(Frame *f, const InitDesc *d, const Arg *arg, size_t pos
     given[k] = true;
     const Value x = eval(f, arg->value);
     return to_float(f, &x, d->args[k], &v->init_args[k]);
+}
+
+static bool init_in_range(Frame *f, const InitDesc *d, const Expr *e, const Value *v)
+{
+    const double *x = v->init_args;
+    Diagnostic *m = NULL;
+    if (d->positive && !(x[0] > 0))
+        m = report(f, e->span, "argument-range", "%s must be greater than 0, found %g", d->args[0], x[0]);
+    else if (d->ascending && !(x[1] > x[0]))
+        m = report(f, e->span, "argument-range", "%s must be greater than %s = %g, found %g", d->args[1], d->args[0],
+                   x[0], x[1]);
+    if (m && d->args[1]) diag_note(m, (Span){ 0 }, "the arguments of %s are %s and %s", d->name, d->args[0], d->args[1]);
+    return !m;
 }
 
 Value eval_init(Frame *f, Expr *e)
@@ -91,7 +109,7 @@ Value eval_init(Frame *f, Expr *e)
         report(f, e->span, "argument-missing", "%s needs its argument '%s'", d->name, d->args[k]);
         return v_error();
     }
-    return v;
+    return init_in_range(f, d, e, &v) ? v : v_error();
 }
 
 /* The field's convention for [out, in, window...]. */

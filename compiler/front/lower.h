@@ -195,6 +195,14 @@ Diagnostic *report(Frame *f, Span span, const char *id, const char *fmt, ...)
 Span caller_span(const Frame *f, Span span);
 /* Adds `did you mean` when a known name is near. */
 void suggest(Diagnostic *m, const char *word, const char *const *names, size_t n);
+/* The same; where none is near, lists what there is. */
+void suggest_all(Arena *a, Diagnostic *m, const char *word, const char *const *names, size_t n);
+/* Does PyTorch call what the manual says is its `torch` so, case and underscores apart? Linear is nn.Linear. */
+bool is_torch_name(const char *word, const char *torch);
+/* Adds that PyTorch's `word` is called `name` here. */
+void suggest_torch(Diagnostic *m, const char *torch, const char *name);
+/* What the comment in front of a block of the library says. */
+StdBlock block_doc(Arena *a, const Decl *d);
 
 /* Tensors are computed in routines only; false after reporting. */
 bool can_build(Frame *f, Span span);

@@ -114,7 +114,12 @@ static const OptimDesc *find_optim(Frame *f, const Path *p)
         vec_push(f->lw->a, &known, optim_table[i]->name);
     }
     Diagnostic *m = report(f, p->span, "optimizer-unknown", "unknown optimizer '%s'", p->head.text);
-    suggest(m, p->head.text, known.data, known.len);
+    for (size_t i = 0; i < optim_table_len; i++)
+        if (is_torch_name(p->head.text, optim_table[i]->torch)) {
+            suggest_torch(m, optim_table[i]->torch, optim_table[i]->name);
+            return NULL;
+        }
+    suggest_all(f->lw->a, m, p->head.text, known.data, known.len);
     return NULL;
 }
 
@@ -269,7 +274,7 @@ static bool set_schedule_arg(Frame *f, struct OptimScalar *s, const Arg *arg, si
     known[n++] = "warmup";
     Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no argument '%s'",
                            d->name, arg->name.text);
-    suggest(m, arg->name.text, known, n);
+    suggest_all(f->lw->a, m, arg->name.text, known, n);
     return false;
 }
 
@@ -314,7 +319,12 @@ static bool set_scheduled(Frame *f, const OptimArg *arg, struct OptimScalar *s, 
             vec_push(f->lw->a, &known, schedule_table[i]->name);
         vec_push(f->lw->a, &known, "warmup");
         Diagnostic *m = report(f, e->path->span, "schedule-unknown", "unknown schedule '%s'", name);
-        suggest(m, name, known.data, known.len);
+        for (size_t i = 0; i < schedule_table_len; i++)
+            if (is_torch_name(name, schedule_table[i]->torch)) {
+                suggest_torch(m, schedule_table[i]->torch, schedule_table[i]->name);
+                return false;
+            }
+        suggest_all(f->lw->a, m, name, known.data, known.len);
         return false;
     }
     if (arg->is_flag) {
@@ -382,7 +392,7 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
         for (size_t i = 0; i < N_COMMON; i++) vec_push(f->lw->a, &known, optim_options[i].name);
         Diagnostic *m = report(f, arg->name.span, "argument-unknown", "%s has no option '%s'",
                                min->optim->name, arg->name.text);
-        suggest(m, arg->name.text, known.data, known.len);
+        suggest_all(f->lw->a, m, arg->name.text, known.data, known.len);
         return false;
     }
     const Span here = arg->name.text ? arg->name.span : arg->value->span;

@@ -4,7 +4,9 @@
  */
 #include "front/lower.h"
 
+#include <ctype.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
 Value v_error(void)
@@ -164,6 +166,51 @@ void suggest(Diagnostic *m, const char *word, const char *const *names, size_t n
     /* Any name is near to a single letter. */
     const char *near = strlen(word) < 2 ? NULL : str_nearest(word, names, n);
     if (near) diag_hint(m, "did you mean '%s'?", near);
+}
+
+/* The last part of a dotted name: "nn.functional.cross_entropy(reduction='none')" -> cross_entropy. */
+static size_t last_part(const char *torch, const char **part)
+{
+    const size_t n =
+        strspn(torch, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.");
+    *part = torch;
+    for (size_t i = 0; i < n; i++)
+        if (torch[i] == '.') *part = torch + i + 1;
+    return (size_t)(torch + n - *part);
+}
+
+bool is_torch_name(const char *word, const char *torch)
+{
+    const char *part;
+    if (!torch || strlen(word) < 2) return false;
+    const size_t n = last_part(torch, &part);
+    const char *const end = part + n;
+    for (;;) {
+        while (*word == '_') word++;
+        while (part < end && *part == '_') part++;
+        if (!*word || part == end) return !*word && part == end;
+        if (tolower((unsigned char)*word++) != tolower((unsigned char)*part++)) return false;
+    }
+}
+
+void suggest_torch(Diagnostic *m, const char *torch, const char *name)
+{
+    const char *part;
+    const size_t n = last_part(torch, &part);
+    diag_hint(m, "did you mean '%s'? PyTorch calls it %.*s", name, (int)(part - torch + (ptrdiff_t)n), torch);
+}
+
+void suggest_all(Arena *a, Diagnostic *m, const char *word, const char *const *names, size_t n)
+{
+    const char *near = strlen(word) < 2 ? NULL : str_nearest(word, names, n);
+    if (near) {
+        diag_hint(m, "did you mean '%s'?", near);
+        return;
+    }
+    StrBuf all;
+    sb_init(&all, a);
+    for (size_t i = 0; i < n; i++) sb_printf(&all, "%s%s", i ? ", " : "", names[i]);
+    if (n) diag_hint(m, "there %s %s", n == 1 ? "is" : "are", all.text);
 }
 
 /* ---- conversions ---- */

@@ -176,6 +176,8 @@ struct InitDesc {
     const char *name, *summary, *doc;
     const char *args[5];    /* names of up to four numbers */
     double def[4];          /* defaults; NAN: required */
+    bool positive;          /* the first one is greater than 0 */
+    bool ascending;         /* the second one is greater than the first */
     const char *c_function; /* runtime function: void f(nn_real *, n, fan_in, fan_out, args, key) */
     const char *torch;
 };

@@ -5,7 +5,7 @@
  */
 #include "ops/op.h"
 
-#define GAIN .args = { "gain" }, .def = { 1 }
+#define GAIN .args = { "gain" }, .def = { 1 }, .positive = true
 
 static const InitDesc init_zeros = {
     .name = "zeros",
@@ -37,6 +37,7 @@ static const InitDesc init_normal = {
     .doc = "Mean `mean`, standard deviation `std`.",
     .args = { "std", "mean" },
     .def = { NAN, 0 },
+    .positive = true,
     .c_function = "nn_init_normal",
 };
 static const InitDesc init_uniform = {
@@ -46,6 +47,7 @@ static const InitDesc init_uniform = {
     .doc = "Between `a` (inclusive) and `b`.",
     .args = { "a", "b" },
     .def = { NAN, NAN },
+    .ascending = true,
     .c_function = "nn_init_uniform",
 };
 static const InitDesc init_xavier_normal = {
