@@ -63,7 +63,8 @@ static void check(kept *m, float *before, const char *what)
 int main(void)
 {
     float before[N_P] = { 0 }, z[N_P];
-    kept *m = kept_new(KEPT_PREDICT | KEPT_WATCH | KEPT_TRAIN, &(nn_options){ .seed = 1, .threads = 2, .all_threads = 1 });
+    const nn_options options = { .seed = 1, .threads = 2, .all_threads = 1 };
+    kept *m = kept_new(KEPT_PREDICT | KEPT_WATCH | KEPT_TRAIN, &options);
     if (!m) return 4;
     for (int i = 0; i < N_X; i++) x[i] = (float)(i * 7919 % 1000) / 1000.0f - 0.5f;
     check(m, before, "first call");

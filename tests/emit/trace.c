@@ -135,6 +135,7 @@ static nn_status train_run(int half, m_model *m, const float *x, m_train_out *ou
     train_args a = { .m = m, .x = x, .acc = half && m->base.grads_ready[0], .apply = !half,
         .scale = 1.0 };
     nn_model_run(&m->base, train_body, &a, 9, 1207);
+    m->base.weights++;
     if (out) {
         out->loss = (double)a.metric[0];
     }
@@ -163,6 +164,7 @@ nn_status m_train_apply(m_model *m, double grad_scale)
     if (!m->base.grads_ready[0]) return NN_ESTATE;
     train_args a = { .m = m, .scale = grad_scale };
     nn_model_run(&m->base, train_apply_body, &a, 5, 7);
+    m->base.weights++;
     m->base.grads_ready[0] = 0;
     m->base.steps[0]++;
     return NN_OK;
@@ -297,6 +299,11 @@ int m_find(const m_model *m, const char *name)
 float *m_data(m_model *m, int tensor)
 {
     return m ? nn_model_data(&m->base, tensor) : NULL;
+}
+
+void m_data_end(m_model *m)
+{
+    if (m) nn_model_data_end(&m->base);
 }
 
 float *m_grad(m_model *m, int tensor)

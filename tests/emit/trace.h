@@ -90,8 +90,11 @@ int m_find(const m_model *m, const char *name); /* position by name, -1 when abs
 nn_status m_get(const m_model *m, int tensor, float *x);
 nn_status m_set(m_model *m, int tensor, const float *x);
 nn_status m_get_grad(const m_model *m, int tensor, float *x);
-/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. */
+/* The storage itself, in the order nn_tensor.stride says; NULL where there is none. From then on weights
+ * may change at any time: infer routines compute what they need of them in every call, until data_end
+ * says that nothing is written through such pointers any more. */
 float *m_data(m_model *m, int tensor);
+void m_data_end(m_model *m);
 float *m_grad(m_model *m, int tensor);
 
 /* safetensors files. what: NN_WEIGHTS, NN_TRAINING or NN_ALL; loading: also NN_PARTIAL. */
