@@ -243,8 +243,18 @@ static void conv2d_winograd_emit(CWriter *w, const Node *n)
     const TensorType *x = &n->in[0]->type;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    cw_stmt(w, n, "nn_conv2d_winograd_u($team, %s, %s, %d, $0, $1, $2, $out);", rows_text(x, 1).s,
+    cw_stmt(w, n, "nn_conv2d_winograd_u($team, %s, %s, %d, $0, $1, $2, $3, $out);", rows_text(x, 1).s,
             conv_text(x, &n->type, 3, 3, a, pad[0], pad[1]).s, a->relu);
+}
+
+/* A residual branch, then relu: one node less each, so the rule ends. */
+static Node *conv2d_winograd_fuse_epilogue(Builder *b, const Node *n, const Node *user)
+{
+    const ConvAttrs *a = n->attrs;
+    Node *other = user->n_in > 1 ? user->in[1] : NULL;
+    if (!op_is(user, &op_add) || a->relu || n->in[3]) return conv2d_fuse_epilogue(b, n, user);
+    if (!type_equal(&other->type, &n->type) || other->type.layout != n->type.layout) return NULL;
+    return mk4(b, n->op, a, n->in[0], n->in[1], n->in[2], other);
 }
 
 static const AttrDef conv2d_winograd_attrs[] = {
@@ -257,15 +267,16 @@ static const AttrDef conv2d_winograd_attrs[] = {
 const OpDesc op_conv2d_winograd = {
     .name = "conv2d_winograd",
     .summary = "conv2d of 3x3 kernels from their transformed weights",
-    .doc = "As conv2d; `like` gives the shape of the result, which transformed weights do not show.",
-    .in = { "x", "u", "bias?" },
+    .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result, which "
+           "transformed weights do not show.",
+    .in = { "x", "u", "bias?", "add?" },
     .attrs = conv2d_winograd_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
     .no_grad = "weights are transformed apart in infer routines only",
     .emit = conv2d_winograd_emit,
-    .fuse_epilogue = conv2d_fuse_epilogue,
+    .fuse_epilogue = conv2d_winograd_fuse_epilogue,
 };
 
 static Node *conv2d_prepare(Builder *b, const Node *n)

@@ -87,16 +87,20 @@ static Node *epilogue_node(Builder *b, const Node *old, Node *const *in, void *c
 {
     const int *uses = ctx;
     if (old->op->fuse_prologue) return prologue_node(b, old, in, uses);
-    if (!old->n_in || !old->in[0] || uses[old->in[0]->id] != 1 || !in[0]->op->fuse_epilogue || in[0]->n_results > 1)
-        return NULL;
-    Node *user = mk_copy(b, old, in);
-    /* The statement is the kernel's; the name of the value is the user's. */
-    b->span = in[0]->span;
-    b->inst = in[0]->inst;
-    Node *fused = in[0]->op->fuse_epilogue(b, in[0], user);
-    if (!fused) return user;
-    fused->name = old->name;
-    return fused;
+    const int n_in = op_has(old, OPF_ROOT) ? 0 : op_has(old, OPF_COMMUTATIVE) ? 2 : old->n_in ? 1 : 0;
+    for (int k = 0; k < n_in; k++) {
+        if (!old->in[k] || uses[old->in[k]->id] != 1 || !in[k]->op->fuse_epilogue || in[k]->n_results > 1) continue;
+        Node *swapped[2] = { in[k], n_in > 1 ? in[1 - k] : NULL };
+        Node *user = mk_copy(b, old, k ? swapped : in);
+        /* The statement is the kernel's; the name of the value is the user's. */
+        b->span = in[k]->span;
+        b->inst = in[k]->inst;
+        Node *fused = in[k]->op->fuse_epilogue(b, in[k], user);
+        if (!fused) continue;
+        fused->name = old->name;
+        return fused;
+    }
+    return NULL;
 }
 
 /* ---- groups ---- */

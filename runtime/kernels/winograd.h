@@ -262,15 +262,15 @@ NN_INLINE void nn_winograd_ask_output(nn_conv c, nn_dim t0, nn_dim t1, nn_dim n,
 
 /* ---- output ---- */
 
-/* y = A^T M A for tiles [t0, t0 + count) and nv vectors of channels. */
+/* y = A^T M A + bias + add for tiles [t0, t0 + count) and nv vectors of channels; `add` lies like y, or is NULL. */
 NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
                                   const nn_real *m, nn_dim e_next, nn_dim t_next,
-                                  const nn_real *bias, nn_real *y)
+                                  const nn_real *bias, const nn_real *add, nn_real *y)
 {
     const nn_dim th = (c.oh + 1) / 2, tw = (c.ow + 1) / 2;
     for (nn_dim q = 0; q < count; q++, m += t_next) {
         const nn_dim t = t0 + q, j = t % tw, i = t / tw % th, n = t / (tw * th);
-        nn_real *out = y + ((n * c.oh + 2 * i) * c.ow + 2 * j) * c.co;
+        const nn_dim at = ((n * c.oh + 2 * i) * c.ow + 2 * j) * c.co;
         const int below = c.oh % 2 == 0 || 2 * i + 1 < c.oh,
                   right = c.ow % 2 == 0 || 2 * j + 1 < c.ow;
         for (int k = 0; k < nv; k++) {
@@ -290,10 +290,14 @@ NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim 
                 r[h][0] = s[h][0] + s[h][1] + s[h][2] + b;
                 r[h][1] = s[h][1] - s[h][2] - s[h][3] + b;
                 NN_UNROLL_FULL
+                for (int w = 0; add && w < 2; w++)
+                    if ((!h || below) && (!w || right))
+                        r[h][w] += nn_load_tail(add + at + (h * c.ow + w) * c.co + k * NN_VL, last, tail);
+                NN_UNROLL_FULL
                 for (int w = 0; relu && w < 2; w++)
                     r[h][w] = (nn_vec)((nn_ivec)r[h][w] & ~(r[h][w] < (nn_vec){ 0 }));
             }
-            nn_real *o = out + k * NN_VL;
+            nn_real *o = y + at + k * NN_VL;
             nn_store_tail(o, r[0][0], last, tail);
             if (right) nn_store_tail(o + c.co, r[0][1], last, tail);
             if (below) nn_store_tail(o + c.ow * c.co, r[1][0], last, tail);
@@ -307,7 +311,8 @@ NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim 
 /* The products and the results of tiles [t0, t0 + count) for one group of columns; u is the group's. */
 NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
                                    nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u,
-                                   const nn_real *bias, const nn_real *ahead, nn_real *y)
+                                   const nn_real *bias, const nn_real *add, const nn_real *ahead,
+                                   nn_real *y)
 {
     nn_real apart[16 * (NN_WINOGRAD_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)]
         __attribute__((aligned(64)));
@@ -327,12 +332,12 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
                             1, u + e * c.ci * width, width, NULL, NULL, m + e * m_next + t * m_row,
                             m_row);
     }
-    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias, y);
+    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias, add, y);
 }
 
-/* Tiles [from, to) of y. */
-NN_INLINE void nn_winograd_share(nn_conv c, int relu, nn_dim from, nn_dim to, const nn_real *x,
-                                 const nn_real *u, const nn_real *bias, nn_real *y)
+/* A part of the tiles of `rows` samples and of the groups of columns of y. */
+NN_INLINE void nn_winograd_part(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *u,
+                                const nn_real *bias, const nn_real *add, nn_real *y)
 {
     nn_real v[NN_WINOGRAD_BLOCK + 16 * NN_WINOGRAD_GAP] __attribute__((aligned(64)));
     const nn_dim block = nn_winograd_block(c), mr = nn_winograd_rows(c),
@@ -340,6 +345,9 @@ NN_INLINE void nn_winograd_share(nn_conv c, int relu, nn_dim from, nn_dim to, co
     const int group = nn_winograd_group(c.co);
     const nn_dim n_vec = (c.co + NN_VL - 1) / NN_VL, n_main = c.co / NN_VL / group;
     const int rest = (int)(n_vec - n_main * group), tail = (int)(c.co % NN_VL);
+    nn_dim from, to, g0, g1;
+    nn_share(part.row, part.rows, rows * nn_winograd_tiles(c), mr, &from, &to);
+    nn_share(part.col, part.cols, n_main + (rest > 0), 1, &g0, &g1);
     for (nn_dim t = from; t < to; t += block) {
         const nn_dim count = nn_min_dim(block, to - t);
         const nn_real *ahead = t + 2 * block <= to ? x : NULL;
@@ -347,23 +355,27 @@ NN_INLINE void nn_winograd_share(nn_conv c, int relu, nn_dim from, nn_dim to, co
         for (nn_dim e = 0; e < 16 && count % mr; e++)
             memset(v + e * e_next + count * t_next, 0,
                    (size_t)((mr - count % mr) * t_next) * sizeof *v);
-        nn_dim k = 0;
-        for (nn_dim g = 0; g < n_main; g++, k += group * NN_VL)
+        nn_dim g = g0, k = g0 * group * NN_VL;
+        for (; g < nn_min_dim(g1, n_main); g++, k += group * NN_VL)
             nn_winograd_columns(group, 0, relu, c, t, count, v, e_next, t_next, u + 16 * c.ci * k,
-                                bias ? bias + k : NULL, g == 0 ? ahead : NULL, y + k);
-        if (rest)
+                                bias ? bias + k : NULL, add ? add + k : NULL, g == g0 ? ahead : NULL, y + k);
+        if (rest && g1 > n_main)
             nn_winograd_columns(rest, tail, relu, c, t, count, v, e_next, t_next, u + 16 * c.ci * k,
-                                bias ? bias + k : NULL, n_main == 0 ? ahead : NULL, y + k);
+                                bias ? bias + k : NULL, add ? add + k : NULL, g == g0 ? ahead : NULL, y + k);
     }
 }
 
-/* `rows` samples of y = conv(x, w) + bias, then relu if asked, from U; bias may be NULL. */
-NN_INLINE void nn_conv2d_winograd_u(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
-                                    const nn_real *u, const nn_real *bias, nn_real *y)
+/* Threads divide the groups of columns where U is more than the images, so that each element of it is read by one. */
+NN_INLINE nn_part nn_winograd_part_of(const nn_team *team, nn_dim rows, nn_conv c)
 {
-    nn_dim from, to;
-    nn_share(team->rank, team->size, rows * nn_winograd_tiles(c), nn_winograd_rows(c), &from, &to);
-    nn_winograd_share(c, relu, from, to, x, u, bias, y);
+    return nn_part_of(team, 16 * c.ci * c.co, rows * c.h * c.w * c.ci, c.co / NN_VL / nn_winograd_group(c.co));
+}
+
+/* `rows` samples of y = conv(x, w) + bias + add, then relu if asked, from U; bias and add may be NULL. */
+NN_INLINE void nn_conv2d_winograd_u(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                    const nn_real *u, const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_winograd_part(nn_winograd_part_of(team, rows, c), rows, c, relu, x, u, bias, add, y);
 }
 
 /* The same from the weights; scratch holds U. */
@@ -373,14 +385,13 @@ NN_INLINE void nn_conv2d_winograd(const nn_team *team, nn_dim rows, nn_conv c, i
 {
     nn_winograd_weights(team, c.ci, c.co, w, scratch);
     nn_barrier(team);
-    nn_conv2d_winograd_u(team, rows, c, relu, x, scratch, bias, y);
+    nn_conv2d_winograd_u(team, rows, c, relu, x, scratch, bias, NULL, y);
 }
 
 /* dx from dy, which is a convolution of dy with another frame. */
 NN_INLINE void nn_conv2d_winograd_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
                                      const nn_real *w, nn_real *scratch, nn_real *dx)
 {
-    nn_dim from, to;
     const nn_conv b = { .h = c.oh,
                         .w = c.ow,
                         .ci = c.co,
@@ -398,8 +409,7 @@ NN_INLINE void nn_conv2d_winograd_dx(const nn_team *team, nn_dim rows, nn_conv c
                         .groups = 1 };
     nn_winograd_weights_dx(team, b.ci, b.co, w, scratch);
     nn_barrier(team);
-    nn_share(team->rank, team->size, rows * nn_winograd_tiles(b), nn_winograd_rows(b), &from, &to);
-    nn_winograd_share(b, 0, from, to, dy, scratch, NULL, dx);
+    nn_winograd_part(nn_winograd_part_of(team, rows, b), rows, b, 0, dy, scratch, NULL, NULL, dx);
 }
 
 /* ---- gradient of the weights ---- */
