@@ -279,16 +279,102 @@ const OpDesc op_conv2d_winograd = {
     .fuse_epilogue = conv2d_winograd_fuse_epilogue,
 };
 
+/* ---- with weights as panels ---- */
+
+/* Weights that the direct kernels copy block by block (NN_WALK_FAR). */
+static bool conv2d_panels(const Node *n)
+{
+    const TensorType *w = &n->in[1]->type;
+    const ConvAttrs *a = n->attrs;
+    return a->groups == 1 && !conv2d_winograd(n) && !conv2d_is_lead(n) && w->dim[0] >= CONV_LANES &&
+           type_numel(w, 0, 4) > 131072;
+}
+
+static bool panels_weights_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *w = &n->in[0]->type;
+    /* As many columns as the widest panel could hold. */
+    const int64_t most = 4 * CONV_LANES, cols = (w->dim[0] + most - 1) / most * most;
+    *out = type_of(DT_F32, 1, (int64_t[]){ type_numel(w, 1, 4) * cols });
+    return want(c, w->rank == 4, IN(0), "the weight is f32[out, in, height, width]");
+}
+
+/* Panels are as wide as the tiles of the layer that reads them. */
+static void panels_weights_emit(CWriter *w, const Node *n)
+{
+    const ConvAttrs *a = n->attrs;
+    const TensorType *wt = &n->in[0]->type;
+    TensorType x = a->like, y = a->like;
+    x.dim[1] = wt->dim[1];
+    x.dim[2] = (a->like.dim[2] - 1) * a->stride[0] + 1; /* a 1x1 kernel without stride sees as many pixels as it writes */
+    x.dim[3] = (a->like.dim[3] - 1) * a->stride[1] + 1;
+    int64_t pad[4];
+    window_pad_get(&a->pad, pad);
+    cw_stmt(w, n, "nn_conv2d_panels_weights($team, %s, $0, $out);",
+            conv_text(&x, &y, wt->dim[2], wt->dim[3], a, pad[0], pad[1]).s);
+}
+
+const OpDesc op_conv2d_panels_weights = {
+    .name = "conv2d_panels_weights",
+    .summary = "kernels of a convolution in the order in which its tiles read them",
+    .doc = "`like` is the result of the layer: how wide its tiles are decides how wide the panels are.",
+    .in = { "weight" },
+    .attrs = conv2d_grad_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_INTERNAL,
+    .operand_layout = weight_first,
+    .shape = panels_weights_shape,
+    .no_grad = "weights are copied to panels apart in infer routines only",
+    .emit = panels_weights_emit,
+};
+
+static void conv2d_panels_emit(CWriter *w, const Node *n)
+{
+    const ConvAttrs *a = n->attrs;
+    const TensorType *x = &n->in[0]->type;
+    int64_t pad[4];
+    window_pad_get(&a->pad, pad);
+    cw_stmt(w, n, "nn_conv2d_panels($team, %s, %s, %d, $0, $1, $2, $out);", rows_text(x, 1).s,
+            conv_text(x, &n->type, a->kernel[0], a->kernel[1], a, pad[0], pad[1]).s, a->relu);
+}
+
+static const AttrDef conv2d_panels_attrs[] = {
+    LIKE_ATTR(ConvAttrs),
+    CONV_ATTRS,
+    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX, .doc = "Its height and width." },
+    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { 0 },
+};
+
+const OpDesc op_conv2d_panels = {
+    .name = "conv2d_panels",
+    .summary = "conv2d from weights as panels",
+    .doc = "As conv2d; `like` gives the shape of the result and `kernel` that of the kernels, which panels do not show.",
+    .in = { "x", "panels", "bias?" },
+    .attrs = conv2d_panels_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
+    .shape = shape_from_attr,
+    .no_grad = "weights are copied to panels apart in infer routines only",
+    .emit = conv2d_panels_emit,
+    .fuse_epilogue = conv2d_fuse_epilogue,
+};
+
+/* Weights in the form that the layer's kernel reads, if that is another one. */
 static Node *conv2d_prepare(Builder *b, const Node *n)
 {
-    if (!conv2d_winograd(n)) return NULL;
+    const bool winograd = conv2d_winograd(n);
+    if (!winograd && !conv2d_panels(n)) return NULL;
     ConvAttrs a = conv_with_like(n->attrs, n);
-    a.relu = ((const ConvAttrs *)n->attrs)->relu;
     const char *name = b->name;
-    b->name = arena_printf(b->module->arena, "%s_u", n->name);
-    Node *u = mk1(b, &op_winograd_weights, NULL, n->in[1]);
+    b->name = arena_printf(b->module->arena, winograd ? "%s_u" : "%s_panels", n->name);
+    Node *w = winograd ? mk1(b, &op_winograd_weights, NULL, n->in[1])
+                       : mk1(b, &op_conv2d_panels_weights, &a, n->in[1]);
     b->name = name;
-    return mk3(b, &op_conv2d_winograd, &a, n->in[0], u, n->in[2]);
+    a.relu = ((const ConvAttrs *)n->attrs)->relu;
+    a.kernel[0] = n->in[1]->type.dim[2];
+    a.kernel[1] = n->in[1]->type.dim[3];
+    return mk3(b, winograd ? &op_conv2d_winograd : &op_conv2d_panels, &a, n->in[0], w, n->in[2]);
 }
 
 static void conv2d_window(const Node *n, int64_t extent[2], int64_t stride[2])

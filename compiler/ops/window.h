@@ -48,6 +48,7 @@ typedef struct ConvAttrs {
     int64_t stride[2], dilation[2], groups;
     IntList pad;                     /* conv2d: window_pad_get */
     int64_t even_pad[2], output_pad[2]; /* conv2d_transpose */
+    int64_t kernel[2];               /* conv2d_panels, whose weights do not show it */
     bool ceil, relu;
 } ConvAttrs;
 
@@ -60,6 +61,8 @@ typedef struct ConvText {
 } ConvText;
 ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t s, const ConvAttrs *a,
                    int64_t pad_top, int64_t pad_left);
+/* Most lanes that a vector of the kernels has: what is planned in whole vectors is rounded up to these. */
+enum { CONV_LANES = 16 };
 /* Whether the threads divide an image whose convolution takes so many multiply-adds, or samples only. */
 bool conv_is_team(int64_t macs_per_sample);
 /* Reals of scratch that gradients of convolutions need (runtime/kernels/conv2d.h): dx for the transposed

@@ -13,7 +13,7 @@
 enum { TILE_CHANNEL = 80, KERNEL = 40, FAR_KERNEL = 512, FAR_WEIGHTS = 65536 };
 
 /* Channels that the kernels can take, and the widest vectors they may use: partial ones cost as much. */
-enum { MOST_CHANNELS = 256, LANES = 16 };
+enum { MOST_CHANNELS = 256, LANES = CONV_LANES };
 
 static int64_t wide(int64_t channels)
 {

@@ -28,6 +28,7 @@ typedef struct nn_walk {
     nn_dim depth, cols;   /* input channels summed, output channels written */
     nn_dim last;          /* output channels of the last pixel of a row: fewer than cols in widened walks */
     nn_dim total;         /* where the samples are parts of one long row: its outputs, else 0 */
+    int panels;           /* the weights are those of nn_conv2d_panels_weights */
 } nn_walk;
 
 NN_INLINE nn_dim nn_clamp(nn_dim x, nn_dim lo, nn_dim hi)
@@ -305,13 +306,18 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
             for (nn_dim b = 0; b < blocks; b++) {
                 const nn_dim r = empty ? 0 : b / steps / g.w.taps, s = empty ? 0 : b / steps % g.w.taps,
                              c = b % steps * DEPTH, depth = empty ? 0 : nn_min_dim(DEPTH, g.depth - c);
-                nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + c * g.w_c + k0, g.w_c, panel);
+                if (!g.panels)
+                    nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + c * g.w_c + k0, g.w_c, panel);
+                /* The panes of this block, and their distance. */
+                const nn_dim all = g.h.taps * g.w.taps * g.depth;
+                const nn_real *panes = g.panels ? w + k0 * all + ((r * g.w.taps + s) * g.depth + c) * pane : panel;
+                const nn_dim apart = g.panels ? all * pane : depth * pane;
                 const nn_dim b2 = b + 1 < blocks ? b + 1 : 0, k2 = b + 1 < blocks ? k0 : k0 + most,
                              c2 = b2 % steps * DEPTH;
-                const int more = !empty && k2 < to && c2 + depth <= g.depth;
+                const int more = !g.panels && !empty && k2 < to && c2 + depth <= g.depth;
                 const nn_real *next = more ? w + b2 / steps / g.w.taps * g.w_h + b2 / steps % g.w.taps * g.w_w +
                                                  c2 * g.w_c + k2
-                                           : panel;
+                                           : start;
                 nn_dim asked = more ? 0 : most; /* columns of it */
                 for (nn_dim row = row0; row < nn_min_dim(last_row, row0 + block); row++) {
                     const nn_dim n = row / g.h.out, oh = row % g.h.out, ih = oh * g.h.step + r * g.h.dil + g.h.base;
@@ -330,12 +336,12 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                             const nn_dim some_cols = nn_min_dim(pane, cols - k);
                             const int whole = m == mr && some_cols == pane;
                             const int asks = asked < nn_min_dim(most, to - k2);
-                            t.next = asks ? next + asked : panel;
+                            t.next = asks ? next + asked : start;
                             t.next_c = asks ? g.w_c : 0;
                             asked += NN_LINE;
                             if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
                             nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t,
-                                         DEPTH, rows, panel + k * depth, start + k, whole ? yt : some,
+                                         DEPTH, rows, panes + k / pane * apart, start + k, whole ? yt : some,
                                          whole ? g.y_pix : pane);
                             if (!whole) nn_walk_copy(m, some_cols, some_cols, some, pane, yt, g.y_pix);
                         }
@@ -747,25 +753,27 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
 }
 
 /* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. */
-NN_INLINE void nn_walk_points(int far, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co, const nn_real *x,
+NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co, const nn_real *x,
                               const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_dim from, to;
     nn_share(part.row, part.rows, pixels, 14, &from, &to);
     part.row = 0;
     part.rows = 1;
+    nn_walk g = nn_conv_point_walk(to - from, ci, co);
+    g.panels = panels;
     nn_walk_samples(far, NN_CONV_ROW, relu, part, (to - from + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * ci,
-                    NN_CONV_ROW * co, nn_conv_point_walk(to - from, ci, co), x + from * ci, w, bias, y + from * co);
+                    NN_CONV_ROW * co, g, x + from * ci, w, bias, y + from * co);
 }
 
-/* A part of rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL. */
-NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
-                              const nn_real *bias, nn_real *y)
+/* A part of rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL; `panels`: w holds panels. */
+NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int panels, int relu, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, x_next = c.h * c.w * c.ci, y_next = c.oh * c.ow * c.co;
     const int far = NN_WALK_FAR(nn_conv_weights(c), c.r * (15 * c.step_w + (c.s - 1) * c.dil_w + 1) * c.ci);
     if (nn_conv_is_point(c) && co >= NN_VL) {
-        nn_walk_points(far, relu, part, rows * c.h * c.w, ci, co, x, w, bias, y);
+        nn_walk_points(far, panels, relu, part, rows * c.h * c.w, ci, co, x, w, bias, y);
         return;
     }
     nn_walk g = {
@@ -781,6 +789,7 @@ NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int relu, co
         .depth = ci,
         .cols = co,
         .last = co,
+        .panels = panels,
     };
     const nn_dim wide = c.groups == 1 && c.dil_w == 1 ? nn_max_dim(1, nn_min_dim(c.ow, NN_VL / co)) : 1,
                  taps = wide == 1 ? c.s : (wide - 1) * c.step_w + c.s;
@@ -811,15 +820,35 @@ NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int relu, co
 NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
                          nn_real *y)
 {
-    nn_conv2d_part(NN_WHOLE, rows, c, relu, x, w, bias, y);
+    nn_conv2d_part(NN_WHOLE, rows, c, 0, relu, x, w, bias, y);
 }
 
 /* The same, divided by a team. */
 NN_INLINE void nn_conv2d_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
                               const nn_real *w, const nn_real *bias, nn_real *y)
 {
-    nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / c.groups / NN_VL), rows, c,
+    nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / c.groups / NN_VL), rows, c, 0,
                    relu, x, w, bias, y);
+}
+
+/* Large weights (NN_WALK_FAR) of one group as panels of as many columns as a tile has, one panel after another, each
+ * with all taps and input channels; columns beyond the last are zero. The team divides the panels. */
+NN_INLINE void nn_conv2d_panels_weights(const nn_team *team, nn_conv c, const nn_real *w, nn_real *panels)
+{
+    const nn_dim width = nn_conv_is_point(c) ? NN_CONV_ROW : c.ow, pane = nn_walk_vecs(width, c.co / NN_VL) * NN_VL,
+                 all = c.r * c.s * c.ci;
+    nn_dim from, to;
+    nn_share(team->rank, team->size, c.co, pane, &from, &to);
+    for (nn_dim k = from; k < to; k += pane)
+        nn_walk_pack(all, nn_min_dim(pane, to - k), pane, w + k, c.co, panels + k * all);
+}
+
+/* nn_conv2d_team of such panels. */
+NN_INLINE void nn_conv2d_panels(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                const nn_real *panels, const nn_real *bias, nn_real *y)
+{
+    nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / NN_VL), rows, c, 1, relu, x,
+                   panels, bias, y);
 }
 
 /* groups = ci = co > 1. */
@@ -882,7 +911,7 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
     const nn_dim width = (c.w + c.step_w - 1) / c.step_w;
     const int far = NN_WALK_FAR(nn_conv_weights(c) / (c.step_h * c.step_w), c.r * (15 + c.s * c.dil_w) * c.co);
     if (nn_conv_is_point(c) && ci >= NN_VL) {
-        nn_walk_points(far, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, dx);
+        nn_walk_points(far, 0, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, dx);
         return;
     }
     /* Pixels of a wide one are side by side in memory only where there is one group. */
