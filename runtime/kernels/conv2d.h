@@ -351,6 +351,70 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
         }
 }
 
+/* The same for images narrower than a tile: its rows are any pixels that meet a tap, of whatever line and sample. What
+ * a tap has no input for is left out, which of a 2x2 image and a 3x3 kernel is more than half. */
+NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples, nn_dim x_next, nn_dim y_next,
+                                 nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    enum { DEPTH = 256, COLS = 8 * NN_VL, PIXELS = 512 };
+    const int mr = NN_TILE_ACC / nv < NN_TILE_ROWS ? NN_TILE_ACC / nv : NN_TILE_ROWS;
+    const nn_dim block = nn_max_dim(1, PIXELS / g.w.out), pane = nv * NN_VL, most = COLS / pane * pane,
+                 all = g.h.taps * g.w.taps * g.depth;
+    nn_real panel[DEPTH * COLS], rows[NN_TILE_ROWS * DEPTH] = { 0 }, some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL] = { 0 };
+    nn_real *to[NN_TILE_ROWS];
+    nn_dim row0, last_row, from, end;
+    nn_share(part.row, part.rows, samples * g.h.out, 1, &row0, &last_row);
+    nn_share(part.col, part.cols, g.cols, pane, &from, &end);
+    for (; row0 < last_row; row0 += block)
+        for (nn_dim k0 = from; k0 < end; k0 += most) {
+            const nn_dim cols = nn_min_dim(most, end - k0), p0 = row0 * g.w.out,
+                         p1 = nn_min_dim(last_row, row0 + block) * g.w.out;
+            for (nn_dim p = p0; p < p1; p++) {
+                const nn_dim row = p / g.w.out, n = row / g.h.out;
+                nn_real *yp = y + n * y_next + row % g.h.out * g.y_row + p % g.w.out * g.y_pix + k0;
+                if (bias)
+                    memcpy(yp, bias + k0, (size_t)cols * sizeof *yp);
+                else
+                    memset(yp, 0, (size_t)cols * sizeof *yp);
+            }
+            for (nn_dim c = 0, depth; c < all; c += depth) { /* of taps and channels, all channels of a tap together */
+                const nn_dim tap = c / g.depth, first = c % g.depth, r = tap / g.w.taps, s = tap % g.w.taps;
+                depth = nn_min_dim(DEPTH, g.depth - first);
+                if (!g.panels)
+                    nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + first * g.w_c + k0, g.w_c, panel);
+                const nn_real *panes = g.panels ? w + k0 * all + c * pane : panel;
+                const nn_dim apart = g.panels ? all * pane : depth * pane;
+                const nn_taps t = { .n_h = 1, .n_w = 1, .depth = depth, .w_c = pane, .last = 1 };
+                int m = 0;
+                for (nn_dim p = p0; p <= p1; p++) {
+                    if (p < p1) {
+                        const nn_dim row = p / g.w.out, n = row / g.h.out, oh = row % g.h.out, o = p % g.w.out,
+                                     ih = oh * g.h.step + r * g.h.dil + g.h.base,
+                                     iw = o * g.w.step + s * g.w.dil + g.w.base;
+                        if (ih < 0 || ih >= g.h.in || iw < 0 || iw >= g.w.in) continue;
+                        memcpy(rows + m * DEPTH, x + n * x_next + ih * g.x_row + iw * g.x_pix + first,
+                               (size_t)depth * sizeof *rows);
+                        to[m++] = y + n * y_next + oh * g.y_row + o * g.y_pix + k0;
+                        if (m < mr) continue;
+                    }
+                    for (nn_dim k = 0; k < cols && m > 0; k += pane) {
+                        const size_t bytes = (size_t)nn_min_dim(pane, cols - k) * sizeof *some;
+                        for (int i = 0; i < m; i++) memcpy(some + i * pane, to[i] + k, bytes);
+                        nn_walk_tile(mr, nv, 0, NN_FROM_RESULT, 0, t, DEPTH, rows, panes + k / pane * apart, NULL, some,
+                                     pane);
+                        for (int i = 0; i < m; i++) memcpy(to[i] + k, some + i * pane, bytes);
+                    }
+                    m = 0;
+                }
+            }
+            for (nn_dim p = p0; p < p1 && relu; p++) {
+                const nn_dim row = p / g.w.out, n = row / g.h.out;
+                nn_real *yp = y + n * y_next + row % g.h.out * g.y_row + p % g.w.out * g.y_pix + k0;
+                for (nn_dim k = 0; k < cols; k++) yp[k] = yp[k] < 0 ? 0 : yp[k];
+            }
+        }
+}
+
 /* Vectors of columns in a tile: narrow images take more, so that there are enough independent sums. */
 NN_INLINE int nn_walk_vecs(nn_dim width, nn_dim full)
 {
@@ -370,7 +434,9 @@ NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_part part, nn
 {
     if (g.h.out <= 0 || g.w.out <= 0) return;
     const int vecs = nn_walk_vecs(width, g.cols / NN_VL), tail = (int)(g.cols % NN_VL);
-    if (far) {
+    if (far && !g.total && width < NN_TILE_ACC / vecs && NN_VL > 1) {
+        nn_walk_scattered(vecs, relu, part, samples, x_next, y_next, g, x, w, bias, y);
+    } else if (far) {
         nn_walk_far(vecs, width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
     } else if (g.cols < NN_VL) {
         nn_walk_near(1, tail, 1, width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
