@@ -1328,6 +1328,42 @@ NN_INLINE void nn_dw_wide_lines(nn_conv c, nn_dim line0, nn_dim line1, const nn_
 /* A point convolution's gradient is a product over all pixels, in blocks that stay in a near cache for all items. */
 enum { NN_DW_NEAR = 98304 };
 
+/* Of small images, pixels of many samples that a tap brings together are gathered side by side: then a tile of dw is
+ * loaded and stored once for all of them. */
+enum { NN_DW_GATHER = 32768 };
+#define NN_DW_SCATTERED(c, rows, cols) \
+    ((c).groups == 1 && (c).ow <= 8 && NN_VL > 1 && NN_DW_GATHER / ((rows) + (cols)) >= 16)
+
+NN_INLINE void nn_dw_scattered(nn_conv c, nn_dw_walk g, nn_dim line, nn_dim last, nn_dim from, nn_dim to,
+                               const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    nn_real near[NN_DW_GATHER];
+    const nn_axis ah = g.h, aw = g.w;
+    const nn_dim most = NN_DW_GATHER / (c.ci + c.co), mr = nn_dw_rows(c.ci, c.co), blocks = (c.ci + mr - 1) / mr;
+    nn_real *const d = near + most * c.ci;
+    g.h = (nn_axis){ 1, 1, 1, 1, 1, 0 };
+    while (from < to) {
+        const nn_dim tap = from / blocks, r = tap / c.s, s = tap % c.s, i1 = nn_min_dim(to, (tap + 1) * blocks);
+        nn_dim m = 0;
+        for (nn_dim p = line * c.ow; p <= last * c.ow; p++) {
+            if (p < last * c.ow) {
+                const nn_dim o = p % c.ow, l = p / c.ow, ih = l % c.oh * ah.step + r * ah.dil + ah.base,
+                             iw = o * aw.step + s * aw.dil + aw.base;
+                if (ih < 0 || ih >= c.h || iw < 0 || iw >= c.w) continue;
+                memcpy(near + m * c.ci, x + ((l / c.oh * c.h + ih) * c.w + iw) * c.ci, (size_t)c.ci * sizeof *x);
+                memcpy(d + m * c.co, dy + p * c.co, (size_t)c.co * sizeof *dy);
+                if (++m < most) continue;
+            }
+            if (m == 0) break;
+            g.w = (nn_axis){ m, m, 1, 1, 1, 0 };
+            nn_dw_sample(g, 0, 1, from - tap * blocks, i1 - tap * blocks, near, d, near + NN_DW_GATHER,
+                         dw + tap * g.dw_tap);
+            m = 0;
+        }
+        from = i1;
+    }
+}
+
 NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
                            const nn_real *x, const nn_real *dy, nn_real *dw)
 {
@@ -1354,6 +1390,10 @@ NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_
             g.w = (nn_axis){ n, n, 1, 1, 1, 0 };
             nn_dw_sample(g, 0, 1, from, to, x + p * ci, dy + p * co, dy_end, dw);
         }
+        return;
+    }
+    if (NN_DW_SCATTERED(c, ci, co) && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
+        nn_dw_scattered(c, g, line, last, from, to, x, dy, dw);
         return;
     }
     NN_DW_LINES(c.oh, for (nn_dim q = 0; q < c.groups; q++)
