@@ -63,5 +63,5 @@ int64_t winograd_scratch(WinogradPass pass, const TensorType *w)
     if (pass == WINOGRAD_DX) return 16 * co * wide(ci);
     const int64_t most = 16384 / (ci * co), parts = most < 1 ? 1 : most > 8 ? 8 : most;
     const int64_t tiles = ci + co <= 32 ? 8 : 32;
-    return parts * 16 * ci * wide(co) + 8 * 16 * (tiles * (wide(ci) + wide(co)) + 2 * LANES);
+    return parts * 16 * ci * wide(co) + 8 * 16 * (tiles * (wide(ci) + wide(co) + 2 * LANES) + 2 * LANES);
 }

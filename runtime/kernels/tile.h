@@ -56,6 +56,22 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
  * accumulators need; reading again is cheaper. */
 #define NN_FRESH_LOADS __asm__ volatile("" ::: "memory")
 
+/* Where registers are left, a row of b stays in them: gcc, which sees that it equals what lies in memory, would read it
+ * again for every row of a. */
+#if (defined(__x86_64__) && defined(__SSE__)) && NN_VL > 1
+#define NN_KEEP(acc_count, v)                                                                        \
+    do {                                                                                             \
+        if ((acc_count) <= NN_TILE_ACC + 1) __asm__("" : "+v"(v));                                   \
+    } while (0)
+#elif defined(__aarch64__) && NN_VL > 1
+#define NN_KEEP(acc_count, v)                                                                        \
+    do {                                                                                             \
+        if ((acc_count) <= NN_TILE_ACC + 1) __asm__("" : "+w"(v));                                   \
+    } while (0)
+#else
+#define NN_KEEP(acc_count, v) (void)0
+#endif
+
 /* acc[i][j] += sum over k of a[i*a_m + k*a_k] * b[k*b_k + j*NN_VL ..] */
 NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
                            const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
@@ -64,7 +80,10 @@ NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_di
         nn_vec bv[NN_TILE_VECS];
         NN_FRESH_LOADS;
         NN_UNROLL_FULL
-        for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * b_k + j * NN_VL);
+        for (int j = 0; j < nv; j++) {
+            bv[j] = nn_load(b + k * b_k + j * NN_VL);
+            NN_KEEP(mr * nv + nv, bv[j]);
+        }
         NN_UNROLL_FULL
         for (int i = 0; i < mr; i++) {
             const nn_vec av = nn_splat(a[i * a_m + k * a_k]);

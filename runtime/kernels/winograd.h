@@ -455,14 +455,15 @@ NN_INLINE void nn_winograd_dy_vec(int last, int tail, nn_conv c, nn_dim t0, nn_d
     }
 }
 
-NN_INLINE void nn_winograd_dy(nn_conv c, nn_dim t0, nn_dim t1, const nn_real *dy, nn_real *w,
+/* Columns [k0, k1); w begins with k0. */
+NN_INLINE void nn_winograd_dy(nn_conv c, nn_dim t0, nn_dim t1, nn_dim k0, nn_dim k1, const nn_real *dy, nn_real *w,
                               nn_dim e_next, nn_dim t_next)
 {
-    nn_dim k = 0;
-    for (; k + NN_VL <= c.co; k += NN_VL)
-        nn_winograd_dy_vec(0, 0, c, t0, t1, dy + k, w + k, e_next, t_next);
-    if (c.co % NN_VL)
-        nn_winograd_dy_vec(1, (int)(c.co % NN_VL), c, t0, t1, dy + k, w + k, e_next, t_next);
+    nn_dim k = k0;
+    for (; k + NN_VL <= nn_min_dim(c.co, k1); k += NN_VL)
+        nn_winograd_dy_vec(0, 0, c, t0, t1, dy + k, w + k - k0, e_next, t_next);
+    if (c.co % NN_VL && k < k1)
+        nn_winograd_dy_vec(1, (int)(c.co % NN_VL), c, t0, t1, dy + k, w + k - k0, e_next, t_next);
 }
 
 /* Vectors of columns, and rows, of a tile of dU. */
@@ -481,26 +482,26 @@ NN_INLINE int nn_winograd_dw_rows(nn_conv c)
 /* mr rows and nv vectors of dU for one element, the sum over `count` tiles of V * W, added to what the tiles before
  * gave unless these are the first. */
 NN_INLINE void nn_winograd_dw_tile(int mr, int nv, int first, nn_dim count, const nn_real *v,
-                                   nn_dim v_next, const nn_real *w, nn_dim w_next, nn_real *du)
+                                   nn_dim v_next, const nn_real *w, nn_dim w_next, nn_real *du, nn_dim du_next)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     if (first)
-        nn_tile_start(mr, nv, 0, NN_FROM_ZERO, NULL, du, w_next, acc);
+        nn_tile_start(mr, nv, 0, NN_FROM_ZERO, NULL, du, du_next, acc);
     else
-        nn_tile_start(mr, nv, 0, NN_FROM_RESULT, NULL, du, w_next, acc);
+        nn_tile_start(mr, nv, 0, NN_FROM_RESULT, NULL, du, du_next, acc);
     nn_tile_mul(mr, nv, count, v, 1, v_next, w, w_next, acc);
-    nn_tile_end(mr, nv, 0, 0, du, w_next, acc);
+    nn_tile_end(mr, nv, 0, 0, du, du_next, acc);
 }
 
 /* The same for rows [c0, c1). */
 NN_INLINE void nn_winograd_dw_columns(int nv, int first, nn_conv c, nn_dim c0, nn_dim c1,
                                       nn_dim count, const nn_real *v, nn_dim v_next,
-                                      const nn_real *w, nn_dim w_next, nn_real *du)
+                                      const nn_real *w, nn_dim w_next, nn_real *du, nn_dim du_next)
 {
     const int mr = nn_winograd_dw_rows(c), rest = (int)(c.ci % mr);
     nn_dim i = c0;
 #define NN_ROWS(n)                                                                                 \
-    nn_winograd_dw_tile(n, nv, first, count, v + i, v_next, w, w_next, du + i * w_next)
+    nn_winograd_dw_tile(n, nv, first, count, v + i, v_next, w, w_next, du + i * du_next, du_next)
     for (; i + mr <= c1; i += mr) NN_ROWS(mr);
     if (rest && i < c1) NN_ROWS(rest);
 #undef NN_ROWS
@@ -509,61 +510,76 @@ NN_INLINE void nn_winograd_dw_columns(int nv, int first, nn_conv c, nn_dim c0, n
 /* Reals of scratch: dU of all parts, and V and W of a block for each thread that works. */
 NN_INLINE nn_dim nn_winograd_dw_block(nn_conv c)
 {
-    return 16 * (nn_winograd_dw_tiles(c) * (nn_winograd_wide(c.ci) + nn_winograd_wide(c.co)) +
+    return 16 * (nn_winograd_dw_tiles(c) * (nn_winograd_wide(c.ci) + nn_winograd_wide(c.co) + 2 * NN_WINOGRAD_GAP) +
                  2 * NN_WINOGRAD_GAP);
 }
 
-/* dU of input channels [c0, c1) over tiles [t0, t1). */
-NN_INLINE void nn_winograd_dw_part(nn_conv c, nn_dim c0, nn_dim c1, nn_dim t0, nn_dim t1,
-                                   const nn_real *x, const nn_real *dy, nn_real *v, nn_real *du)
+/* Columns of dU that a thread computes at a time, a whole number of groups: dU is loaded and stored for each block of
+ * tiles, so what half of a layer's rows have of it shall stay in a near cache. dU[e][block of columns][row][column]. */
+enum { NN_WINOGRAD_DW_NEAR = 131072 };
+NN_INLINE nn_dim nn_winograd_dw_cols(nn_conv c)
 {
-    const nn_dim v_next = nn_winograd_wide(c.ci), w_next = nn_winograd_wide(c.co),
-                 size = c.ci * w_next;
-    const int group = nn_winograd_dw_group(c);
-    const nn_dim n_vec = w_next / NN_VL, n_main = n_vec / group;
-    const int rest = (int)(n_vec % group);
+    const nn_dim group = nn_winograd_dw_group(c) * NN_VL, most = NN_WINOGRAD_DW_NEAR / (8 * c.ci);
+    return nn_min_dim(nn_winograd_wide(c.co), nn_max_dim(1, most / group) * group);
+}
+
+/* dU of input channels [c0, c1) and columns [k0, k1) over tiles [t0, t1). */
+NN_INLINE void nn_winograd_dw_block_of(nn_conv c, nn_dim c0, nn_dim c1, nn_dim k0, nn_dim k1, nn_dim t0, nn_dim t1,
+                                       const nn_real *x, const nn_real *dy, nn_real *v, nn_real *du)
+{
+    const nn_dim cols = nn_winograd_wide(c.co), size = c.ci * cols;
+    /* Tiles, too, lie further apart than their channels: see NN_WINOGRAD_GAP. */
+    const nn_dim v_next = nn_winograd_wide(c.ci) + NN_WINOGRAD_GAP, w_next = nn_winograd_dw_cols(c) + NN_WINOGRAD_GAP;
+    const int group = nn_winograd_dw_group(c), rest = (int)(cols / NN_VL % group);
     const nn_dim block = nn_winograd_dw_tiles(c), v_e = block * v_next + NN_WINOGRAD_GAP,
                  w_e = block * w_next + NN_WINOGRAD_GAP;
     nn_real *w = v + 16 * v_e;
     for (nn_dim t = t0; t < t1; t += block) {
         const nn_dim count = nn_min_dim(block, t1 - t);
         nn_winograd_input(c, t, t + count, c0 / NN_VL * NN_VL, c1, x, v, v_e, v_next);
-        nn_winograd_dy(c, t, t + count, dy, w, w_e, w_next);
+        nn_winograd_dy(c, t, t + count, k0, k1, dy, w, w_e, w_next);
         for (nn_dim e = 0; e < 16; e++) {
-            nn_dim k = 0;
+            nn_dim k = k0;
             if (t + 2 * block <= t1) {
-                const nn_dim a0 = t + block + nn_cut(block, 1, e, 16),
-                             a1 = t + block + nn_cut(block, 1, e + 1, 16);
+                const nn_dim a0 = t + block + nn_cut(block, 1, e, 16), a1 = t + block + nn_cut(block, 1, e + 1, 16);
                 nn_winograd_ask_input(c, a0, a1, x);
-                nn_winograd_ask_output(c, a0, a1, c.co, dy, 0);
+                nn_winograd_ask_output(c, a0, a1, nn_min_dim(k1, c.co) - k0, dy + k0, 0);
             }
-            for (nn_dim g = 0; g < n_main; g++, k += group * NN_VL)
-                nn_winograd_dw_columns(group, t == t0, c, c0, c1, count, v + e * v_e, v_next,
-                                       w + e * w_e + k, w_next, du + e * size + k);
-            if (rest)
-                nn_winograd_dw_columns(rest, t == t0, c, c0, c1, count, v + e * v_e, v_next,
-                                       w + e * w_e + k, w_next, du + e * size + k);
+            for (; k + group * NN_VL <= k1; k += group * NN_VL)
+                nn_winograd_dw_columns(group, t == t0, c, c0, c1, count, v + e * v_e, v_next, w + e * w_e + k - k0,
+                                       w_next, du + e * size + k0 * c.ci + k - k0, k1 - k0);
+            if (rest && k < k1)
+                nn_winograd_dw_columns(rest, t == t0, c, c0, c1, count, v + e * v_e, v_next, w + e * w_e + k - k0,
+                                       w_next, du + e * size + k0 * c.ci + k - k0, k1 - k0);
         }
     }
+}
+
+NN_INLINE void nn_winograd_dw_part(nn_conv c, nn_dim c0, nn_dim c1, nn_dim t0, nn_dim t1, const nn_real *x,
+                                   const nn_real *dy, nn_real *v, nn_real *du)
+{
+    const nn_dim cols = nn_winograd_dw_cols(c), all = nn_winograd_wide(c.co);
+    for (nn_dim k = 0; k < all; k += cols)
+        nn_winograd_dw_block_of(c, c0, c1, k, nn_min_dim(all, k + cols), t0, t1, x, dy, v, du);
 }
 
 /* dw = (acc ? dw : 0) + G^T dU G, dU summed over the parts; the team divides the rows. */
 NN_INLINE void nn_winograd_dw_end(const nn_team *team, nn_conv c, nn_dim parts, const nn_real *du,
                                   nn_real *dw, int acc)
 {
-    const nn_dim w_next = nn_winograd_wide(c.co), size = c.ci * w_next;
+    const nn_dim all = nn_winograd_wide(c.co), size = c.ci * all, cols = nn_winograd_dw_cols(c);
     const nn_vec half = nn_splat(NN_R(0.5));
     nn_dim from, to;
     nn_share(team->rank, team->size, c.ci, 1, &from, &to);
     for (nn_dim i = from; i < to; i++)
         for (nn_dim k = 0; k < c.co; k += NN_VL) {
+            const nn_dim k0 = k / cols * cols, at = k0 * c.ci + i * nn_min_dim(cols, all - k0) + k - k0;
             nn_vec s[16], t[3][4];
             NN_UNROLL_FULL
-            for (int e = 0; e < 16; e++) s[e] = nn_load(du + e * size + i * w_next + k);
+            for (int e = 0; e < 16; e++) s[e] = nn_load(du + e * size + at);
             for (nn_dim p = 1; p < parts; p++) {
                 NN_UNROLL_FULL
-                for (int e = 0; e < 16; e++)
-                    s[e] += nn_load(du + (16 * p + e) * size + i * w_next + k);
+                for (int e = 0; e < 16; e++) s[e] += nn_load(du + (16 * p + e) * size + at);
             }
             NN_UNROLL_FULL
             for (int e = 0; e < 4; e++) {
