@@ -41,7 +41,9 @@ static Node *absorb_users(Builder *b, const Node *old, Node *const *in, void *ct
             operand[k] = x == last ? n : x && x->id < old->id ? f->new_of[x->id] : NULL;
             ready &= !x || operand[k];
         }
-        Node *fused = ready ? n->op->fuse_epilogue(b, n, mk_copy(b, user, operand)) : NULL;
+        Node asked = *user; /* no node of the graph, where it would turn up when nothing comes of it */
+        asked.in = operand;
+        Node *fused = ready ? n->op->fuse_epilogue(b, n, &asked) : NULL;
         if (!fused) break;
         fused->name = user->name;
         f->by[user->id] = old;

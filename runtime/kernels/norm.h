@@ -133,7 +133,8 @@ NN_INLINE void nn_norm_sum_rows(int relu, int n, nn_dim r0, nn_dim r1, nn_dim ch
 {
     enum { BLOCK = 64, WAYS = 4 };
     const nn_vec mv = nn_load_part(g.m + k, n, 0);
-    const nn_vec scale = relu ? nn_load_part(g.scale + k, n, 0) : mv, shift = relu ? nn_load_part(g.shift + k, n, 0) : mv;
+    const nn_vec scale = relu ? nn_load_part(g.scale + k, n, 0) : mv;
+    const nn_vec shift = relu ? nn_load_part(g.shift + k, n, 0) : mv;
     nn_vec sum[NN_NORM_SUMS] = { { 0 } };
     for (nn_dim b = r0; b < r1; b += BLOCK) {
         const nn_dim end = nn_min_dim(b + BLOCK, r1);
@@ -165,7 +166,8 @@ NN_INLINE void nn_norm_sum_rows(int relu, int n, nn_dim r0, nn_dim r1, nn_dim ch
 NN_INLINE void nn_norm_sum_inner(int relu, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim k, nn_norm_dy g,
                                  nn_dim out_step, nn_real *out)
 {
-    const nn_vec mv = nn_splat(g.m[k]), scale = nn_splat(relu ? g.scale[k] : 0), shift = nn_splat(relu ? g.shift[k] : 0);
+    const nn_vec mv = nn_splat(g.m[k]);
+    const nn_vec scale = nn_splat(relu ? g.scale[k] : 0), shift = nn_splat(relu ? g.shift[k] : 0);
     const int tail = (int)(inner % NN_VL);
     nn_vec sum[NN_NORM_SUMS] = { { 0 } };
     for (nn_dim r = r0; r < r1; r++) {
@@ -307,13 +309,13 @@ NN_INLINE void nn_norm_apply(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner
 #undef NN_VALUE
 }
 
-/* y = (x - mean) / sqrt(var + eps) * weight + bias, plus `more`, then relu if asked; mean[c], the biased var[c], and the
- * factors of y = (x - mean) * scale + shift, whose shift makes up for the rounding of the mean. more and any result may be
- * NULL. scratch: (NN_NORM_PARTS*NN_NORM_SUMS + 3)*channels. */
-NN_INLINE void nn_batch_norm_act(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps, int relu,
-                                 const nn_real *x, const nn_real *weight, const nn_real *bias, const nn_real *more,
-                                 nn_real *scratch, nn_real *y, nn_real *mean, nn_real *var, nn_real *scale,
-                                 nn_real *shift)
+/* y = (x - mean) / sqrt(var + eps) * weight + bias, plus `more`, then relu if asked; mean[c], the biased var[c], and
+ * the factors of y = (x - mean) * scale + shift, whose shift makes up for the rounding of the mean. more and any result
+ * may be NULL. scratch: (NN_NORM_PARTS*NN_NORM_SUMS + 3)*channels. */
+NN_INLINE void nn_batch_norm_act(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
+                                 int relu, const nn_real *x, const nn_real *weight, const nn_real *bias,
+                                 const nn_real *more, nn_real *scratch, nn_real *y, nn_real *mean, nn_real *var,
+                                 nn_real *scale, nn_real *shift)
 {
     const nn_dim parts = nn_min_dim(NN_NORM_PARTS, outer);
     const double count = (double)(outer * inner);
@@ -358,8 +360,8 @@ NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim cha
 }
 
 /* Gradients; any result may be NULL, and dx may be dy. relu: of relu after the layer, whose scale and shift are given.
- * The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. scratch as
- * in nn_batch_norm_act. */
+ * The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. scratch
+ * as in nn_batch_norm_act. */
 NN_INLINE void nn_batch_norm_act_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
                                     int relu, const nn_real *dy, const nn_real *x, const nn_real *mean,
                                     const nn_real *var, const nn_real *weight, const nn_real *was_scale,
@@ -397,8 +399,8 @@ NN_INLINE void nn_batch_norm_train_dx(const nn_team *team, nn_dim outer, nn_dim 
                                       const nn_real *weight, nn_real *scratch, nn_real *dx, nn_real *dweight,
                                       nn_real *dbias)
 {
-    nn_batch_norm_act_dx(team, outer, channels, inner, eps, 0, dy, x, mean, var, weight, NULL, NULL, scratch, dx, dweight,
-                         dbias);
+    nn_batch_norm_act_dx(team, outer, channels, inner, eps, 0, dy, x, mean, var, weight, NULL, NULL, scratch, dx,
+                         dweight, dbias);
 }
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias for the rows of a share. */
