@@ -364,6 +364,12 @@ bool cw_is_lead(const CWriter *w, const Node *n)
     return cw_runs_lead(w, n);
 }
 
+bool cw_result_is_read(const CWriter *w, const Node *n, int k)
+{
+    const Buffer *b = &w->plan->result[n->id][k];
+    return b->kind != AT_ARENA || b->last > n->id;
+}
+
 bool cw_has_pitch(const CWriter *w, const Node *n)
 {
     for (int i = 0; i < n->n_in; i++) {

@@ -34,6 +34,8 @@
 void cw_stmt(CWriter *w, const Node *n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* True when the node runs as PART_LEAD in this routine: the emit hook of an OPF_LEAD operator always does. */
 bool cw_is_lead(const CWriter *w, const Node *n);
+/* Does anything read result k? A kernel that does without says so by NULL in the text. */
+bool cw_result_is_read(const CWriter *w, const Node *n, int k);
 /* True when rows of an operand or result of the node are not packed, see $pitch0. */
 bool cw_has_pitch(const CWriter *w, const Node *n);
 /* Whether large plain products may go to OpenBLAS in this build. */

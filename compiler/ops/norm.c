@@ -204,10 +204,11 @@ static bool batch_norm_act_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 static void batch_norm_act_emit(CWriter *w, const Node *n)
 {
-    batch_norm_call(w, n, "nn_batch_norm_act", &n->in[0]->type,
-                    ((const NormAttrs *)n->attrs)->relu
-                        ? "$eps, 1, $0, $1, $2, $3, $scratch, $out, $out1, $out2, $out3, $out4"
-                        : "$eps, 0, $0, $1, $2, $3, $scratch, $out, $out1, $out2, $out3, $out4");
+    char text[96];
+    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, $scratch, $out, $out1, $out2, %s, %s",
+             ((const NormAttrs *)n->attrs)->relu, cw_result_is_read(w, n, 3) ? "$out3" : "NULL",
+             cw_result_is_read(w, n, 4) ? "$out4" : "NULL");
+    batch_norm_call(w, n, "nn_batch_norm_act", &n->in[0]->type, text);
 }
 
 const OpDesc op_batch_norm_act = {

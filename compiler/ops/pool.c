@@ -138,7 +138,7 @@ static void max_pool2d_grad(Builder *b, const Node *n, Node *const *dy, Node **d
 static void max_pool2d_emit(CWriter *w, const Node *n)
 {
     pool_emit(w, n, n->more[0].dtype == DT_U8 ? "nn_max_pool2d_u8" : "nn_max_pool2d_i32",
-              &n->in[0]->type, &n->type, "$0, $out, $out1");
+              &n->in[0]->type, &n->type, cw_result_is_read(w, n, 1) ? "$0, $out, $out1" : "$0, $out, NULL");
 }
 
 static void pool_window(const Node *n, int64_t extent[2], int64_t stride[2])
