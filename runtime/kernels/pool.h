@@ -113,10 +113,51 @@ NN_INLINE int nn_pool_whole(nn_pool2d g, nn_dim samples, nn_dim n, nn_dim oh)
            (n * g.oh + oh + 1) * g.ow * g.c + spill <= samples * g.oh * g.ow * g.c;
 }
 
+/* Windows that neither overlap nor leave gaps write every element of dx once. */
+NN_INLINE int nn_pool_partition(nn_pool2d g)
+{
+    return g.step_h == g.kh && g.step_w == g.kw && g.dil_h == 1 && g.dil_w == 1 && g.pad_top == 0 &&
+           g.pad_left == 0 && g.oh * g.kh >= g.h && g.ow * g.kw >= g.w;
+}
+
+/* Maxima of windows that neither overlap nor leave gaps, of fewer channels than a vector has lanes: first down the rows,
+ * where vectors are full, then across what is left. */
+enum { NN_POOL_SOME = 16, NN_POOL_WIDTH = 4 }; /* windows at a time, and pixels across one of them, at most */
+NN_INLINE void nn_max_narrow(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y)
+{
+    nn_real best[(NN_POOL_SOME * NN_POOL_WIDTH + 1) * NN_VL] = { 0 };
+    const nn_real *const end = y + rows * g.oh * g.ow * g.c;
+    nn_ivec none = { 0 };
+    for (nn_dim i = 0; i < rows * g.oh; i++) {
+        const nn_dim n = i / g.oh, ih = i % g.oh * g.kh, down = nn_min_dim(g.kh, g.h - ih);
+        for (nn_dim ow = 0; ow < g.ow; ow += NN_POOL_SOME) {
+            const nn_dim across = nn_min_dim(g.w - ow * g.kw, NN_POOL_SOME * g.kw), size = across * g.c;
+            const nn_real *xr = x + ((n * g.h + ih) * g.w + ow * g.kw) * g.c;
+            for (nn_dim j = 0; j < size; j += NN_VL) {
+                const int lanes = (int)nn_min_dim(NN_VL, size - j);
+                nn_vec top = nn_load_lanes(xr + j, lanes);
+                for (nn_dim r = 1; r < down; r++)
+                    nn_max_take(nn_load_lanes(xr + r * g.w * g.c + j, lanes), 0, &top, &none);
+                nn_store(best + j, top);
+            }
+            for (nn_dim s = 0; s < across; s += g.kw, y += g.c) {
+                nn_vec top = nn_load(best + s * g.c);
+                for (nn_dim k = 1; k < nn_min_dim(g.kw, across - s); k++)
+                    nn_max_take(nn_load(best + (s + k) * g.c), 0, &top, &none);
+                nn_store_lanes(y, top, end - y >= NN_VL ? NN_VL : (int)g.c); /* the lanes beyond are written next */
+            }
+        }
+    }
+}
+
 /* y = maximum, index = its position within the window (r*kw + s); index may be NULL. */
 NN_INLINE void nn_max_pool2d(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, void *index, int bytes)
 {
     const int tail = (int)(g.c % NN_VL);
+    if (!index && g.c < NN_VL && g.kw <= NN_POOL_WIDTH && nn_pool_partition(g)) {
+        nn_max_narrow(rows, g, x, y);
+        return;
+    }
     for (nn_dim n = 0; n < rows; n++)
         for (nn_dim oh = 0; oh < g.oh; oh++) {
             const int whole = nn_pool_whole(g, rows, n, oh);
@@ -142,13 +183,6 @@ NN_INLINE void nn_max_pool2d_u8(nn_dim rows, nn_pool2d g, const nn_real *x, nn_r
 NN_INLINE void nn_max_pool2d_i32(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, int32_t *index)
 {
     nn_max_pool2d(rows, g, x, y, index, 4);
-}
-
-/* Windows that neither overlap nor leave gaps write every element of dx once. */
-NN_INLINE int nn_pool_partition(nn_pool2d g)
-{
-    return g.step_h == g.kh && g.step_w == g.kw && g.dil_h == 1 && g.dil_w == 1 && g.pad_top == 0 &&
-           g.pad_left == 0 && g.oh * g.kh >= g.h && g.ow * g.kw >= g.w;
 }
 
 /* n channels of the pixel at `position` of its window. */

@@ -820,6 +820,12 @@ static void check_pool(Pool p)
     p.index = malloc((size_t)(ny * p.bytes));
     double *y = doubles(ny), *dx = doubles(nx), *avg = doubles(ny), *davg = doubles(nx);
     for (int t = 1; t <= TEAMS; t++) nn_pool_run(pools[t], pool_any, &p);
+    nn_real *alone = reals(ny, 0); /* without positions, in two shares */
+    const nn_dim half = p.rows / 2;
+    nn_max_pool2d(half, g, p.x, alone, NULL, p.bytes);
+    nn_max_pool2d(p.rows - half, g, p.x + half * (nx / p.rows), alone + half * (ny / p.rows), NULL, p.bytes);
+    ck_assert_mem_eq(alone, p.y, (size_t)ny * sizeof *alone);
+    free(alone);
     for (nn_dim o = 0; o < ny; o++) {
         const nn_dim k = o % g.c, j = o / g.c % g.ow, i = o / g.c / g.ow % g.oh,
                      n = o / g.c / g.ow / g.oh;
@@ -879,8 +885,9 @@ START_TEST(pooling_matches_plain_loops)
                         .dil_w = 1 };
         if (i % 5 == 0) g.step_h = g.kh = 2, g.step_w = g.kw = 2;
         if (i % 7 == 0) g.dil_h = draw(1, 3), g.dil_w = draw(1, 3);
-        g.pad_top = draw(0, (int)g.kh / 2);
-        g.pad_left = draw(0, (int)g.kw / 2);
+        if (i % 11 == 0) g.step_h = g.kh, g.step_w = g.kw, g.w = draw(30, 90), g.c = draw(1, 15);
+        g.pad_top = i % 11 ? draw(0, (int)g.kh / 2) : 0;
+        g.pad_left = i % 11 ? draw(0, (int)g.kw / 2) : 0;
         const nn_dim bottom = draw(0, (int)g.kh / 2), right = draw(0, (int)g.kw / 2);
         const nn_dim h = g.h + g.pad_top + bottom - ((g.kh - 1) * g.dil_h + 1);
         const nn_dim w = g.w + g.pad_left + right - ((g.kw - 1) * g.dil_w + 1);
