@@ -113,6 +113,8 @@ NN_INLINE int nn_pool_whole(nn_pool2d g, nn_dim samples, nn_dim n, nn_dim oh)
            (n * g.oh + oh + 1) * g.ow * g.c + spill <= samples * g.oh * g.ow * g.c;
 }
 
+enum { NN_POOL_SOME = 16, NN_POOL_WIDTH = 4 }; /* windows at a time, and pixels across one of them, at most */
+
 /* Windows that neither overlap nor leave gaps write every element of dx once. */
 NN_INLINE int nn_pool_partition(nn_pool2d g)
 {
@@ -120,9 +122,8 @@ NN_INLINE int nn_pool_partition(nn_pool2d g)
            g.pad_left == 0 && g.oh * g.kh >= g.h && g.ow * g.kw >= g.w;
 }
 
-/* Maxima of windows that neither overlap nor leave gaps, of fewer channels than a vector has lanes: first down the rows,
- * where vectors are full, then across what is left. */
-enum { NN_POOL_SOME = 16, NN_POOL_WIDTH = 4 }; /* windows at a time, and pixels across one of them, at most */
+/* Maxima of windows that neither overlap nor leave gaps, of fewer channels than a vector has lanes: first down the
+ * rows, where vectors are full, then across what is left. */
 NN_INLINE void nn_max_narrow(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y)
 {
     nn_real best[(NN_POOL_SOME * NN_POOL_WIDTH + 1) * NN_VL] = { 0 };
@@ -218,6 +219,42 @@ NN_INLINE void nn_max_parts_dx(nn_dim rows, nn_pool2d g, const nn_real *dy, cons
     }
 }
 
+/* The same for fewer channels than a vector has lanes: gradients and positions of a row of windows are repeated for the
+ * pixels across a window, then all rows of pixels take from them with full vectors. */
+NN_INLINE void nn_max_narrow_dx(nn_dim rows, nn_pool2d g, const nn_real *dy, const void *index, int bytes, nn_real *dx)
+{
+    nn_real d[(NN_POOL_SOME * NN_POOL_WIDTH + 1) * NN_VL];
+    nn_rint at[(NN_POOL_SOME * NN_POOL_WIDTH + 1) * NN_VL]; /* positions less the pixel's own column */
+    const nn_dim all = rows * g.oh * g.ow * g.c;
+    for (nn_dim i = 0; i < rows * g.oh; i++) {
+        const nn_dim n = i / g.oh, ih = i % g.oh * g.kh, down = nn_min_dim(g.kh, g.h - ih);
+        for (nn_dim ow = 0; ow < g.ow; ow += NN_POOL_SOME) {
+            const nn_dim across = nn_min_dim(g.w - ow * g.kw, NN_POOL_SOME * g.kw), size = across * g.c;
+            nn_dim from = (i * g.ow + ow) * g.c, to = 0;
+            for (nn_dim s = 0; s < across; s += g.kw, from += g.c) {
+                const int lanes = from + NN_VL <= all ? NN_VL : (int)g.c;
+                const nn_vec value = nn_load_lanes(dy + from, lanes);
+                const nn_ivec where = nn_load_index(index, from, lanes, bytes);
+                for (nn_dim k = 0; k < nn_min_dim(g.kw, across - s); k++, to += g.c) {
+                    const nn_ivec column = where - ((nn_rint)k - (nn_ivec){ 0 });
+                    nn_store(d + to, value);
+                    memcpy(at + to, &column, sizeof column);
+                }
+            }
+            for (nn_dim r = 0; r < down; r++) {
+                nn_real *out = dx + ((n * g.h + ih + r) * g.w + ow * g.kw) * g.c;
+                for (nn_dim j = 0; j < size; j += NN_VL) {
+                    nn_ivec here;
+                    memcpy(&here, at + j, sizeof here);
+                    const nn_ivec own = here == (nn_rint)(r * g.kw) - (nn_ivec){ 0 };
+                    nn_store_lanes(out + j, nn_select(own, nn_load(d + j), (nn_vec){ 0 }),
+                                   (int)nn_min_dim(NN_VL, size - j));
+                }
+            }
+        }
+    }
+}
+
 NN_INLINE void nn_max_window_dx(nn_pool2d g, nn_dim ih, nn_dim iw, nn_dim k, int n, const nn_real *dy,
                                 const void *index, nn_dim at_y, int bytes, nn_real *dx)
 {
@@ -241,7 +278,10 @@ NN_INLINE void nn_max_pool2d_dx(nn_dim rows, nn_pool2d g, const nn_real *dy, con
 {
     const int tail = (int)(g.c % NN_VL);
     if (nn_pool_partition(g)) {
-        nn_max_parts_dx(rows, g, dy, index, bytes, dx);
+        if (g.c < NN_VL && g.kw <= NN_POOL_WIDTH)
+            nn_max_narrow_dx(rows, g, dy, index, bytes, dx);
+        else
+            nn_max_parts_dx(rows, g, dy, index, bytes, dx);
         return;
     }
     memset(dx, 0, (size_t)(rows * g.h * g.w * g.c) * sizeof *dx);
