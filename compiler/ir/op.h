@@ -155,8 +155,8 @@ struct OpDesc {
        `axis`, which is not the last. in == NULL asks first: NULL where that is not one node, else n. */
     int row_axes;
     Node *(*sum_steps)(Builder *b, Node *n, int axis, Node *const *in);
-    /* whole_loop: n stands in the body of the loop `scan`, whose operands are `in`. One node that runs all steps, and in
-       result_of[k] the number of its result that result k of the loop is, or NULL where the body is another one. */
+    /* whole_loop: n stands in the body of the loop `scan`, whose operands are `in`. One node that runs all steps, and
+       in result_of[k] the number of its result that result k of the loop is, or NULL for any other body. */
     Node *(*whole_loop)(Builder *b, const Node *scan, Node *const *in, const Node *n, int *result_of);
 
     const char *expr;                    /* elementwise C template, see ops/cwriter.h ... */

@@ -135,7 +135,7 @@ NN_INLINE nn_loop_share nn_loop_divide(const nn_team *team, nn_dim rows, nn_dim 
 #define NN_LOOP_ACC      (NN_TILE_ACC >= 24 ? 24 : 12)
 #define NN_GATE_BLOCKS(n) (((n) + NN_VL - 1) / NN_VL)
 
-/* Panel p of a weight [n][parts * n]: a row of the bias (zero for NULL), then n rows, of NN_VL numbers for each part. */
+/* Panel p of a weight [n][parts * n]: a row of the bias (zero for NULL), then n rows, NN_VL numbers for each part. */
 NN_INLINE void nn_gate_panels(const nn_team *team, nn_dim parts, nn_dim n, const nn_real *w, const nn_real *bias,
                               nn_real *panels)
 {
@@ -197,8 +197,8 @@ NN_APART_FROM_CELL int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, c
 #undef NN_ROWS
 }
 
-/* Asks for what a block's units will read (or write) of each row of a sequence, `width` apart in a step: nothing but this
- * foresees lines that are a sequence apart. The product of the block takes longer than they do to come. */
+/* Asks for what a block's units will read (or write) of each row of a sequence: nothing else foresees lines that are a
+ * sequence apart. The product of the block takes longer than they do to come. */
 NN_INLINE void nn_gate_ahead(int write, nn_dim m, nn_dim end, nn_dim pitch, nn_dim parts, nn_dim n, const nn_real *x)
 {
     const nn_dim stop = nn_min_dim(end, m + NN_LOOP_ACC / 3);

@@ -154,7 +154,22 @@ NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_di
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
 
+/* What samples of many rows get. */
+NN_INLINE void dense_tall(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
+{
+    nn_dense_tall(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
+    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->dx);
+    nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
+}
+
 #ifdef NN_SMALL_CODE
+static void dense_tall_any(void *arg, const nn_team *team)
+{
+    const Dense *d = arg;
+    dense_tall(team, d, d->in, d->out);
+}
+
 static void dense_wide_any(void *arg, const nn_team *team)
 {
     const Dense *d = arg;
@@ -245,6 +260,7 @@ START_TEST(dense_matches_plain_loops)
     const int few = TARGET_FEWER > 1;
     for (int i = 0; i < CASES(2); i++) {
         check_dense(dense_wide_any, draw(97, few ? 100 : 300), draw(257, few ? 260 : 600), draw(50, few ? 60 : 300));
+        check_dense(dense_tall_any, draw(60, few ? 70 : 300), draw(257, few ? 260 : 600), draw(256, few ? 260 : 300));
 #if !defined(NN_NO_BLAS)
         check_dense(dense_blas_any, draw(129, 300), draw(129, 300), draw(1025, 1100));
 #endif
@@ -268,6 +284,13 @@ DENSE(dense_130_200, 130, 200)
     {                                                                                              \
         dense_large(team, (const Dense *)arg, in, out, blas);                                      \
     }
+#define DENSE_TALL(name, in, out)                                                                  \
+    static void name(void *arg, const nn_team *team)                                               \
+    {                                                                                              \
+        dense_tall(team, (const Dense *)arg, in, out);                                             \
+    }
+DENSE_TALL(dense_tall_512_130, 512, 130)
+DENSE_TALL(dense_tall_130_512, 130, 512)
 DENSE_LARGE(dense_wide_520_150, 520, 150, 0)
 DENSE_LARGE(dense_wide_256_48, 256, 48, 0)
 DENSE_LARGE(dense_blas_130_1030, 130, 1030, 1)
@@ -278,6 +301,8 @@ START_TEST(dense_matches_plain_loops)
         const nn_dim rows = (nn_dim[]){ 1, 15, 200 }[i];
         check_dense(dense_wide_520_150, rows, 520, 150);
         check_dense(dense_wide_256_48, rows, 256, 48);
+        check_dense(dense_tall_512_130, rows, 512, 130);
+        check_dense(dense_tall_130_512, rows, 130, 512);
         check_dense(dense_blas_130_1030, rows, 130, 1030);
     }
     check_dense(dense_784_10, 33, 784, 10);
@@ -289,6 +314,221 @@ START_TEST(dense_matches_plain_loops)
 }
 END_TEST
 #endif
+
+/* ---- recurrent layers ---- */
+
+/* A layer's loop beside the same steps of a dense layer and a cell. parts: 4 LSTM, 3 GRU. */
+typedef struct Recurrent {
+    nn_dim rows, steps, n;
+    int parts, reverse, kept;
+    nn_real *x, *w, *bias, *h0, *c0, *panels, *back, *spare, *dh2, *dc2, *dhs;
+    nn_real *h, *c, *hs, *gates, *c_kept, *h_kept, *dh, *dc, *dx, *ds;
+} Recurrent;
+
+NN_INLINE void recurrent_all(const nn_team *team, const Recurrent *a, int parts, nn_dim n)
+{
+    nn_gate_panels(team, parts, n, a->w, a->bias, a->panels);
+    nn_gate_panels_dx(team, parts, n, a->w, a->back);
+    nn_barrier(team);
+    if (parts == 4) {
+        nn_lstm_loop(team, a->rows, a->steps, n, a->reverse, a->x, a->h0, a->c0, a->panels, a->spare, a->h, a->c, a->hs,
+                     a->kept ? a->gates : NULL, a->c_kept, a->h_kept);
+        nn_barrier(team);
+        if (a->kept)
+            nn_lstm_loop_dx(team, a->rows, a->steps, n, !a->reverse, a->gates, a->c_kept, a->dh2, a->dc2, a->back,
+                            a->dhs, a->dh, a->dc, a->dx);
+    } else {
+        nn_gru_loop(team, a->rows, a->steps, n, a->reverse, a->x, a->h0, a->panels, a->spare, a->h, a->hs,
+                    a->kept ? a->gates : NULL, a->h_kept);
+        nn_barrier(team);
+        if (a->kept)
+            nn_gru_loop_dx(team, a->rows, a->steps, n, !a->reverse, a->gates, a->h_kept, a->dh2, a->back, a->dhs, a->dh,
+                           a->dx, a->ds);
+    }
+}
+
+#ifdef NN_SMALL_CODE
+static void recurrent_lstm(void *arg, const nn_team *team)
+{
+    recurrent_all(team, arg, 4, ((const Recurrent *)arg)->n);
+}
+
+static void recurrent_gru(void *arg, const nn_team *team)
+{
+    recurrent_all(team, arg, 3, ((const Recurrent *)arg)->n);
+}
+#else
+#define RECURRENT(name, parts, n)                              \
+    static void name(void *arg, const nn_team *team)           \
+    {                                                          \
+        recurrent_all(team, (const Recurrent *)arg, parts, n); \
+    }
+RECURRENT(recurrent_lstm, 4, 37)
+RECURRENT(recurrent_gru, 3, 48)
+RECURRENT(recurrent_lstm_64, 4, 64)
+#endif
+
+static double *widen(nn_dim n, const nn_real *x)
+{
+    double *y = doubles(n);
+    for (nn_dim i = 0; i < n; i++) y[i] = (double)x[i];
+    return y;
+}
+
+static void expect_like(const char *what, nn_dim n, const nn_real *got, const nn_real *want)
+{
+    double *wide = widen(n, want);
+    expect_close(what, n, got, wide);
+    free(wide);
+}
+
+/* y[m][o] = bias[o] + sum over k of x[m][k] * w[k * w_k + o * w_o]. */
+static void plain_product(nn_dim rows, nn_dim depth, nn_dim cols, const nn_real *x, const nn_real *w, nn_dim w_k,
+                          nn_dim w_o, const nn_real *bias, nn_real *y)
+{
+    for (nn_dim m = 0; m < rows; m++)
+        for (nn_dim o = 0; o < cols; o++) {
+            double s = bias ? (double)bias[o] : 0;
+            for (nn_dim k = 0; k < depth; k++) s += (double)x[m * depth + k] * (double)w[k * w_k + o * w_o];
+            y[m * cols + o] = (nn_real)s;
+        }
+}
+
+/* Step by step, with the kernels of a cell; packed slices go to and fro. */
+static void recurrent_plainly(const Recurrent *a)
+{
+    const nn_dim rows = a->rows, n = a->n, wide = a->parts * n, steps = a->steps;
+    nn_real *s = reals(rows * wide, 0), *d = reals(rows * n, 0), *z = reals(rows * wide, 0), *h = reals(rows * n, 0),
+            *c = reals(rows * n, 0), *next = reals(rows * n, 0);
+    for (nn_dim i = 0; i < rows * n; i++) h[i] = a->h0[i], c[i] = a->c0[i];
+    for (nn_dim k = 0; k < steps; k++) {
+        const nn_dim t = a->reverse ? steps - 1 - k : k;
+        plain_product(rows, n, wide, h, a->w, wide, 1, a->bias, s);
+        for (nn_dim r = 0; r < rows; r++)
+            for (nn_dim j = 0; j < n; j++) {
+                a->h_kept[(r * steps + t) * n + j] = h[r * n + j];
+                a->c_kept[(r * steps + t) * n + j] = c[r * n + j];
+            }
+        if (a->parts == 4)
+            nn_lstm_cell(rows, n, a->x + t * wide, steps * wide, s, wide, c, n, h, n, next, n, a->gates + t * 4 * n,
+                         steps * 4 * n);
+        else
+            nn_gru_cell(rows, n, a->x + t * wide, steps * wide, s, wide, h, n, next, n, a->gates + t * 4 * n,
+                        steps * 4 * n);
+        for (nn_dim i = 0; i < rows * n; i++) (a->parts == 4 ? c : h)[i] = next[i];
+        for (nn_dim r = 0; r < rows; r++)
+            for (nn_dim j = 0; j < n; j++) a->hs[(r * steps + t) * n + j] = h[r * n + j];
+    }
+    for (nn_dim i = 0; i < rows * n; i++) a->h[i] = h[i], a->c[i] = c[i], h[i] = a->dh2[i], c[i] = a->dc2[i];
+    for (nn_dim k = 0; k < steps; k++) {
+        const nn_dim t = a->reverse ? k : steps - 1 - k;
+        for (nn_dim r = 0; r < rows; r++)
+            for (nn_dim j = 0; j < n; j++)
+                d[r * n + j] = h[r * n + j] + (a->dhs ? a->dhs[(r * steps + t) * n + j] : 0);
+        if (a->parts == 4) {
+            nn_lstm_cell_dx(rows, n, a->gates + t * 4 * n, steps * 4 * n, a->c_kept + t * n, steps * n, d, n, c, n, z,
+                            wide, next, n);
+            for (nn_dim i = 0; i < rows * n; i++) c[i] = next[i];
+            plain_product(rows, wide, n, z, a->w, 1, wide, NULL, h);
+        } else {
+            nn_gru_cell_dx(rows, n, a->gates + t * 4 * n, steps * 4 * n, a->h_kept + t * n, steps * n, d, n, s, wide, z,
+                           wide, next, n);
+            plain_product(rows, wide, n, z, a->w, 1, wide, NULL, h);
+            for (nn_dim i = 0; i < rows * n; i++) h[i] += next[i];
+        }
+        for (nn_dim r = 0; r < rows; r++)
+            for (nn_dim j = 0; j < wide; j++) {
+                a->dx[(r * steps + t) * wide + j] = (a->parts == 4 ? z : s)[r * wide + j];
+                a->ds[(r * steps + t) * wide + j] = z[r * wide + j];
+            }
+    }
+    for (nn_dim i = 0; i < rows * n; i++) a->dh[i] = h[i], a->dc[i] = c[i];
+    free(s), free(d), free(z), free(h), free(c), free(next);
+}
+
+static void recurrent_results(Recurrent *a)
+{
+    const nn_dim state = a->rows * a->n, all = state * a->steps;
+    a->h = reals(state, 0), a->c = reals(state, 0), a->dh = reals(state, 0), a->dc = reals(state, 0);
+    a->hs = reals(all, 0), a->c_kept = reals(all, 0), a->h_kept = reals(all, 0);
+    a->gates = reals(4 * all, 0), a->dx = reals(4 * all, 0), a->ds = reals(4 * all, 0);
+}
+
+static void recurrent_free(Recurrent *a)
+{
+    free(a->h), free(a->c), free(a->dh), free(a->dc), free(a->hs), free(a->c_kept), free(a->h_kept);
+    free(a->gates), free(a->dx), free(a->ds);
+}
+
+typedef void (*ExpectFn)(const char *what, nn_dim n, const nn_real *got, const nn_real *want);
+
+static void recurrent_compare(ExpectFn expect, const Recurrent *a, const Recurrent *b)
+{
+    const nn_dim state = a->rows * a->n, all = state * a->steps;
+    const int lstm = a->parts == 4;
+    expect("last h", state, a->h, b->h);
+    if (lstm) expect("last c", state, a->c, b->c);
+    expect("every h", all, a->hs, b->hs);
+    if (!a->kept) return;
+    expect("gates", 4 * all, a->gates, b->gates);
+    expect("h before", all, a->h_kept, b->h_kept);
+    if (lstm) expect("c before", all, a->c_kept, b->c_kept);
+    expect("dh", state, a->dh, b->dh);
+    if (lstm) expect("dc", state, a->dc, b->dc);
+    expect("dx", a->parts * all, a->dx, b->dx);
+    if (!lstm) expect("ds", 3 * all, a->ds, b->ds);
+}
+
+static void check_recurrent(nn_team_fn fn, int parts, nn_dim rows, nn_dim steps, nn_dim n)
+{
+    const nn_dim state = rows * n;
+    Recurrent a = { .rows = rows, .steps = steps, .n = n, .parts = parts, .reverse = draw(0, 1) == 1,
+                    .kept = draw(0, 3) > 0 };
+    a.x = reals(state * steps * parts, 1), a.w = reals(n * n * parts, 1);
+    a.bias = draw(0, 2) ? reals(n * parts, 1) : NULL;
+    a.h0 = reals(state, 1), a.c0 = reals(state, 1), a.dh2 = reals(state, 1), a.dc2 = reals(state, 1);
+    a.dhs = draw(0, 2) ? reals(state * steps, 1) : NULL;
+    for (nn_dim i = 0; i < n * n * parts; i++) a.w[i] *= NN_R(0.2);
+    /* As many as the compiler reserves. */
+    a.panels = reals((n + 15) / 16 * 16 * parts * (n + 1), 0), a.back = reals((n + 63) / 64 * 64 * parts * n, 0);
+    a.spare = reals(state, 0);
+    Recurrent plain = a, first = a;
+    recurrent_results(&plain);
+    recurrent_plainly(&plain);
+    for (int t = 1; t <= TEAMS; t++) {
+        Recurrent got = a;
+        recurrent_results(&got);
+        nn_pool_run(pools[t], fn, &got);
+        if (t == 1) {
+            recurrent_compare(expect_like, &got, &plain);
+            first = got;
+        } else {
+            recurrent_compare(expect_same, &got, &first);
+            recurrent_free(&got);
+        }
+    }
+    recurrent_free(&first), recurrent_free(&plain);
+    free(a.x), free(a.w), free(a.bias), free(a.h0), free(a.c0), free(a.dh2), free(a.dc2), free(a.dhs);
+    free(a.panels), free(a.back), free(a.spare);
+}
+
+START_TEST(recurrent_loops_match_steps)
+{
+#ifdef NN_SMALL_CODE
+    for (int i = 0; i < CASES(30); i++) {
+        check_recurrent(recurrent_lstm, 4, draw(1, 30), draw(1, 4), draw(1, 70));
+        check_recurrent(recurrent_gru, 3, draw(1, 30), draw(1, 4), draw(1, 70));
+    }
+#else
+    for (int i = 0; i < 4; i++) {
+        const nn_dim rows = (nn_dim[]){ 1, 3, 11, 40 }[i];
+        check_recurrent(recurrent_lstm, 4, rows, 3, 37);
+        check_recurrent(recurrent_gru, 3, rows, 3, 48);
+        check_recurrent(recurrent_lstm_64, 4, rows, 2, 64);
+    }
+#endif
+}
+END_TEST
 
 /* dy[n][c][p] with positions innermost, as rank-3 tensors lie. */
 typedef struct Bias {
@@ -1209,6 +1449,7 @@ int main(void)
     tcase_add_checked_fixture(t, pools_start, pools_stop);
     tcase_add_test(t, dense_matches_plain_loops);
     tcase_add_test(t, bias_grad_sums_positions);
+    tcase_add_test(t, recurrent_loops_match_steps);
     tcase_add_test(t, matmul_matches_plain_loops);
     tcase_add_test(t, convolution_matches_plain_loops);
 #ifdef NN_SMALL_CODE
