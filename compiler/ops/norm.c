@@ -458,10 +458,23 @@ static void layer_norm_grad(Builder *b, const Node *n, Node *const *dy, Node **d
     }
 }
 
+/* Large samples are divided by rows, so that all threads have work with one sample too. */
+static bool layer_norm_is_lead(const Node *n)
+{
+    enum { ROWS = 16, LARGE = 1 << 14 };
+    const TensorType *x = &n->in[0]->type;
+    return type_numel(x, 1, norm_axis(n, x)) < ROWS || type_numel(x, 1, x->rank) < LARGE;
+}
+
 static void layer_norm_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
     const int axis = norm_axis(n, x);
+    if (!layer_norm_is_lead(n)) {
+        cw_stmt(w, n, "nn_layer_norm_tall($team, %s, %lld, $eps, $0, $1, $2, $out, $out1, $out2);",
+                rows_text(x, axis).s, (ll)type_numel(x, axis, x->rank));
+        return;
+    }
     cw_stmt(w, n, "nn_layer_norm(%s, %lld, $eps, $0, $1, $2, $out, $out1, $out2);",
             share_text(x, axis).s, (ll)type_numel(x, axis, x->rank));
 }
@@ -476,7 +489,8 @@ const OpDesc op_layer_norm = {
     .in = { "x", "weight?", "bias?" },
     .attrs = layer_norm_attrs,
     .attr_size = sizeof(NormAttrs),
-    .flags = OPF_LEAD | OPF_SEEN_THROUGH,
+    .flags = OPF_SEEN_THROUGH,
+    .is_lead = layer_norm_is_lead,
     .whole = 1 << 1 | 1 << 2,
     .n_results = 3,
     .shape = layer_norm_shape,

@@ -485,6 +485,17 @@ NN_INLINE void nn_layer_norm(nn_dim rows, nn_dim n, nn_real eps, const nn_real *
     }
 }
 
+/* The same by the team, which divides the rows. */
+NN_INLINE void nn_layer_norm_tall(const nn_team *team, nn_dim rows, nn_dim n, nn_real eps, const nn_real *x,
+                                  const nn_real *weight, const nn_real *bias, nn_real *y, nn_real *mean,
+                                  nn_real *rstd)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_layer_norm(to - from, n, eps, x + from * n, weight, bias, y ? y + from * n : NULL, mean ? mean + from : NULL,
+                  rstd ? rstd + from : NULL);
+}
+
 /* One vector of a row: lanes of g = dy*weight and c = x - mean. */
 NN_INLINE void nn_layer_norm_lanes(int n, nn_real m, const nn_real *dy, const nn_real *x, const nn_real *weight,
                                    nn_vec *d, nn_vec *g, nn_vec *c)
