@@ -211,15 +211,6 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
     }
 }
 
-/* The same for samples of many rows: the team divides these, however few samples there are. */
-NN_INLINE void nn_dense_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                             const nn_real *w, const nn_real *bias, nn_real *y)
-{
-    nn_dim from, to;
-    nn_share(team->rank, team->size, rows, 4, &from, &to);
-    nn_dense(to - from, in, out, relu, x + from * in, w, bias, y + from * out);
-}
-
 /* The same for large weights, by the team, which divides the columns, so that each thread reads its part of w only.
  * Where there are many samples, their blocks are divided as well. */
 NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
@@ -235,6 +226,15 @@ NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
                          nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
         item += last - first;
     }
+}
+
+/* The same for samples of many rows: the team divides these, however few samples there are. */
+NN_INLINE void nn_dense_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                             const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 4, &from, &to);
+    nn_dense(to - from, in, out, relu, x + from * in, w, bias, y + from * out);
 }
 
 /* dx[m][i] = sum over o of dy[m][o] * w[i][o], rows of dy and dx dy_m and dx_m apart. Long rows of w are
@@ -321,11 +321,17 @@ NN_INLINE void nn_dense_dx_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_
         nn_dense_dx_panels(from, to, rows, in, out, dy, w, dx);
 }
 
-/* The same for samples of many rows: the team divides these, however few samples there are. */
+/* The same for samples of many rows: the team divides these, however few samples there are, or the inputs where turning
+ * the weight round is much of the work. */
 NN_INLINE void nn_dense_dx_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
                                 const nn_real *w, nn_real *dx)
 {
     nn_dim from, to;
+    if (in * out >= NN_PANEL_WEIGHT && rows < NN_PANEL_SAMPLES * team->size) {
+        nn_share(team->rank, team->size, in, NN_PANEL_COLS, &from, &to);
+        nn_dense_dx_panels(from, to, rows, in, out, dy, w, dx);
+        return;
+    }
     nn_share(team->rank, team->size, rows, 4, &from, &to);
     if (in * out >= NN_PANEL_WEIGHT)
         nn_dense_dx_panels(0, in, to - from, in, out, dy + from * out, w, dx + from * in);
