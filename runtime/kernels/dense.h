@@ -21,7 +21,7 @@ enum {
     NN_PANEL_VECS = 2,
     NN_PANEL_COLS = NN_PANEL_VECS * NN_VL,
     NN_PANEL_ROWS = NN_TILE_ACC / NN_PANEL_VECS, /* samples in a tile */
-    NN_PANEL_DEPTH = 224,                        /* most inputs in a panel */
+    NN_PANEL_DEPTH = 256,                        /* most inputs in a panel */
     NN_PANEL_SAMPLES = 256,                      /* that pass over one panel */
     NN_PANEL_FEW = 32,                           /* fewer samples than this do without */
     NN_PANEL_WEIGHT = 128 * 512                  /* and so do smaller weights */
@@ -78,20 +78,18 @@ NN_INLINE void nn_panel_product(int nv, int tail, int from, int relu, nn_dim row
  * nearest cache and push each other out, so the part that belongs to a panel is copied to rows that are not.
  */
 #define NN_ROWS_CLASH(row) ((row) % (2048 / (nn_dim)sizeof(nn_real)) == 0)
-enum { NN_APART = NN_PANEL_DEPTH + 16, NN_APART_SAMPLES = 128 };
-
-/* How many samples pass over one panel when their rows are that long. */
-NN_INLINE nn_dim nn_panel_samples(nn_dim row)
-{
-    return NN_ROWS_CLASH(row) ? NN_APART_SAMPLES : NN_PANEL_SAMPLES;
-}
+enum {
+    NN_APART_SAMPLES = 128, /* so many rows go there for a panel */
+    NN_APART = NN_PANEL_DEPTH + 16
+};
 
 /* Copies columns of rows that clash to *where, and returns where to read them and how far apart. */
-NN_INLINE const nn_real *nn_set_apart(nn_dim rows, nn_dim depth, const nn_real *a, nn_dim *a_m, nn_real *where)
+NN_INLINE const nn_real *nn_set_apart(nn_dim rows, nn_dim depth, const nn_real *a, nn_dim *a_m, nn_real *where,
+                                      nn_dim where_m)
 {
     if (!NN_ROWS_CLASH(*a_m)) return a;
-    for (nn_dim m = 0; m < rows; m++) memcpy(where + m * NN_APART, a + m * *a_m, (size_t)depth * sizeof *a);
-    *a_m = NN_APART;
+    for (nn_dim m = 0; m < rows; m++) memcpy(where + m * where_m, a + m * *a_m, (size_t)depth * sizeof *a);
+    *a_m = where_m;
     return where;
 }
 
@@ -122,7 +120,7 @@ NN_INLINE void nn_dense_panels(nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_
     for (nn_dim q = 0; q < chunks; q++) {
         const nn_dim d = nn_cut(in, 1, q, chunks), end = nn_cut(in, 1, q + 1, chunks);
         nn_dim x_m = in;
-        const nn_real *xd = nn_set_apart(rows, end - d, x + d, &x_m, apart);
+        const nn_real *xd = nn_set_apart(rows, end - d, x + d, &x_m, apart, NN_APART);
         for (nn_dim c = c0; c < to; c += COLS) {
             const nn_real *bc = bias ? bias + c : NULL;
             const nn_real *next = w + (c + COLS < to ? d * out + c + COLS : (end < in ? end : 0) * out + c0);
@@ -177,7 +175,7 @@ NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, n
         nn_dense_row(c0, end, relu, in, out, x, w, bias, y);
         return;
     }
-    const nn_dim most = nn_panel_samples(in);
+    const nn_dim most = NN_ROWS_CLASH(in) ? NN_APART_SAMPLES : NN_PANEL_SAMPLES;
     for (nn_dim m = 0; m < rows; m += most) {
         const nn_dim some = nn_min_dim(most, rows - m);
         const nn_real *xm = x + m * in;
@@ -287,16 +285,16 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim
 NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
                                   const nn_real *w, nn_real *dx)
 {
-    enum { COLS = NN_PANEL_COLS };
+    enum { COLS = NN_PANEL_COLS, APART = NN_DX_DEPTH + 16 };
     const int rest = (int)(in % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
-    const nn_dim most = nn_panel_samples(out), chunks = (out + NN_DX_DEPTH - 1) / NN_DX_DEPTH;
-    nn_real apart[NN_APART_SAMPLES * NN_APART] __attribute__((aligned(64)));
+    const nn_dim most = NN_PANEL_SAMPLES, chunks = (out + NN_DX_DEPTH - 1) / NN_DX_DEPTH;
+    nn_real apart[NN_PANEL_SAMPLES * APART] __attribute__((aligned(64)));
     for (nn_dim m = 0; m < rows; m += most)
         for (nn_dim q = 0; q < chunks; q++) {
             const nn_dim some = nn_min_dim(most, rows - m);
             const nn_dim d = nn_cut(out, NN_VL, q, chunks), end = nn_cut(out, NN_VL, q + 1, chunks);
             nn_dim dy_m = out;
-            const nn_real *dyd = nn_set_apart(some, end - d, dy + m * out + d, &dy_m, apart);
+            const nn_real *dyd = nn_set_apart(some, end - d, dy + m * out + d, &dy_m, apart, APART);
             for (nn_dim i = from; i < to; i += COLS) {
                 const nn_real *wi = w + i * out;
                 nn_real *dxi = dx + m * in + i;

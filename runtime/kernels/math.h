@@ -42,6 +42,11 @@ NN_INLINE nn_real nn_exp(nn_real x)
     return nn_exp64(x);
 }
 
+NN_INLINE nn_real nn_exp_falling(nn_real x)
+{
+    return nn_exp64(x);
+}
+
 NN_INLINE nn_real nn_log(nn_real x)
 {
     return nn_log64(x);
@@ -106,25 +111,47 @@ NN_INLINE float nn_from_bits(uint32_t u)
 }
 
 /* e^x = 2^n * e^r with n = round(x / ln 2). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low
- * bits. 2^n is applied in two halves: n reaches from -150 (denormal results) to 128. */
-NN_INLINE nn_real nn_exp(nn_real x)
+ * bits of *n. The result is e^r. */
+NN_INLINE float nn_exp_rest(float x, uint32_t *n)
 {
     const float magic = 12582912.0f;
-    float c = x < -104.0f ? -104.0f : x; /* a NaN passes both comparisons */
-    c = c > 89.0f ? 89.0f : c;
-    const float z = c * 1.44269504f + magic;
-    const float n = z - magic;
-    const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
+    const float z = x * 1.44269504f + magic;
+    const float k = z - magic;
+    const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
     float q = 1.395072439e-3f;
     q = q * r + 8.369024843e-3f;
     q = q * r + 4.166620225e-2f;
     q = q * r + 1.666651815e-1f;
     q = q * r + 5.000000000e-1f;
-    const float p = (q * (r * r) + r) + 1.0f;
-    const int32_t k = (int32_t)(nn_bits(z) - nn_bits(magic)), half = k >> 1;
+    *n = nn_bits(z) - nn_bits(magic);
+    return (q * (r * r) + r) + 1.0f;
+}
+
+/* 2^n is applied in two halves: n reaches from -150 (denormal results) to 128. A NaN passes both comparisons. */
+NN_INLINE nn_real nn_exp(nn_real x)
+{
+    const float c = x < -104.0f ? -104.0f : x;
+    uint32_t n;
+    const float p = nn_exp_rest(c > 89.0f ? 89.0f : c, &n);
+    const int32_t k = (int32_t)n, half = k >> 1;
     const float s1 = nn_from_bits((uint32_t)(half + 127) << 23);
     const float s2 = nn_from_bits((uint32_t)(k - half + 127) << 23);
     return p * s1 * s2;
+}
+
+/* The same numbers for x <= 0, and for 0 <= x; beyond 60 it stays e^60. */
+NN_INLINE nn_real nn_exp_falling(nn_real x)
+{
+    uint32_t n;
+    const float p = nn_exp_rest(x < -104.0f ? -104.0f : x, &n);
+    return p * nn_from_bits((n + 127u + 64u) << 23) * 5.421010862e-20f; /* 2^-64 */
+}
+
+NN_INLINE nn_real nn_exp_rising(nn_real x)
+{
+    uint32_t n;
+    const float p = nn_exp_rest(x > 60.0f ? 60.0f : x, &n);
+    return p * nn_from_bits((n + 127u) << 23);
 }
 
 /* x = 2^e * m with m in [sqrt(1/2), sqrt(2)); log m = f - f^2/2 + f^3 P(f), f = m - 1. */
@@ -168,7 +195,7 @@ NN_INLINE nn_real nn_tanh(nn_real x)
     q = q * z - 5.394339934e-2f;
     q = q * z + 1.333318055e-1f;
     q = q * z - 3.333333135e-1f;
-    const float near = q * z * a + a, far = 1.0f - 2.0f / (nn_exp(2.0f * a) + 1.0f);
+    const float near = q * z * a + a, far = 1.0f - 2.0f / (nn_exp_rising(2.0f * a) + 1.0f);
     return copysignf(a < 0.625f ? near : far, x);
 }
 
@@ -207,14 +234,14 @@ NN_INLINE nn_real nn_sign(nn_real x)
 /* 1 / (1 + e^-x) through e^-|x|, which cannot overflow and keeps small results exact. */
 NN_INLINE nn_real nn_sigmoid(nn_real x)
 {
-    const nn_real e = nn_exp(-nn_abs(x));
+    const nn_real e = nn_exp_falling(-nn_abs(x));
     return (x < 0 ? e : NN_R(1.0)) / (NN_R(1.0) + e);
 }
 
 /* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|) */
 NN_INLINE nn_real nn_softplus(nn_real x)
 {
-    return (x < 0 ? NN_R(0.0) : x) + nn_log1p_unit(nn_exp(-nn_abs(x)));
+    return (x < 0 ? NN_R(0.0) : x) + nn_log1p_unit(nn_exp_falling(-nn_abs(x)));
 }
 
 /* e^x - 1 for x <= 0, without the cancellation near 0: 2 t / (1 - t) with t = tanh(x / 2). */
@@ -234,7 +261,7 @@ NN_INLINE nn_real nn_mish(nn_real x)
 /* -y log sigmoid(z) - (1 - y) log(1 - sigmoid(z)) = max(z, 0) - z y + log(1 + e^-|z|) */
 NN_INLINE nn_real nn_bce_with_logits(nn_real z, nn_real y)
 {
-    return ((z < 0 ? NN_R(0.0) : z) - z * y) + nn_log1p_unit(nn_exp(-nn_abs(z)));
+    return ((z < 0 ? NN_R(0.0) : z) - z * y) + nn_log1p_unit(nn_exp_falling(-nn_abs(z)));
 }
 
 /* -y log x - (1 - y) log(1 - x), the logarithms at least -100 */

@@ -37,7 +37,7 @@ NN_INLINE void nn_softmax(nn_dim outer, nn_dim n, nn_dim inner, const nn_real *x
             nn_real *q = y + o * n;
             const nn_real m = nn_row_max(n, p);
             NN_IVDEP
-            for (nn_dim i = 0; i < n; i++) q[i] = nn_exp(p[i] - m);
+            for (nn_dim i = 0; i < n; i++) q[i] = nn_exp_falling(p[i] - m);
             const nn_real scale = NN_R(1.0) / (nn_real)nn_span_sum(n, q, 0, 0);
             for (nn_dim i = 0; i < n; i++) q[i] *= scale;
         }
