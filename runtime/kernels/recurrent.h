@@ -183,18 +183,28 @@ NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, con
                     cols);
 }
 
-/* As many rows from m on as a tile takes, at most `end - m`; returns how many. A function of its own, because the
- * constants of the cell, which loops keep in registers, would push the tile's sums out of them. */
-#define NN_APART_FROM_CELL NN_OUTLINE __attribute__((unused))
-NN_APART_FROM_CELL int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
+/* As many rows from m on as a tile takes, at most `end - m`; returns how many. */
+NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
                            nn_real *z)
 {
-    enum { MOST4 = NN_LOOP_ACC / 4, MOST3 = NN_LOOP_ACC / 3 };
-    const int most = parts == 4 ? MOST4 : MOST3;
+    const int most = NN_LOOP_ACC / parts;
     const nn_dim left = end - m;
 #define NN_ROWS(rows) (nn_gate_tile(rows, parts, n, h + m * n, panel, z), rows)
     return left >= most ? NN_ROWS(most) : left >= 4 && most > 4 ? NN_ROWS(4) : left >= 2 ? NN_ROWS(2) : NN_ROWS(1);
 #undef NN_ROWS
+}
+
+/* Products are functions of their own: the constants of a cell, which loops keep in registers, would push the sums of
+ * a tile out of them. The shape of the tile is a constant in each; n need not be. */
+#define NN_APART_FROM_CELL NN_OUTLINE __attribute__((unused))
+NN_APART_FROM_CELL int nn_lstm_rows(nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
+{
+    return nn_gate_rows(4, m, end, n, h, panel, z);
+}
+
+NN_APART_FROM_CELL int nn_gru_rows(nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
+{
+    return nn_gate_rows(3, m, end, n, h, panel, z);
 }
 
 /* Asks for what a block's units will read (or write) of each row of a sequence: nothing else foresees lines that are a
@@ -281,7 +291,7 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
                 nn_gate_ahead(1, m, own.r1, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
                 nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.c_kept + u * NN_VL : NULL);
                 nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
-                const int some = nn_gate_rows(4, m, own.r1, n, a.h, panel, z);
+                const int some = nn_lstm_rows(m, own.r1, n, a.h, panel, z);
                 if ((u + 1) * NN_VL <= n)
                     nn_lstm_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
                 else
@@ -293,58 +303,80 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
     }
 }
 
-/* Units [j0, j1) of dz and dc of one step; dc is dc2 of the step before in time. */
+/* Units [j0, j1) of dz and dc of one step; dc is dc2 of the step before in time. dh is set to 0: the product follows. */
 NN_INLINE void nn_lstm_units_dx(nn_dim m0, nn_dim m1, nn_dim j0, nn_dim j1, nn_dim steps, nn_dim n,
-                                const nn_real *gates, const nn_real *c, const nn_real *dh, const nn_real *dhs,
-                                const nn_real *dc2, nn_real *dz, nn_real *dc)
+                                const nn_real *gates, const nn_real *c, const nn_real *dh2, const nn_real *dhs,
+                                const nn_real *dc2, nn_real *dz, nn_real *dh, nn_real *dc)
 {
     for (nn_dim m = m0; m < m1; m++) {
-        const nn_real *gr = gates + m * steps * 4 * n, *cr = c + m * steps * n, *dhr = dh + m * n, *dc2r = dc2 + m * n;
+        const nn_real *gr = gates + m * steps * 4 * n, *cr = c + m * steps * n;
+        const nn_real *dh2r = dh2 + m * n, *dc2r = dc2 + m * n;
         const nn_real *dhsr = dhs ? dhs + m * steps * n : NULL;
-        nn_real *dzr = dz + m * steps * 4 * n, *dcr = dc + m * n;
+        nn_real *dzr = dz + m * steps * 4 * n, *dhr = dh + m * n, *dcr = dc + m * n;
         NN_IVDEP
         for (nn_dim j = j0; j < j1; j++) {
             const nn_real i = gr[j], f = gr[n + j], g = gr[2 * n + j], o = gr[3 * n + j];
-            const nn_real t = nn_tanh(f * cr[j] + i * g), dhj = dhr[j] + (dhs ? dhsr[j] : 0);
+            const nn_real t = nn_tanh(f * cr[j] + i * g), dhj = dh2r[j] + (dhs ? dhsr[j] : 0);
             const nn_real d = dc2r[j] + dhj * o * (1 - t * t);
             dzr[j] = d * g * (i * (1 - i));
             dzr[n + j] = d * cr[j] * (f * (1 - f));
             dzr[2 * n + j] = d * i * (1 - g * g);
             dzr[3 * n + j] = dhj * t * (o * (1 - o));
             dcr[j] = d * f;
+            dhr[j] = 0;
         }
     }
 }
 
-/* dh = (from: NN_FROM_ZERO or NN_FROM_RESULT) + the step's dz times the transposed weight, for a thread's blocks. */
-NN_APART_FROM_CELL void nn_gate_product_dx(const nn_loop_share *own, int parts, nn_dim steps, nn_dim n, int from,
-                                  const nn_real *dz, const nn_real *panels, nn_real *dh)
+/* dh += the step's dz, `depth` numbers of rows `pitch` apart, times the transposed weight, for a thread's blocks of nv
+ * vectors. The last block may be wider than what is left of dh. */
+NN_INLINE void nn_gate_back(int nv, const nn_loop_share *own, nn_dim depth, nn_dim pitch, nn_dim n, const nn_real *dz,
+                            const nn_real *panels, nn_real *dh)
 {
-    const int nv = nn_back_vecs(n), most = NN_LOOP_ACC / nv;
-    const nn_dim cols = nv * NN_VL, depth = parts * n, pitch = steps * depth;
-    const int rest = (int)(n % cols), rest_vecs = (rest + NN_VL - 1) / NN_VL;
+    const int most = NN_LOOP_ACC / nv;
+    const nn_dim cols = nv * NN_VL;
     for (nn_dim u = own->u0; u < own->u1; u++) {
-        const nn_real *panel = panels + u * depth * cols;
+        const nn_real *panel = panels + u * depth * cols, *end = panel + depth * cols;
+        nn_real *to = dh + u * cols;
         nn_dim m = own->r0;
-#define NN_TILE(rows, vecs, tail)                                                                                \
-    nn_tile_product(rows, vecs, tail, from, 0, depth, dz + m * pitch, pitch, 1, panel, cols, panel + depth * cols, \
-                    NULL, dh + m * n + u * cols, n)
-#define NN_ROWS(rows)                                                   \
-    if (rest && (u + 1) * cols > n)                                     \
-        NN_TILE(rows, rest_vecs, rest % NN_VL);                         \
-    else                                                                \
-        NN_TILE(rows, nv, 0)
-        for (; m + most <= own->r1; m += most) {
-            NN_ROWS(most);
+        if ((u + 1) * cols > n) {
+            for (; m < own->r1; m++) {
+                nn_real sum[4 * NN_VL];
+                nn_tile_product(1, nv, 0, NN_FROM_ZERO, 0, depth, dz + m * pitch, pitch, 1, panel, cols, end, NULL, sum,
+                                cols);
+                for (nn_dim j = 0; j < n - u * cols; j++) to[m * n + j] += sum[j];
+            }
+            continue;
         }
-        for (; m + 2 <= own->r1; m += 2) {
-            NN_ROWS(2);
-        }
-        if (m < own->r1) {
-            NN_ROWS(1);
-        }
+#define NN_ROWS(rows)                                                                                            \
+    nn_tile_product(rows, nv, 0, NN_FROM_RESULT, 0, depth, dz + m * pitch, pitch, 1, panel, cols, end, NULL,      \
+                    to + m * n, n)
+        for (; m + most <= own->r1; m += most) NN_ROWS(most);
+        for (; m + 2 <= own->r1; m += 2) NN_ROWS(2);
+        if (m < own->r1) NN_ROWS(1);
 #undef NN_ROWS
-#undef NN_TILE
+    }
+}
+
+#define NN_GATE_BACK(nv)                                                                                           \
+    NN_APART_FROM_CELL void nn_gate_back_##nv(const nn_loop_share *own, nn_dim depth, nn_dim pitch, nn_dim n,      \
+                                              const nn_real *dz, const nn_real *panels, nn_real *dh)               \
+    {                                                                                                              \
+        nn_gate_back(nv, own, depth, pitch, n, dz, panels, dh);                                                    \
+    }
+NN_GATE_BACK(2)
+NN_GATE_BACK(3)
+NN_GATE_BACK(4)
+#undef NN_GATE_BACK
+
+NN_INLINE void nn_gate_product_dx(const nn_loop_share *own, nn_dim parts, nn_dim steps, nn_dim n, const nn_real *dz,
+                                  const nn_real *panels, nn_real *dh)
+{
+    const nn_dim depth = parts * n, pitch = steps * depth;
+    switch (nn_back_vecs(n)) {
+    case 4: nn_gate_back_4(own, depth, pitch, n, dz, panels, dh); break;
+    case 3: nn_gate_back_3(own, depth, pitch, n, dz, panels, dh); break;
+    default: nn_gate_back_2(own, depth, pitch, n, dz, panels, dh);
     }
 }
 
@@ -374,9 +406,9 @@ NN_INLINE void nn_lstm_loop_dx(const nn_team *team, nn_dim rows, nn_dim steps, n
     for (nn_dim s = 0; s < steps; s++) {
         const nn_dim t = reverse ? steps - 1 - s : s;
         nn_lstm_units_dx(own.r0, own.r1, j0, j1, steps, n, gates + t * 4 * n, c_kept + t * n, s ? dh : dh2,
-                         dhs ? dhs + t * n : NULL, s ? dc : dc2, dz + t * 4 * n, dc);
+                         dhs ? dhs + t * n : NULL, s ? dc : dc2, dz + t * 4 * n, dh, dc);
         if (own.meet) nn_barrier(team);
-        nn_gate_product_dx(&own, 4, steps, n, NN_FROM_ZERO, dz + t * 4 * n, panels, dh);
+        nn_gate_product_dx(&own, 4, steps, n, dz + t * 4 * n, panels, dh);
     }
 }
 
@@ -433,7 +465,7 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
                 nn_gate_ahead(1, m, own.r1, steps * n, 1, n, a.hs + u * NN_VL);
                 nn_gate_ahead(1, m, own.r1, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
                 nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
-                const int some = nn_gate_rows(3, m, own.r1, n, a.h, panel, z);
+                const int some = nn_gru_rows(m, own.r1, n, a.h, panel, z);
                 if ((u + 1) * NN_VL <= n)
                     nn_gru_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
                 else
@@ -475,7 +507,7 @@ NN_INLINE void nn_gru_loop_dx(const nn_team *team, nn_dim rows, nn_dim steps, nn
             }
         }
         if (own.meet) nn_barrier(team);
-        nn_gate_product_dx(&own, 3, steps, n, NN_FROM_RESULT, ds + t * 3 * n, panels, dh);
+        nn_gate_product_dx(&own, 3, steps, n, ds + t * 3 * n, panels, dh);
     }
 }
 
