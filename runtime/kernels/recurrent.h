@@ -303,7 +303,7 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
     }
 }
 
-/* Units [j0, j1) of dz and dc of one step; dc is dc2 of the step before in time. dh is set to 0: the product follows. */
+/* Units [j0, j1) of dz and dc of one step; dc is dc2 of the step before. dh is set to 0: the product follows. */
 NN_INLINE void nn_lstm_units_dx(nn_dim m0, nn_dim m1, nn_dim j0, nn_dim j1, nn_dim steps, nn_dim n,
                                 const nn_real *gates, const nn_real *c, const nn_real *dh2, const nn_real *dhs,
                                 const nn_real *dc2, nn_real *dz, nn_real *dh, nn_real *dc)
