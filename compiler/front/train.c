@@ -251,6 +251,7 @@ static bool set_schedule_arg(Frame *f, struct OptimScalar *s, const Arg *arg, si
         given[k] = true;
         double x = 0;
         Value v = eval(f, arg->value);
+        if (d->args[k].is_flag && v.kind == V_BOOL) v = v_int(v.i != 0, v.span);
         if (!to_float(f, &v, d->args[k].name, &x) ||
             !check_range(f, &d->args[k], x, arg->value->span))
             return false;

@@ -109,7 +109,7 @@ static const OptimArg cosine_args[] = {
     { "steps", .def = NAN, .min = 1, .max = STEPS_MAX,
       .doc = "Updates until the end, or of the first period." },
     FLOOR,
-    { "restarts", .def = 0, .min = 0, .max = 1, .doc = "Start anew after each period." },
+    { "restarts", .def = 0, .min = 0, .max = 1, .is_flag = true, .doc = "Start anew after each period." },
     { "mult", .def = 1, .min = 1, .max = 1e6,
       .doc = "Each period is this much longer than the one before." },
     { 0 },

@@ -368,9 +368,26 @@ def optimizer_cases():
         """Half a cosine over all steps; the warm-up scales its first values."""
         return base * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)) * min(1.0, (step + 1) / warmup)
 
-    def scaled(w):
+    def warm_exponential(step):
+        return 0.02 * 0.9 ** (step / 5) * min(1.0, (step + 1) / 8)
+
+    def restarts(step, base=0.01, low=0.001):
+        """Periods of 10, 20 and 40 updates."""
+        period = 10
+        while step >= period:
+            step, period = step - period, period * 2
+        return low + (base - low) * 0.5 * (1 + math.cos(math.pi * step / period))
+
+    cycle_opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    plan, cycle = torch.optim.lr_scheduler.OneCycleLR(cycle_opt, 0.2, total_steps=101, cycle_momentum=False), []
+    for _ in range(100):
+        cycle.append(plan.get_last_lr()[0])
+        cycle_opt.step()
+        plan.step()
+
+    def scaled(w, lr=0.1):
         """The first layer learns at a tenth of the rate, its bias at half of it."""
-        return [dict(params=[w[0]], lr=0.01), dict(params=[w[1]], lr=0.05), dict(params=w[2:])]
+        return [dict(params=[w[0]], lr=lr * 0.1), dict(params=[w[1]], lr=lr * 0.5), dict(params=w[2:])]
 
     def some(w):
         return [p for i, p in enumerate(w) if i != 1]
@@ -404,6 +421,17 @@ def optimizer_cases():
         "frozen": dict(optimizer=lambda w: o.Adam(some(w), lr=0.01)),
         "step_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2), schedule=lambda s: 0.2 * 0.5 ** (s // 7)),
         "cosine_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2), schedule=cosine),
+        "sgd_all": dict(optimizer=lambda w: o.SGD(w, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+                        before_step=lambda w: clip.clip_grad_norm_(w, 0.2)),
+        "adam_clip": dict(optimizer=lambda w: o.Adam(w, lr=0.02, weight_decay=0.05), schedule=warm_exponential,
+                          before_step=lambda w: clip.clip_grad_value_(w, 0.01)),
+        "adamw_scaled": dict(optimizer=lambda w: o.AdamW(scaled(w, 0.01), lr=0.01, weight_decay=0.1),
+                             before_step=lambda w: clip.clip_grad_norm_(w, 0.1)),
+        "lion_scaled": dict(optimizer=lambda w: Lion(scaled(w, 0.003), lr=0.003, weight_decay=0.1)),
+        "rmsprop_frozen": dict(optimizer=lambda w: o.RMSprop(some(w), lr=0.01, momentum=0.5, centered=True),
+                               before_step=lambda w: clip.clip_grad_norm_(some(w), 0.1)),
+        "restarts_lr": dict(optimizer=lambda w: o.NAdam(w, lr=0.01), schedule=restarts),
+        "one_cycle_lr": dict(optimizer=lambda w: o.SGD(w, lr=0.2, momentum=0.5), schedule=lambda s: cycle[s]),
     }
 
 
