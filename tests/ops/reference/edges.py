@@ -60,8 +60,7 @@ up("transpose_all_pad", ", pad = 2", [2, 3, 4, 4], [3, 2, 3, 3], padding=2)
 
 # ---- pooling: windows that hang over the end, which PyTorch drops when they begin behind the image ----
 
-for h, w, k, s, p in [(5, 4, 2, 3, 1), (4, 7, 3, 3, 1), (2, 5, 2, 2, 1), (6, 6, 4, 3, 2), (1, 3, 3, 2, 1), (7, 8, 3, 4, 1), (3, 3, 2, 1, 1),
-                      (9, 5, 4, 4, 2)]:
+for h, w, k, s, p in [(5, 4, 2, 3, 1), (4, 7, 3, 3, 1), (1, 3, 3, 2, 1), (7, 8, 3, 4, 1), (9, 5, 4, 4, 2)]:
     tag = f"{h}_{w}_{k}_{s}_{p}"
     args = f"{k}, stride = {s}, pad = {p}"
     layer(f"max_pool2d_{tag}", f"max_pool2d(x, {args})",
@@ -199,3 +198,36 @@ case("contrastive_equal", "contrastive(a, b, c)",
 case("dice_without_smooth", "dice(x, y, smooth = 0, reduce = none) + iou(x, y, smooth = 0, reduce = none)",
      lambda t: (lambda b, s: 2 - 2 * b / s - b / (s - b))((t["x"] * t["y"]).sum(1), (t["x"] + t["y"]).sum(1)),
      x=("F32", [3, 8], 0.1, 1), y=("F32", [3, 8], 0.1, 1), no_grad=("y",))
+
+# ---- recurrent layers without biases, with one unit, one step or no first state ----
+
+def recurrent(name, kind, args, x, n, bias=True, state=(), **torch_args):
+    gates = dict(rnn=1, lstm=4, gru=3)[kind] * n
+    params = {"op.weight_ih": ([gates, x[2]], -0.6, 0.6), "op.weight_hh": ([gates, n], -0.6, 0.6)}
+    if bias:
+        params.update({"op.bias_ih": ([gates], -0.3, 0.3), "op.bias_hh": ([gates], -0.3, 0.3)})
+    module = dict(rnn=torch.nn.RNN, lstm=torch.nn.LSTM, gru=torch.nn.GRU)[kind]
+    net = module(x[2], n, bias=bias, batch_first=True, **torch_args).double()
+
+    def fn(t):
+        weights = {k[3:] + "_l0": t[k] for k in params}
+        first = tuple(t[k][None] for k in state)
+        first = () if not first else (first if kind == "lstm" else first[0],)
+        ys, last = torch.func.functional_call(net, weights, (t["x"], *first))
+        return (ys, *(v[0] for v in last)) if kind == "lstm" else (ys, last[0])
+
+    out = "ys, y, c" if kind == "lstm" else "ys, y"
+    given = "".join(f", {k}" for k in state)
+    case(name, f"{out} = {kind}(x{given}, n = {n}{args}{'' if bias else ', bias = false'}) @op;  return {out};", fn,
+         x=("F32", x, -1, 1), params=params, f32=5e-6, **{k: ("F32", [x[0], n], -1, 1) for k in state})
+
+
+recurrent("rnn_relu", "rnn", ", relu = true", [3, 5, 4], 6, nonlinearity="relu")
+recurrent("rnn_no_bias", "rnn", "", [3, 5, 4], 6, bias=False, state=("h",))
+recurrent("rnn_one", "rnn", "", [1, 1, 1], 1)
+recurrent("lstm_no_bias", "lstm", "", [3, 5, 4], 6, bias=False)
+recurrent("lstm_one_step", "lstm", "", [3, 1, 4], 5, state=("h", "k"))
+recurrent("lstm_one_unit", "lstm", "", [2, 4, 3], 1)
+recurrent("gru_no_bias", "gru", "", [3, 5, 4], 6, bias=False)
+recurrent("gru_one_step", "gru", "", [3, 1, 4], 5, state=("h",))
+recurrent("gru_one_unit", "gru", "", [2, 4, 3], 1)
