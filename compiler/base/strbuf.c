@@ -90,7 +90,8 @@ void sb_real(StrBuf *sb, double x)
         sb_puts(sb, text);
 }
 
-/* Edits between two words; neighbours that changed places count as one. Words longer than 63 bytes never count as near. */
+/* Edits between two words; neighbours that changed places count as one. Words longer than 63 bytes never count as
+ * near. */
 static size_t edit_distance(const char *a, const char *b)
 {
     const size_t la = strlen(a), lb = strlen(b);

@@ -24,7 +24,8 @@ void sb_vprintf(StrBuf *sb, const char *fmt, va_list ap);
 void sb_real(StrBuf *sb, double x); /* shortest exact decimal: 0.1, 1e-05, 16777217, inf, nan */
 
 /* The nearest of `names` (n of them) to `word`: by edit distance at most max(1, len/3), or else the one that differs
- * least in length among those that begin with `word` or that it begins with, case and underscores apart; NULL if none. */
+ * least in length among those that begin with `word` or that it begins with, case and underscores apart; NULL if
+ * none. */
 const char *str_nearest(const char *word, const char *const *names, size_t n);
 
 #endif

@@ -72,7 +72,8 @@ static bool init_in_range(Frame *f, const InitDesc *d, const Expr *e, const Valu
     else if (d->ascending && !(x[1] > x[0]))
         m = report(f, e->span, "argument-range", "%s must be greater than %s = %g, found %g", d->args[1], d->args[0],
                    x[0], x[1]);
-    if (m && d->args[1]) diag_note(m, (Span){ 0 }, "the arguments of %s are %s and %s", d->name, d->args[0], d->args[1]);
+    if (m && d->args[1])
+        diag_note(m, (Span){ 0 }, "the arguments of %s are %s and %s", d->name, d->args[0], d->args[1]);
     return !m;
 }
 

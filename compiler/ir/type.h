@@ -69,8 +69,8 @@ void type_strides(const TensorType *t, int64_t stride[MAX_RANK]);
 /* True when layouts a and b put every element of the shape at the same offset (C = 1, or H = W = 1 ...). */
 bool type_layouts_coincide(const TensorType *t, Layout a, Layout b);
 
-/* Is there a layout *l of shape `to` in which its elements lie as they do in `from`? There is when only axes of size one
- * come or go and `to` has an order of its long axes like that of `from`. */
+/* Is there a layout *l of shape `to` in which its elements lie as they do in `from`? There is when only axes of size
+ * one come or go and `to` has an order of its long axes like that of `from`. */
 bool type_carries_layout(const TensorType *from, const TensorType *to, Layout *l);
 /* Do tensors of this rank know layout l? */
 bool layout_suits(Layout l, int rank);

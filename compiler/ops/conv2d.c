@@ -391,8 +391,9 @@ const OpDesc op_conv2d = {
     .summary = "2-D convolution of a batch of images",
     .doc =
         "`y[n,k,i,j] = bias[k] + sum over c,r,s of x[n, c, i*stride + r*dilation - pad, ..] * weight[k,c,r,s]`; "
-        "outside the image x is 0. `N = (W - F + P)/S + 1` with `F = dilation*(k - 1) + 1`, rounded down. Group g of "
-        "the output channels reads group g of the input channels; `groups` equal to both makes it depthwise.",
+        "outside the image x is 0. `N = (W - F + P)/S + 1` with `F = dilation*(k - 1) + 1`, rounded down; with "
+        "`ceil` up, but a last window that would start beyond the image is dropped. Group g of the output channels "
+        "reads group g of the input channels; `groups` equal to both makes it depthwise.",
     .torch = "nn.functional.conv2d",
     .in = { "x", "weight", "bias?" },
     .attrs = conv2d_attrs,
