@@ -9,6 +9,7 @@
 SUITES="
 lint:tests/lint.sh
 unit:tests/unit.sh
+spills:tests/spills/spills.sh
 text:tests/run.sh
 replay:tests/passes/replay.sh
 generated:tests/errors/generated.sh

@@ -189,7 +189,8 @@ static void conv2d_emit(CWriter *w, const Node *n)
     if (conv2d_is_lead(n))
         cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);", deep, text.s, a->relu);
     else
-        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, %d, $0, $1, $2, $out);", deep, rows_text(x, 1).s, text.s, a->relu);
+        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, %d, $0, $1, $2, $out);", deep, rows_text(x, 1).s, text.s,
+                a->relu);
 }
 
 /* relu in the kernel instead of a node of its own: one node less, so the rule ends. */

@@ -690,52 +690,59 @@ NN_INLINE nn_deep nn_depthwise_backward(nn_conv c)
                       .channels = c.co, .from = 0, .to = c.co, .back = 1, .relu = 0 };
 }
 
+/* Adds to the gradients of the taps what line u of the image has to do with the lines d of dy: for one line, or where
+ * all taps are in registers (`whole`), acc counts through all; otherwise it is those of a row. */
+NN_INLINE void nn_depthwise_dw_line(int nr, int mr, int whole, nn_dim lo, nn_dim hi, int tail, nn_conv c, nn_dim u,
+                                    const nn_real *x, nn_vec (*restrict d)[7], nn_vec *restrict acc)
+{
+    NN_UNROLL_FULL
+    for (nn_dim j = lo; j < hi; j++) {
+        NN_FRESH_LOADS;
+        const nn_vec v = nn_load_tail(x + j * c.ci, 1, tail);
+        NN_UNROLL_FULL
+        for (int q = 0; q < nr; q++) {
+            const nn_dim far = u - q * c.step_h, r = whole ? far / c.dil_h : 0;
+            if (whole && (far < 0 || far % c.dil_h || r >= c.r)) continue;
+            NN_UNROLL_FULL
+            for (nn_dim t = 0; t < c.s; t++) {
+                const nn_dim e = j - t * c.dil_w, i = e / c.step_w;
+                if (e < 0 || e % c.step_w || i >= mr) continue;
+                acc[r * c.s + t] += v * d[q][i];
+            }
+        }
+    }
+}
+
 /* Adds nr rows of mr pixels, of whose columns of x [lo, hi) are in the image, to the gradients of all taps, which
  * are in memory between tiles. x begins at the tile's first column. */
 NN_INLINE void nn_depthwise_dw_tile(int nr, int mr, nn_dim lo, nn_dim hi, int tail, nn_conv c, nn_dim oh,
                                     const nn_real *x, const nn_real *dy, nn_real *dw)
 {
-    nn_vec acc[NN_TILE_ACC], d[2][8];
-    const nn_dim reach = nr == 1 ? c.r : (nr - 1) * c.step_h + (c.r - 1) * c.dil_h + 1;
-    const int whole = nr > 1; /* all taps in registers, or those of a row */
+    nn_vec acc[NN_TILE_ACC], d[2][7];
+    const nn_dim top = oh * c.step_h - c.pad_top, row = c.w * c.ci;
     NN_UNROLL_FULL
     for (int i = 0; i < nr * mr; i++)
         d[i / mr][i % mr] = nn_load_tail(dy + (i / mr * c.ow + i % mr) * c.co, 1, tail);
-    if (whole) {
+    if (nr > 1) {
         NN_UNROLL_FULL
         for (nn_dim t = 0; t < c.r * c.s; t++) acc[t] = nn_load_tail(dw + t * c.co, 1, tail);
-    }
-    NN_UNROLL_FULL
-    for (nn_dim u = 0; u < reach; u++) {
-        const nn_dim ih = oh * c.step_h - c.pad_top + (whole ? u : u * c.dil_h);
-        if (ih < 0 || ih >= c.h) continue;
-        if (!whole) {
-            NN_UNROLL_FULL
-            for (nn_dim t = 0; t < c.s; t++) acc[t] = nn_load_tail(dw + (u * c.s + t) * c.co, 1, tail);
-        }
         NN_UNROLL_FULL
-        for (nn_dim j = lo; j < hi; j++) {
-            const nn_vec v = nn_load_tail(x + (ih * c.w + j) * c.ci, 1, tail);
-            NN_UNROLL_FULL
-            for (int q = 0; q < nr; q++) {
-                const nn_dim far = u - q * c.step_h, r = whole ? far / c.dil_h : 0;
-                if (whole && (far < 0 || far % c.dil_h || r >= c.r)) continue;
-                NN_UNROLL_FULL
-                for (nn_dim t = 0; t < c.s; t++) {
-                    const nn_dim e = j - t * c.dil_w, i = e / c.step_w;
-                    if (e < 0 || e % c.step_w || i >= mr) continue;
-                    acc[r * c.s + t] += v * d[q][i];
-                }
-            }
-        }
-        if (!whole) {
-            NN_UNROLL_FULL
-            for (nn_dim t = 0; t < c.s; t++) nn_store_tail(dw + (u * c.s + t) * c.co, acc[t], 1, tail);
-        }
-    }
-    if (whole) {
+        for (nn_dim u = 0; u < (nr - 1) * c.step_h + (c.r - 1) * c.dil_h + 1; u++)
+            if (top + u >= 0 && top + u < c.h)
+                nn_depthwise_dw_line(nr, mr, 1, lo, hi, tail, c, u, x + (top + u) * row, d, acc);
         NN_UNROLL_FULL
         for (nn_dim t = 0; t < c.r * c.s; t++) nn_store_tail(dw + t * c.co, acc[t], 1, tail);
+        return;
+    }
+    NN_UNROLL(1)
+    for (nn_dim r = 0; r < c.r; r++) {
+        const nn_dim ih = top + r * c.dil_h;
+        if (ih < 0 || ih >= c.h) continue;
+        NN_UNROLL_FULL
+        for (nn_dim t = 0; t < c.s; t++) acc[t] = nn_load_tail(dw + (r * c.s + t) * c.co, 1, tail);
+        nn_depthwise_dw_line(1, mr, 0, lo, hi, tail, c, r, x + ih * row, d, acc);
+        NN_UNROLL_FULL
+        for (nn_dim t = 0; t < c.s; t++) nn_store_tail(dw + (r * c.s + t) * c.co, acc[t], 1, tail);
     }
 }
 
@@ -761,7 +768,7 @@ NN_INLINE void nn_depthwise_dw_pixel(int tail, nn_conv c, nn_dim oh, nn_dim ow, 
 
 NN_INLINE void nn_depthwise_dw_lines(int nr, nn_conv c, nn_dim oh, const nn_real *x, const nn_real *dy, nn_real *dw)
 {
-    const int mr = c.ow <= 8 ? (int)c.ow : nn_tile_rows(c.ow, 8), tail = (int)(c.co % NN_VL);
+    const int mr = nn_tile_rows(c.ow, 7), tail = (int)(c.co % NN_VL);
     const nn_dim span = (mr - 1) * c.step_w + (c.s - 1) * c.dil_w + 1, last = c.ow / mr * mr - mr,
                  right = last * c.step_w - c.pad_left;
     const int few = span <= 24 && c.s <= 7 && c.r <= 7;
@@ -966,8 +973,8 @@ NN_INLINE nn_axis nn_phase_axis(nn_phase p, nn_dim out, nn_dim taps, int flipped
     return (nn_axis){ p.count, out, p.taps, 1, p.dil, p.base - (p.taps - 1) * p.dil };
 }
 
-/* A part of dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap axes
- * reversed (`flipped`), for transposed convolution the weights as they are. One walk per phase of the stride; few
+/* A part of dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap
+ * axes reversed (`flipped`), for transposed convolution the weights as they are. One walk per phase of the stride; few
  * channels are computed for neighbouring pixels at once, whatever their phase. */
 NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
                               const nn_real *wt, const nn_real *bias, nn_real *dx)
@@ -1169,8 +1176,8 @@ NN_INLINE void nn_dw_sample(nn_dw_walk g, nn_dim l0, nn_dim l1, nn_dim from, nn_
 /* With few input channels the rows of a tile are (s, c) together: neighbours in x and in dw. Only pixels for
  * which all taps of a row lie inside are summed that way; at the edges a small zero-padded copy is used. */
 enum { NN_DW_MERGED_MAX = 64 };
-NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim l0, nn_dim l1, nn_dim r, nn_dim i, int nv, int tail, nn_dim k,
-                                 const nn_real *x, const nn_real *dy, const nn_real *dy_end,
+NN_INLINE void nn_dw_merged_rows(int mr, nn_conv c, nn_dim l0, nn_dim l1, nn_dim r, nn_dim i, int nv, int tail,
+                                 nn_dim k, const nn_real *x, const nn_real *dy, const nn_real *dy_end,
                                  nn_real *dw)
 {
     const nn_axis ah = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top };
