@@ -268,8 +268,8 @@ static const AttrDef conv2d_winograd_attrs[] = {
 const OpDesc op_conv2d_winograd = {
     .name = "conv2d_winograd",
     .summary = "conv2d of 3x3 kernels from their transformed weights",
-    .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result, which "
-           "transformed weights do not show.",
+    .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result, "
+           "which transformed weights do not show.",
     .in = { "x", "u", "bias?", "add?" },
     .attrs = conv2d_winograd_attrs,
     .attr_size = sizeof(ConvAttrs),
@@ -307,7 +307,8 @@ static void panels_weights_emit(CWriter *w, const Node *n)
     const TensorType *wt = &n->in[0]->type;
     TensorType x = a->like, y = a->like;
     x.dim[1] = wt->dim[1];
-    x.dim[2] = (a->like.dim[2] - 1) * a->stride[0] + 1; /* a 1x1 kernel without stride sees as many pixels as it writes */
+    /* A 1x1 kernel without stride sees as many pixels as it writes; no other size is asked for. */
+    x.dim[2] = (a->like.dim[2] - 1) * a->stride[0] + 1;
     x.dim[3] = (a->like.dim[3] - 1) * a->stride[1] + 1;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
@@ -342,7 +343,8 @@ static void conv2d_panels_emit(CWriter *w, const Node *n)
 static const AttrDef conv2d_panels_attrs[] = {
     LIKE_ATTR(ConvAttrs),
     CONV_ATTRS,
-    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX, .doc = "Its height and width." },
+    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,
+      .doc = "Its height and width." },
     { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
     { 0 },
 };
@@ -350,7 +352,8 @@ static const AttrDef conv2d_panels_attrs[] = {
 const OpDesc op_conv2d_panels = {
     .name = "conv2d_panels",
     .summary = "conv2d from weights as panels",
-    .doc = "As conv2d; `like` gives the shape of the result and `kernel` that of the kernels, which panels do not show.",
+    .doc = "As conv2d; `like` gives the shape of the result and `kernel` that of the kernels, which panels do not "
+           "show.",
     .in = { "x", "panels", "bias?" },
     .attrs = conv2d_panels_attrs,
     .attr_size = sizeof(ConvAttrs),

@@ -826,8 +826,8 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
 }
 
 /* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. */
-NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co, const nn_real *x,
-                              const nn_real *w, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co,
+                              const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_dim from, to;
     nn_share(part.row, part.rows, pixels, 14, &from, &to);
