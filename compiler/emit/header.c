@@ -239,8 +239,8 @@ void emit_header(const ModelFace *f, StrBuf *out)
     for (size_t i = 0; i < m->routines.len; i++) keeps |= m->routines.data[i]->prepare != NULL;
     if (keeps)
         sb_puts(out,
-                "\n/* Bytes that an object keeps for a routine besides: what depends on the weights alone, computed in\n"
-                " * the first call after they have changed. */\n");
+                "\n/* Bytes that an object keeps for a routine besides: what depends on the weights alone, computed\n"
+                " * in the first call after they have changed. */\n");
     for (size_t i = 0; i < m->routines.len; i++)
         if (m->routines.data[i]->prepare)
             sb_printf(out, "#define %s %lld\n", f->routine[i].kept_macro,

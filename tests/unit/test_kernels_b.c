@@ -747,6 +747,16 @@ NN_INLINE void lead_transpose(const nn_team *team, nn_dim rows, nn_conv c, int r
     nn_conv2d_transpose(to - from, c, relu, x + from * c.oh * c.ow * c.co, w, bias, y + from * c.h * c.w * c.ci);
 }
 
+/* The team's form with its weights as panels, which generated code makes in a routine of its own. */
+static nn_real panels_of_weights[1 << 20];
+NN_INLINE void panels_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                             const nn_real *bias, nn_real *y)
+{
+    nn_conv2d_panels_weights(team, c, w, panels_of_weights);
+    nn_barrier(team);
+    nn_conv2d_panels(team, rows, c, relu, x, panels_of_weights, bias, y);
+}
+
 /* One case: the forward form, the form of the input's and of the weights' gradient, and of transposed convolution. */
 #define CONV_CASE(name, forward, dx_form, dw_form, transpose, geometry)                            \
     static void name(void *arg, const nn_team *team)                                               \
@@ -960,6 +970,7 @@ END_TEST
 #define MERGED    lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose
 #define DEPTHWISE lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose
 #define TEAM      nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
+#define PANELS    panels_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
 #define TEAM_MERGED nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose_team
 #define TEAM_DEPTHWISE \
     nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_team
@@ -988,6 +999,10 @@ END_TEST
     C(far, 3, TEAM, 6, 5, 300, 6, 5, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1)                               \
     C(far_half, 2, TEAM, 7, 9, 290, 4, 5, 210, 3, 3, 2, 2, 1, 1, 1, 1, 1)                         \
     C(far_point, 3, TEAM, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                        \
+    C(far_lines, 2, TEAM, 11, 13, 160, 11, 13, 100, 3, 3, 1, 1, 1, 1, 1, 1, 1)                    \
+    C(panels, 3, PANELS, 6, 5, 300, 6, 5, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1)                          \
+    C(panels_half, 2, PANELS, 7, 19, 290, 4, 10, 130, 3, 3, 2, 2, 1, 1, 1, 1, 1)                  \
+    C(panels_point, 3, PANELS, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
     C(deep, 1, TEAM, 4, 40, 280, 4, 40, 9, 5, 1, 1, 1, 2, 0, 1, 1, 1)                             \
     C(many_points, 2, TEAM, 13, 11, 40, 13, 11, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1)                    \
     C(colours, 2, PLAIN, 14, 17, 3, 7, 9, 20, 4, 4, 2, 2, 1, 1, 1, 1, 1)                           \
@@ -1017,6 +1032,40 @@ START_TEST(convolution_matches_plain_loops)
 }
 END_TEST
 #endif
+
+/* A residual branch is added, and relu applied, where results are stored: the same bits as afterwards. */
+#define RESIDUAL NN_CONV(7, 5, 24, 7, 5, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+typedef struct Residual {
+    nn_real *x, *w, *bias, *add, *u, *plain, *sum;
+} Residual;
+
+static void residual(void *arg, const nn_team *team)
+{
+    const Residual *a = arg;
+    const nn_conv c = RESIDUAL;
+    nn_conv2d_winograd(team, 3, c, 0, a->x, a->w, a->bias, a->u, a->plain);
+    nn_barrier(team);
+    nn_conv2d_winograd_u(team, 3, c, 1, a->x, a->u, a->bias, a->add, a->sum);
+}
+
+START_TEST(winograd_adds_a_residual_branch)
+{
+    const nn_conv c = RESIDUAL;
+    const nn_dim ny = 3 * c.oh * c.ow * c.co;
+    Residual a = { .x = reals(3 * c.h * c.w * c.ci, 1), .w = reals(nn_conv_weights(c), 1), .bias = reals(c.co, 1),
+                   .add = reals(ny, 1), .u = reals(16 * c.ci * nn_winograd_wide(c.co), 0), .plain = reals(ny, 0),
+                   .sum = reals(ny, 0) };
+    for (int t = 1; t <= TEAMS; t++) {
+        nn_pool_run(pools[t], residual, &a);
+        for (nn_dim i = 0; i < ny; i++) {
+            const nn_real y = a.plain[i] + a.add[i];
+            a.plain[i] = y < 0 ? 0 : y;
+        }
+        expect_same("conv2d_winograd with a residual", ny, a.sum, a.plain);
+    }
+    free(a.x), free(a.w), free(a.bias), free(a.add), free(a.u), free(a.plain), free(a.sum);
+}
+END_TEST
 
 /* Pooling and normalisation have no tiles: run-time sizes say it all. */
 #ifdef NN_SMALL_CODE
@@ -1452,6 +1501,7 @@ int main(void)
     tcase_add_test(t, recurrent_loops_match_steps);
     tcase_add_test(t, matmul_matches_plain_loops);
     tcase_add_test(t, convolution_matches_plain_loops);
+    tcase_add_test(t, winograd_adds_a_residual_branch);
 #ifdef NN_SMALL_CODE
     tcase_add_test(t, pooling_matches_plain_loops);
     tcase_add_test(t, global_pooling_matches_plain_loops);
