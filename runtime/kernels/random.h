@@ -34,6 +34,42 @@ NN_INLINE void nn_words4(nn_key key, nn_dim block, uint32_t out[4])
     for (int i = 0; i < 4; i++) out[i] = r.v[i];
 }
 
+/* Words at .. at + NN_WORDS - 1 of the stream, at a multiple of NN_WORDS: the same rounds for several blocks side by
+ * side, each word in a lane that its products fit into. All draws of a tensor are made in such groups, also where their
+ * first and last words are not wanted, so that no draw depends on which way it was computed. */
+typedef uint64_t nn_u64vec __attribute__((vector_size(NN_VBYTES < 8 ? 8 : NN_VBYTES)));
+enum { NN_WORDS = 64, NN_WORD_LANES = sizeof(nn_u64vec) / 8 };
+NN_INLINE void nn_words(nn_key key, nn_dim at, uint32_t out[NN_WORDS])
+{
+    const uint64_t low = 0xffffffffu;
+    for (int l = 0; l < NN_WORDS / 4; l += NN_WORD_LANES) {
+        nn_u64vec c0, c1, c2 = key.v[2] - (nn_u64vec){ 0 }, c3 = key.v[3] - (nn_u64vec){ 0 };
+        uint32_t k0 = key.v[0], k1 = key.v[1];
+        for (int i = 0; i < NN_WORD_LANES; i++) c0[i] = (uint64_t)(at / 4 + l + i);
+        c1 = c0 >> 32;
+        c0 &= low;
+        for (int round = 0; round < 10; round++, k0 += PHILOX_W32_0, k1 += PHILOX_W32_1) {
+            const nn_u64vec p = c0 * (uint64_t)PHILOX_M4x32_0, q = c2 * (uint64_t)PHILOX_M4x32_1;
+            c0 = (q >> 32) ^ c1 ^ (uint64_t)k0;
+            c1 = q & low;
+            c2 = (p >> 32) ^ c3 ^ (uint64_t)k1;
+            c3 = p & low;
+        }
+        for (int i = 0; i < NN_WORD_LANES; i++) {
+            out[4 * (l + i)] = (uint32_t)c0[i];
+            out[4 * (l + i) + 1] = (uint32_t)c1[i];
+            out[4 * (l + i) + 2] = (uint32_t)c2[i];
+            out[4 * (l + i) + 3] = (uint32_t)c3[i];
+        }
+    }
+}
+
+/* A loop over the groups that hold draws [first, first + n); in each, draws [from, to) are wanted. */
+#define NN_DRAWS(at, from, to, first, n)                                                                      \
+    for (nn_dim at = (first) / NN_WORDS * NN_WORDS, from, to;                                                 \
+         at < (first) + (n) && (from = nn_max_dim(at, first), to = nn_min_dim(at + NN_WORDS, (first) + (n)), 1); \
+         at += NN_WORDS)
+
 NN_INLINE uint32_t nn_word(nn_key key, nn_dim i)
 {
     uint32_t w[4];
@@ -106,31 +142,24 @@ NN_INLINE void nn_normal_pair(uint32_t a, uint32_t b, nn_real *first, nn_real *s
     *second = (nn_real)(radius * (quarter >= 2 && quarter <= 3 ? -y : y));
 }
 
-/* y[i] = draw first + i, i in [0, n). Blocks of four words; the first and the last block may be partial. */
+/* y[i] = draw first + i, i in [0, n). */
 NN_INLINE void nn_rand(nn_key key, nn_dim first, nn_dim n, nn_real *y)
 {
-    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
-        uint32_t w[4];
-        nn_words4(key, block, w);
-        for (nn_dim i = 0; i < 4; i++) {
-            const nn_dim at = block * 4 + i - first;
-            if (at >= 0 && at < n) y[at] = nn_uniform_from(w[i]);
-        }
+    NN_DRAWS(at, from, to, first, n) {
+        uint32_t w[NN_WORDS];
+        nn_words(key, at, w);
+        for (nn_dim i = from; i < to; i++) y[i - first] = nn_uniform_from(w[i - at]);
     }
 }
 
 NN_INLINE void nn_randn(nn_key key, nn_dim first, nn_dim n, nn_real *y)
 {
-    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
-        uint32_t w[4];
-        nn_real v[4];
-        nn_words4(key, block, w);
-        nn_normal_pair(w[0], w[1], &v[0], &v[1]);
-        nn_normal_pair(w[2], w[3], &v[2], &v[3]);
-        for (nn_dim i = 0; i < 4; i++) {
-            const nn_dim at = block * 4 + i - first;
-            if (at >= 0 && at < n) y[at] = v[i];
-        }
+    NN_DRAWS(at, from, to, first, n) {
+        uint32_t w[NN_WORDS];
+        nn_real v[NN_WORDS];
+        nn_words(key, at, w);
+        for (int i = 0; i < NN_WORDS; i += 2) nn_normal_pair(w[i], w[i + 1], &v[i], &v[i + 1]);
+        for (nn_dim i = from; i < to; i++) y[i - first] = v[i - at];
     }
 }
 
@@ -138,13 +167,10 @@ NN_INLINE void nn_randn(nn_key key, nn_dim first, nn_dim n, nn_real *y)
 NN_INLINE void nn_bernoulli(nn_key key, nn_dim first, nn_dim n, double p, nn_real *y)
 {
     const uint64_t limit = nn_threshold(p);
-    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
-        uint32_t w[4];
-        nn_words4(key, block, w);
-        for (nn_dim i = 0; i < 4; i++) {
-            const nn_dim at = block * 4 + i - first;
-            if (at >= 0 && at < n) y[at] = w[i] < limit ? NN_R(1.0) : NN_R(0.0);
-        }
+    NN_DRAWS(at, from, to, first, n) {
+        uint32_t w[NN_WORDS];
+        nn_words(key, at, w);
+        for (nn_dim i = from; i < to; i++) y[i - first] = w[i - at] < limit ? NN_R(1.0) : NN_R(0.0);
     }
 }
 
@@ -154,13 +180,11 @@ NN_INLINE void nn_dropout(nn_key key, nn_dim first, nn_dim n, double p, const nn
 {
     const uint64_t limit = nn_threshold(p);
     const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
-    for (nn_dim block = first / 4; block * 4 < first + n; block++) {
-        uint32_t w[4];
-        nn_words4(key, block, w);
-        for (nn_dim i = 0; i < 4; i++) {
-            const nn_dim at = block * 4 + i - first;
-            if (at >= 0 && at < n) y[at] = w[i] < limit ? NN_R(0.0) : x[at] * scale;
-        }
+    NN_DRAWS(at, from, to, first, n) {
+        uint32_t w[NN_WORDS];
+        nn_words(key, at, w);
+        NN_IVDEP
+        for (nn_dim i = from; i < to; i++) y[i - first] = w[i - at] < limit ? NN_R(0.0) : x[i - first] * scale;
     }
 }
 
@@ -170,18 +194,19 @@ NN_INLINE void nn_dropout_channels_last(nn_key key, nn_dim row0, nn_dim rows, nn
 {
     const uint64_t limit = nn_threshold(p);
     const nn_real scale = p < 1 ? (nn_real)(1 / (1 - p)) : NN_R(0.0);
-    for (nn_dim b = 0; b < rows; b++)
-        for (nn_dim c = 0; c < channels; c++) {
-            const nn_dim first = ((row0 + b) * channels + c) * spatial;
-            for (nn_dim block = first / 4; block * 4 < first + spatial; block++) {
-                uint32_t w[4];
-                nn_words4(key, block, w);
-                for (nn_dim i = 0; i < 4; i++) {
-                    const nn_dim s = block * 4 + i - first, at = (b * spatial + s) * channels + c;
-                    if (s >= 0 && s < spatial) y[at] = w[i] < limit ? NN_R(0.0) : x[at] * scale;
-                }
+    for (nn_dim b = 0; b < rows; b++) {
+        const nn_dim first = (row0 + b) * channels * spatial, base = b * channels * spatial;
+        nn_dim c = 0, s = 0;
+        NN_DRAWS(at, from, to, first, channels * spatial) {
+            uint32_t w[NN_WORDS];
+            nn_words(key, at, w);
+            for (nn_dim i = from; i < to; i++) {
+                const nn_dim here = base + s * channels + c;
+                y[here] = w[i - at] < limit ? NN_R(0.0) : x[here] * scale;
+                if (++s == spatial) s = 0, c++;
             }
         }
+    }
 }
 
 /* The same for up to four axes in any order of memory: element (i0, i1, i2, i3) lies at the sum of
