@@ -43,7 +43,7 @@ NN_INLINE void nn_words(nn_key key, nn_dim at, uint32_t out[NN_WORDS])
 {
     const uint64_t low = 0xffffffffu;
     for (int l = 0; l < NN_WORDS / 4; l += NN_WORD_LANES) {
-        nn_u64vec c0, c1, c2 = key.v[2] - (nn_u64vec){ 0 }, c3 = key.v[3] - (nn_u64vec){ 0 };
+        nn_u64vec c0 = { 0 }, c1, c2 = key.v[2] - c0, c3 = key.v[3] - c0;
         uint32_t k0 = key.v[0], k1 = key.v[1];
         for (int i = 0; i < NN_WORD_LANES; i++) c0[i] = (uint64_t)(at / 4 + l + i);
         c1 = c0 >> 32;
