@@ -58,16 +58,16 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 
-/* All samples over one panel of nv vectors; the lines of the next one start at `ahead`. */
-NN_INLINE void nn_panel_product(int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth, const nn_real *a,
-                                nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m,
+/* All samples over one panel of nv vectors, in tiles of mr; the lines of the next one start at `ahead`. */
+NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth,
+                                const nn_real *a, nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m,
                                 const nn_real *ahead, nn_dim ahead_k)
 {
 #define NN_ROWS(n)                                                                                               \
     nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, bias, y + m * y_m, y_m,               \
-                  ahead + m / NN_PANEL_ROWS % nv * NN_VL, ahead_k)
+                  ahead + m / mr % nv * NN_VL, ahead_k)
     nn_dim m = 0;
-    for (; m + NN_PANEL_ROWS <= rows; m += NN_PANEL_ROWS) NN_ROWS(NN_PANEL_ROWS);
+    for (; m + mr <= rows; m += mr) NN_ROWS(mr);
     for (; m + 4 <= rows; m += 4) NN_ROWS(4);
     for (; m < rows; m++) NN_ROWS(1);
 #undef NN_ROWS
@@ -105,8 +105,8 @@ NN_INLINE void nn_dense_strip(int nv, int tail, int relu, nn_dim rows, nn_dim d,
         for (int j = 0; j < nv; j++)
             nn_store(panel + (k * nv + j) * NN_VL, nn_load_tail(wd + k * out + j * NN_VL, j == nv - 1, tail));
     }
-    nn_panel_product(nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x, x_m, panel, bias,
-                     y, out, next, out);
+    nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x, x_m,
+                     panel, bias, y, out, next, out);
 }
 
 /* Columns [c0, to) of y = x w + bias, panel by panel. */
@@ -277,8 +277,9 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim
     nn_real panel[NN_DX_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
     if (tail) memset(panel, 0, sizeof panel);
     nn_transpose(used, end - d, w + d, out, panel, width);
-    nn_panel_product(nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel, NULL, dx, in, next,
-                     0);
+    /* With as many sums as would fit, gcc spills one of those that are added to dx. */
+    nn_panel_product(NN_PANEL_ROWS - 1, nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel,
+                     NULL, dx, in, next, 0);
 }
 
 /* Inputs [from, to) of dx, panel by panel. */

@@ -17,6 +17,7 @@
 /* h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
 #define forward nn_conv2d_team(team, rows, c, 1, x, w, bias, y)
 #define alone   nn_conv2d(rows, c, 1, x, w, bias, y)
+#define kept    nn_conv2d_panels(team, rows, c, 1, x, w, bias, y)
 #define dx      nn_conv2d_dx(team, rows, c, x, w, scratch, y)
 #define dw      nn_conv2d_dw(team, rows, c, x, w, scratch, y, 0)
 #define merged  nn_conv2d_dw_merged(team, rows, c, x, w, scratch, y, 0)
@@ -29,6 +30,8 @@ ALL(half32, 32, 32, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)
 ALL(point, 28, 28, 128, 28, 28, 256, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 ALL(far_point, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 ALL(far, 14, 14, 512, 7, 7, 512, 3, 3, 2, 2, 1, 1, 1, 1, 1)
+CONV(kept, far_point, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+CONV(kept, far, 14, 14, 512, 7, 7, 512, 3, 3, 2, 2, 1, 1, 1, 1, 1)
 CONV(forward, stem, 224, 224, 3, 112, 112, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 CONV(merged, stem, 224, 224, 3, 112, 112, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 CONV(alone, digits, 28, 28, 1, 28, 28, 6, 5, 5, 1, 1, 2, 2, 1, 1, 1)
@@ -86,7 +89,7 @@ WINOGRAD(images, 32, 32, 64, 32, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
     {                                                                                                                 \
         nn_dense_dw(team, rows, in, out, x, dy, w, 0);                                                                \
     }
-DENSE(512, 512)
+DENSE(784, 512)
 DENSE(512, 10)
 
 #define MATMUL(name, m, n, k, ta, tb)                                                                                 \
@@ -98,6 +101,24 @@ DENSE(512, 10)
 MATMUL(scores, 128, 128, 256, 0, 1)
 MATMUL(values, 128, 64, 128, 0, 0)
 MATMUL(back, 128, 64, 128, 1, 0)
+
+void lstm_loop(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *s, const nn_real *panels,
+               nn_real *spare, nn_real *h)
+{
+    nn_lstm_loop(team, rows, 64, 256, 0, x, s, s, panels, spare, h, h, h, h, h, h);
+}
+
+void lstm_loop_dx(const nn_team *team, nn_dim rows, const nn_real *gates, const nn_real *dh2, const nn_real *panels,
+                  nn_real *dh)
+{
+    nn_lstm_loop_dx(team, rows, 64, 256, 0, gates, gates, dh2, dh2, panels, dh2, dh, dh, dh);
+}
+
+void gru_loop(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *s, const nn_real *panels,
+              nn_real *spare, nn_real *h)
+{
+    nn_gru_loop(team, rows, 64, 256, 0, x, s, panels, spare, h, h, h, h);
+}
 
 #ifdef SPILLING
 /* More sums than any processor has registers. */
