@@ -60,8 +60,8 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
 
 /* All samples over one panel of nv vectors, in tiles of mr; the lines of the next one start at `ahead`. */
 NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth,
-                                const nn_real *a, nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m,
-                                const nn_real *ahead, nn_dim ahead_k)
+                                const nn_real *a, nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y,
+                                nn_dim y_m, const nn_real *ahead, nn_dim ahead_k)
 {
 #define NN_ROWS(n)                                                                                               \
     nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, bias, y + m * y_m, y_m,               \
@@ -105,8 +105,8 @@ NN_INLINE void nn_dense_strip(int nv, int tail, int relu, nn_dim rows, nn_dim d,
         for (int j = 0; j < nv; j++)
             nn_store(panel + (k * nv + j) * NN_VL, nn_load_tail(wd + k * out + j * NN_VL, j == nv - 1, tail));
     }
-    nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x, x_m,
-                     panel, bias, y, out, next, out);
+    nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x,
+                     x_m, panel, bias, y, out, next, out);
 }
 
 /* Columns [c0, to) of y = x w + bias, panel by panel. */
