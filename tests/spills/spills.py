@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Finds spills in hot loops: spills.py FILE reads what `objdump -d --no-show-raw-insn` of an x86-64 object prints. A hot
-loop is an innermost one that does little but multiply-adds of whole vectors; what it must not do is to keep what it
+"""Finds spills in hot loops: spills.py FILE reads what `objdump -d --no-show-raw-insn` of an x86-64 object prints. A
+hot loop is an innermost one that does little but multiply-adds of whole vectors; what it must not do is to keep what it
 computes in slots of the stack. Prints, for each function with a hot loop, `NAME: good` or what such loops do. Not meant
 are arrays on the stack, which are reached through a pointer or an index, and values that a loop only reads, one for a
 multiply-add at most: read from memory, an operand costs the same there as anywhere."""
@@ -41,8 +41,8 @@ def loops(body):
 
 
 def slots_of(code, framed):
-    """Vectors moved from and to slots of the stack: (address, text, whether stored). What stores a register that the loop
-    does not change prepares a slot for pieces of a row's end, and what reads such a slot or one that smaller pieces are
+    """Vectors moved from and to slots of the stack: (address, text, whether stored). What stores a register that the
+    loop does not change prepares a slot for pieces of a row's end, and what reads such a slot or one that smaller pieces are
     stored to reads that end: neither is a spill."""
     changed = {text.split(",")[-1] for _, text in code}
     moves, pieces, ends = [], [], set()
