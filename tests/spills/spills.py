@@ -42,8 +42,8 @@ def loops(body):
 
 def slots_of(code, framed):
     """Vectors moved from and to slots of the stack: (address, text, whether stored). What stores a register that the
-    loop does not change prepares a slot for pieces of a row's end, and what reads such a slot or one that smaller pieces are
-    stored to reads that end: neither is a spill."""
+    loop does not change prepares a slot for pieces of a row's end, and what reads such a slot or one that smaller
+    pieces are stored to reads that end: neither is a spill."""
     changed = {text.split(",")[-1] for _, text in code}
     moves, pieces, ends = [], [], set()
     for at, text in code:
