@@ -27,8 +27,8 @@ extern "C" {
 /* Bytes of working memory per routine; an object holds the largest of its routines'. */
 #define KEPT_PREDICT_BYTES 16384
 
-/* Bytes that an object keeps for a routine besides: what depends on the weights alone, computed in
- * the first call after they have changed. */
+/* Bytes that an object keeps for a routine besides: what depends on the weights alone, computed
+ * in the first call after they have changed. */
 #define KEPT_PREDICT_KEPT_BYTES 9280
 
 typedef struct kept kept;
