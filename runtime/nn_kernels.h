@@ -9,9 +9,11 @@
 #include "kernels/augment.h"
 #include "kernels/blas.h"
 #include "kernels/conv2d.h"
+#include "kernels/conv2d_dw.h"
 #include "kernels/conv2d_transpose.h"
 #include "kernels/copy.h"
 #include "kernels/dense.h"
+#include "kernels/depthwise.h"
 #include "kernels/embedding.h"
 #include "kernels/fractional.h"
 #include "kernels/grad.h"
@@ -32,6 +34,7 @@
 #include "kernels/tile.h"
 #include "kernels/upsample.h"
 #include "kernels/vec.h"
+#include "kernels/walk.h"
 #include "kernels/winograd.h"
 
 #endif

@@ -65,7 +65,7 @@ ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t 
 enum { CONV_LANES = 16 };
 /* Whether the threads divide an image whose convolution takes so many multiply-adds, or samples only. */
 bool conv_is_team(int64_t macs_per_sample);
-/* Reals of scratch that gradients of convolutions need (runtime/kernels/conv2d.h): dx for the transposed
+/* Reals of scratch that gradients of convolutions need (runtime/kernels/conv2d*.h): dx for the transposed
  * weights, dw for partial sums. */
 int64_t conv_dx_scratch(const TensorType *w);
 int64_t conv_dw_scratch(const TensorType *w);

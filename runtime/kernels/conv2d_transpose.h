@@ -7,7 +7,7 @@
 #ifndef NN_KERNELS_CONV2D_TRANSPOSE_H
 #define NN_KERNELS_CONV2D_TRANSPOSE_H
 
-#include "kernels/conv2d.h"
+#include "kernels/conv2d_dw.h"
 
 /* rows samples of y[i*step + r*dil - pad, .., o] += x[i, .., k] * w[r,s,k,o], plus bias, then relu if
  * asked. */
