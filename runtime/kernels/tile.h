@@ -81,8 +81,9 @@ NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_di
         NN_FRESH_LOADS;
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) {
-            bv[j] = nn_load(b + k * b_k + j * NN_VL);
-            NN_KEEP(mr * nv + nv, bv[j]);
+            nn_vec v = nn_load(b + k * b_k + j * NN_VL);
+            NN_KEEP(mr * nv + nv, v);
+            bv[j] = v;
         }
         NN_UNROLL_FULL
         for (int i = 0; i < mr; i++) {
