@@ -4,11 +4,15 @@
  *   fma     GFLOP/s of fused multiply-adds on registers alone
  *   sgemm   GFLOP/s of OpenBLAS on 1024^3, one call per thread
  *   triad   GB/s of a[i] = b[i] + s * c[i] on arrays far larger than the caches
- * `fma` measures that alone, which takes a moment: whether a machine is as quiet as it was.
+ *   trip    nanoseconds that a line of the cache takes to another processor and back. In a virtual machine this may
+ *           change within minutes, as processors come to share a cache or not, and with it what threads gain
+ * `fma` measures multiply-adds and the trip alone, which takes a moment: whether a machine is as it was.
  */
 #define _GNU_SOURCE
 #include <cblas.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +94,65 @@ static double run_triad(Job *j)
     return 3.0 * N * sizeof(float) * REPEAT * 1e-9;
 }
 
+/* ---- the trip ---- */
+
+enum { TRIPS = 10000 };
+typedef struct Line {
+    _Alignas(64) atomic_int turn;
+    int cpu; /* of the thread that answers */
+} Line;
+
+static void pin(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+/* Where both threads share a processor all the same, waiting gives way. */
+static void wait_for(Line *l, int turn)
+{
+    for (int n = 1; atomic_load(&l->turn) != turn; n++)
+        if (n % 100000 == 0) sched_yield();
+}
+
+static void *answer(void *arg)
+{
+    Line *l = arg;
+    pin(l->cpu);
+    for (int i = 0; i < TRIPS; i++) {
+        wait_for(l, 2 * i + 1);
+        atomic_store(&l->turn, 2 * i + 2);
+    }
+    return NULL;
+}
+
+/* Between the first two processors that this process may run on; 0 where there is one. */
+static double trip_ns(void)
+{
+    cpu_set_t allowed;
+    int cpu[2], n = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) return 0;
+    for (int i = 0; i < CPU_SETSIZE && n < 2; i++)
+        if (CPU_ISSET(i, &allowed)) cpu[n++] = i;
+    if (n < 2) return 0;
+    Line l = { 0, cpu[1] };
+    pthread_t other;
+    pthread_create(&other, NULL, answer, &l);
+    pin(cpu[0]);
+    double from = now();
+    for (int i = 0; i < TRIPS; i++) {
+        if (i == TRIPS / 2) from = now();
+        atomic_store(&l.turn, 2 * i + 1);
+        wait_for(&l, 2 * i + 2);
+    }
+    const double t = now() - from;
+    pthread_join(other, NULL);
+    pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+    return 1e9 * t / (TRIPS - TRIPS / 2);
+}
+
 static void *run(void *arg)
 {
     Job *j = arg;
@@ -127,7 +190,8 @@ int main(int argc, char **argv)
             pthread_barrier_destroy(&start);
         }
     }
-    printf("{\"threads\": %d, \"fma_gflops\": %.1f, \"sgemm_gflops\": %.1f, \"triad_gbs\": %.1f}\n",
-           threads, best[0], best[1], best[2]);
+    printf("{\"threads\": %d, \"fma_gflops\": %.1f, \"sgemm_gflops\": %.1f, \"triad_gbs\": %.1f, "
+           "\"trip_ns\": %.0f}\n",
+           threads, best[0], best[1], best[2], threads > 1 ? trip_ns() : 0.0);
     return 0;
 }

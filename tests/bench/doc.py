@@ -64,10 +64,10 @@ def results(records, details):
                      f"{ms(note['ours']['p10'])} .. {ms(note['ours']['p90'])}", ms(note["ours"]["p99"]),
                      *(ms(r["peers"][p]) if p in r["peers"] else "-" for p in peers), said,
                      f"{100 * r['fraction_of_ceiling']:.0f} %", mib(r["rss"]), mib(min(others)) if others else "-",
-                     str(note["ours"]["steps"]), {True: "agree", False: "**differ**", None: "-"}[r["loss_ok"]]])
+                     f"{note['trip_ns']:.0f}" if note.get("trip_ns") else "-", str(note["ours"]["steps"]), {True: "agree", False: "**differ**", None: "-"}[r["loss_ok"]]])
         last = r["model"]
     head = ["model", "what", "B", "threads", "nnc ms", "p10 .. p90", "p99", *(NAMES[p] for p in peers), "ratio", "of FMA",
-            "nnc MiB", "least peer MiB", "runs", "losses"]
+            "nnc MiB", "least peer MiB", "trip ns", "runs", "losses"]
     return table(head, ["---", "---"] + ["---:"] * (len(head) - 3) + ["---"], rows)
 
 
