@@ -92,7 +92,7 @@ static int layout(const nn_model_info *info, unsigned routines, Layout *l)
     if (!reserve(&at, 1, arena > 0 ? arena : 1)) return 0;
     for (int i = 0; i < info->n_routines; i++) {
         l->kept[i] = at;
-        if (routines >> i & 1 && !reserve(&at, 1, info->routines[i].kept_bytes)) return 0;
+        if (routines >> i & 1 && !reserve(&at, info->routines[i].kept_bytes, 1)) return 0;
     }
     l->total = at;
     return 1;
