@@ -58,12 +58,14 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
 
 /* Where registers are left, a row of b stays in them: gcc, which sees that it equals what lies in memory, would read it
  * again for every row of a. */
-#if (defined(__x86_64__) && defined(__SSE__)) && NN_VL > 1
+#if defined(NN_SMALL_CODE) || NN_VL == 1
+#define NN_KEEP(acc_count, v) (void)0
+#elif defined(__x86_64__) && defined(__SSE__)
 #define NN_KEEP(acc_count, v)                                                                        \
     do {                                                                                             \
         if ((acc_count) <= NN_TILE_ACC + 1) __asm__("" : "+v"(v));                                   \
     } while (0)
-#elif defined(__aarch64__) && NN_VL > 1
+#elif defined(__aarch64__)
 #define NN_KEEP(acc_count, v)                                                                        \
     do {                                                                                             \
         if ((acc_count) <= NN_TILE_ACC + 1) __asm__("" : "+w"(v));                                   \
@@ -77,7 +79,7 @@ NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_di
                            const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
 {
     for (nn_dim k = 0; k < depth; k++) {
-        nn_vec bv[NN_TILE_VECS];
+        nn_vec bv[NN_TILE_VECS] = { { 0 } }; /* for compilers that do not see that nv bounds both loops */
         NN_FRESH_LOADS;
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) {
