@@ -238,6 +238,13 @@ const OpDesc op_winograd_weights = {
     .emit = winograd_weights_emit,
 };
 
+/* Of the direct algorithm, as everywhere: what the layer is, not how it is computed. */
+static Work prepared_work(const Node *n)
+{
+    const int64_t *k = ((const ConvAttrs *)n->attrs)->kernel, y = type_numel(&n->type, 0, 4);
+    return (Work){ .macs = y * n->in[0]->type.dim[1] * k[0] * k[1], .flops = y };
+}
+
 static void conv2d_winograd_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
@@ -258,9 +265,11 @@ static Node *conv2d_winograd_fuse_epilogue(Builder *b, const Node *n, const Node
     return mk4(b, n->op, a, n->in[0], n->in[1], n->in[2], other);
 }
 
-static const AttrDef conv2d_winograd_attrs[] = {
+static const AttrDef conv2d_prepared_attrs[] = {
     LIKE_ATTR(ConvAttrs),
     CONV_ATTRS,
+    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,
+      .doc = "Its height and width." },
     { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
     { 0 },
 };
@@ -271,11 +280,12 @@ const OpDesc op_conv2d_winograd = {
     .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result, "
            "which transformed weights do not show.",
     .in = { "x", "u", "bias?", "add?" },
-    .attrs = conv2d_winograd_attrs,
+    .attrs = conv2d_prepared_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
     .no_grad = "weights are transformed apart in infer routines only",
+    .work = prepared_work,
     .emit = conv2d_winograd_emit,
     .fuse_epilogue = conv2d_winograd_fuse_epilogue,
 };
@@ -340,26 +350,18 @@ static void conv2d_panels_emit(CWriter *w, const Node *n)
             conv_text(x, &n->type, a->kernel[0], a->kernel[1], a, pad[0], pad[1]).s, a->relu);
 }
 
-static const AttrDef conv2d_panels_attrs[] = {
-    LIKE_ATTR(ConvAttrs),
-    CONV_ATTRS,
-    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,
-      .doc = "Its height and width." },
-    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
-    { 0 },
-};
-
 const OpDesc op_conv2d_panels = {
     .name = "conv2d_panels",
     .summary = "conv2d from weights as panels",
     .doc = "As conv2d; `like` gives the shape of the result and `kernel` that of the kernels, which panels do not "
            "show.",
     .in = { "x", "panels", "bias?" },
-    .attrs = conv2d_panels_attrs,
+    .attrs = conv2d_prepared_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
     .no_grad = "weights are copied to panels apart in infer routines only",
+    .work = prepared_work,
     .emit = conv2d_panels_emit,
     .fuse_epilogue = conv2d_fuse_epilogue,
 };
