@@ -113,7 +113,7 @@ def main():
     rows = []
     for t in sorted(c["before"], key=int):
         x, y = c["before"][t], c["after"].get(t, {})
-        rows.append([t] + [f"{x[k]} / {y.get(k, '-')}" for k in ("fma_gflops", "sgemm_gflops", "triad_gbs")])
+        rows.append([t] + [f"{x[k] or '-'} / {y.get(k) or '-'}" for k in ("fma_gflops", "sgemm_gflops", "triad_gbs")])
     out += table(["threads", "FMA GFLOP/s, first / last", "sgemm GFLOP/s", "triad GB/s"], ["---:"] * 4, rows)
     out += ["![every model as a fraction of the ceiling](benchmarks.svg)", ""]
     out += results(records, details)
