@@ -245,14 +245,19 @@ static Work prepared_work(const Node *n)
     return (Work){ .macs = y * n->in[0]->type.dim[1] * k[0] * k[1], .flops = y };
 }
 
-static void conv2d_winograd_emit(CWriter *w, const Node *n)
+/* The geometry, with the kernel's size from the attribute: such weights do not show it. */
+static ConvText prepared_text(const Node *n)
 {
     const ConvAttrs *a = n->attrs;
-    const TensorType *x = &n->in[0]->type;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    cw_stmt(w, n, "nn_conv2d_winograd_u($team, %s, %s, %d, $0, $1, $2, $3, $out);", rows_text(x, 1).s,
-            conv_text(x, &n->type, 3, 3, a, pad[0], pad[1]).s, a->relu);
+    return conv_text(&n->in[0]->type, &n->type, a->kernel[0], a->kernel[1], a, pad[0], pad[1]);
+}
+
+static void conv2d_winograd_emit(CWriter *w, const Node *n)
+{
+    cw_stmt(w, n, "nn_conv2d_winograd_u($team, %s, %s, $relu, $0, $1, $2, $3, $out);",
+            rows_text(&n->in[0]->type, 1).s, prepared_text(n).s);
 }
 
 /* A residual branch, then relu: one node less each, so the rule ends. */
@@ -342,12 +347,8 @@ const OpDesc op_conv2d_panels_weights = {
 
 static void conv2d_panels_emit(CWriter *w, const Node *n)
 {
-    const ConvAttrs *a = n->attrs;
-    const TensorType *x = &n->in[0]->type;
-    int64_t pad[4];
-    window_pad_get(&a->pad, pad);
-    cw_stmt(w, n, "nn_conv2d_panels($team, %s, %s, %d, $0, $1, $2, $out);", rows_text(x, 1).s,
-            conv_text(x, &n->type, a->kernel[0], a->kernel[1], a, pad[0], pad[1]).s, a->relu);
+    cw_stmt(w, n, "nn_conv2d_panels($team, %s, %s, $relu, $0, $1, $2, $out);", rows_text(&n->in[0]->type, 1).s,
+            prepared_text(n).s);
 }
 
 const OpDesc op_conv2d_panels = {
