@@ -928,7 +928,6 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
         sb_printf(out,
                   "    if (!half) {\n"
                   "        const nn_status status = %s_second(&a);\n"
-                  "        m->base.weights++;\n"
                   "        if (status != NN_OK) return status;\n"
                   "%s"
                   "    }\n",

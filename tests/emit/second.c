@@ -219,7 +219,6 @@ static nn_status train_run(int half, fit *m, int B, const float *x, const float 
     if (!isfinite(a.metric[0])) return NN_ENONFINITE;
     if (!half) {
         const nn_status status = train_second(&a);
-        m->base.weights++;
         if (status != NN_OK) return status;
     }
     m->base.calls[0]++;
