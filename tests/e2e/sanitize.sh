@@ -21,10 +21,13 @@ one() { # MODEL COMPILER: the harness runs every routine on drawn inputs
         fail "$1 $2: builds" "$h.log"
         return
     fi
+    # gcc 12 places a frame for vectors of 64 bytes as the machine's stack needs it, then moves it to where returned
+    # frames are watched, 32 bytes off: an aligned access faults there. Returned frames are watched in clang's build.
+    case $2 in clang) watch=1 ;; *) watch=0 ;; esac
     "$h" --list | awk '$1 == "infer" || $1 == "step" { print $2 }' >"$h.routines"
     [ -s "$h.routines" ] || fail "$1 $2: no routines"
     while read -r routine; do
-        try "$1 $2: $routine" "$h" --routine "$routine" --batch 3 --steps 2 --threads 2 --seed 1
+        try "$1 $2: $routine" env ASAN_OPTIONS=detect_stack_use_after_return=$watch "$h" --routine "$routine" --batch 3 --steps 2 --threads 2 --seed 1
     done <"$h.routines"
 }
 
