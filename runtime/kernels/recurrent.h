@@ -132,29 +132,37 @@ NN_INLINE nn_loop_share nn_loop_divide(const nn_team *team, nn_dim rows, nn_dim 
     return s;
 }
 
-#define NN_LOOP_ACC      (NN_TILE_ACC >= 24 ? 24 : 12)
-#define NN_GATE_BLOCKS(n) (((n) + NN_VL - 1) / NN_VL)
+/* Parts (gates) whose columns are multiplied at a time, and rows of a tile. With few registers, four vectors beside
+ * three rows would read more than they multiply. */
+#define NN_LOOP_ACC       (NN_TILE_ACC >= 24 ? 24 : 12)
+#define NN_GATE_GROUP(parts) (NN_TILE_ACC >= 24 || (parts) % 2 ? (parts) : 2)
+#define NN_GATE_ROWS(parts)  (NN_LOOP_ACC / NN_GATE_GROUP(parts))
+#define NN_GATE_BLOCKS(n)    (((n) + NN_VL - 1) / NN_VL)
 
-/* Panel p of a weight [n][parts * n]: a row of the bias (zero for NULL), then n rows, NN_VL numbers for each part. */
+/* Panel p of a weight [n][parts * n]. For each group of parts: a row of the bias (zero for NULL), then n rows, NN_VL
+ * numbers for each part of the group. */
 NN_INLINE void nn_gate_panels(const nn_team *team, nn_dim parts, nn_dim n, const nn_real *w, const nn_real *bias,
                               nn_real *panels)
 {
+    const nn_dim group = NN_GATE_GROUP(parts);
     nn_dim p, end;
     nn_share(team->rank, team->size, NN_GATE_BLOCKS(n), 1, &p, &end);
     for (; p < end; p++) {
         nn_real *to = panels + p * (n + 1) * parts * NN_VL;
         const int tail = (p + 1) * NN_VL > n ? (int)(n % NN_VL) : 0;
-        for (nn_dim k = -1; k < n; k++)
-            for (nn_dim g = 0; g < parts; g++, to += NN_VL) {
-                const nn_real *row = k < 0 ? bias : w + k * parts * n;
-                nn_store(to, row ? nn_load_tail(row + g * n + p * NN_VL, 1, tail) : (nn_vec){ 0 });
-            }
+        for (nn_dim g0 = 0; g0 < parts; g0 += group)
+            for (nn_dim k = -1; k < n; k++)
+                for (nn_dim g = g0; g < g0 + group; g++, to += NN_VL) {
+                    const nn_real *row = k < 0 ? bias : w + k * parts * n;
+                    nn_store(to, row ? nn_load_tail(row + g * n + p * NN_VL, 1, tail) : (nn_vec){ 0 });
+                }
     }
 }
 
 /* Vectors in a block of inputs. */
 NN_INLINE int nn_back_vecs(nn_dim n)
 {
+    if (NN_TILE_ACC < 24) return n % (2 * NN_VL) && n % (3 * NN_VL) == 0 ? 3 : 2;
     return n % (4 * NN_VL) == 0 ? 4 : n % (3 * NN_VL) == 0 ? 3 : 2;
 }
 
@@ -175,19 +183,35 @@ NN_INLINE void nn_gate_panels_dx(const nn_team *team, nn_dim parts, nn_dim n, co
     }
 }
 
-/* One panel times rows of the state: what the gates of these rows and units get from the step before. */
+/* One panel times rows of the state: what the gates of these rows and units get from the step before. One or two rows
+ * take all parts at once, so that enough sums run side by side. */
 NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
 {
-    const nn_dim cols = parts * NN_VL;
-    nn_tile_product(rows, parts, 0, NN_FROM_BIAS, 0, n, h, n, 1, panel + cols, cols, panel + (n + 1) * cols, panel, z,
-                    cols);
+    const int group = NN_GATE_GROUP(parts);
+    const nn_dim cols = parts * NN_VL, width = group * NN_VL, next = (n + 1) * width;
+    if (rows > 2 || group == parts) {
+        for (int g = 0; g < parts / group; g++, panel += next)
+            nn_tile_product(rows, group, 0, NN_FROM_BIAS, 0, n, h, n, 1, panel + width, width, panel + next, panel,
+                            z + g * width, cols);
+        return;
+    }
+    nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
+    for (nn_dim k = -1; k < n; k++, panel += width) {
+        NN_UNROLL_FULL
+        for (int j = 0; j < parts; j++) {
+            const nn_vec b = nn_load(panel + j / group * next + j % group * NN_VL);
+            NN_UNROLL_FULL
+            for (int i = 0; i < rows; i++) acc[i][j] = k < 0 ? b : acc[i][j] + nn_splat(h[i * n + k]) * b;
+        }
+    }
+    nn_tile_end(rows, parts, 0, 0, z, cols, acc);
 }
 
 /* As many rows from m on as a tile takes, at most `end - m`; returns how many. */
 NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
                            nn_real *z)
 {
-    const int most = NN_LOOP_ACC / parts;
+    const int most = NN_GATE_ROWS(parts);
     const nn_dim left = end - m;
 #define NN_ROWS(rows) (nn_gate_tile(rows, parts, n, h + m * n, panel, z), rows)
     return left >= most ? NN_ROWS(most) : left >= 4 && most > 4 ? NN_ROWS(4) : left >= 2 ? NN_ROWS(2) : NN_ROWS(1);
@@ -211,7 +235,7 @@ NN_APART_FROM_CELL int nn_gru_rows(nn_dim m, nn_dim end, nn_dim n, const nn_real
  * sequence apart. The product of the block takes longer than they do to come. */
 NN_INLINE void nn_gate_ahead(int write, nn_dim m, nn_dim end, nn_dim pitch, nn_dim parts, nn_dim n, const nn_real *x)
 {
-    const nn_dim stop = nn_min_dim(end, m + NN_LOOP_ACC / 3);
+    const nn_dim stop = nn_min_dim(end, m + (NN_TILE_ACC >= 24 ? 8 : 6));
     if (x)
         for (nn_dim r = m; r < stop; r++)
             for (nn_dim g = 0; g < parts; g++) {
@@ -271,7 +295,7 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
                             nn_real *c, nn_real *hs, nn_real *gates, nn_real *c_kept, nn_real *h_kept)
 {
     const nn_loop_share own = nn_loop_divide(team, rows, NN_GATE_BLOCKS(n));
-    nn_real z[NN_LOOP_ACC * NN_VL] __attribute__((aligned(64)));
+    nn_real z[NN_GATE_ROWS(4) * 4 * NN_VL] __attribute__((aligned(64)));
     for (nn_dim s = 0; s < steps; s++) {
         const nn_dim t = reverse ? steps - 1 - s : s;
         const nn_lstm_step a = { .x = x + t * 4 * n,
@@ -449,7 +473,7 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
                            nn_real *gates, nn_real *h_kept)
 {
     const nn_loop_share own = nn_loop_divide(team, rows, NN_GATE_BLOCKS(n));
-    nn_real z[NN_LOOP_ACC * NN_VL] __attribute__((aligned(64)));
+    nn_real z[NN_GATE_ROWS(3) * 3 * NN_VL] __attribute__((aligned(64)));
     for (nn_dim s = 0; s < steps; s++) {
         const nn_dim t = reverse ? steps - 1 - s : s;
         const nn_gru_step a = { .x = x + t * 3 * n,
