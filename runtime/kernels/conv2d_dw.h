@@ -208,6 +208,7 @@ NN_INLINE void nn_dw_wide_tile(int n_r, nn_dim row, nn_dim lines, nn_dim cells, 
             const nn_vec b = nn_load(dy + j * dy_k);
             NN_UNROLL_FULL
             for (int i = 0; i < mr; i++) acc[i] += nn_splat(x[i / row * x_row + i % row + j * a_k]) * b;
+            NN_LONE(mr, acc[0]);
         }
     NN_UNROLL_FULL
     for (int i = 0; i < mr; i++) nn_store(sum + i * NN_VL, acc[i]);

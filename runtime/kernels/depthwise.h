@@ -65,6 +65,7 @@ NN_INLINE void nn_depthwise_tile(int nr, int mr, nn_dim lo, nn_dim hi, int tail,
                 }
             }
         }
+        NN_LONE(nr * mr, acc[0][0]);
     }
     NN_UNROLL_FULL
     for (int i = 0; i < nr * mr; i++) {

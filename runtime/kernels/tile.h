@@ -21,6 +21,9 @@
 #else
 #define NN_TILE_ACC 12
 #endif
+/* Steps of a tile's sum in one turn of its loop: few accumulators leave a step so short that the loop's own
+ * instructions would cost a tenth of it. */
+#define NN_TILE_STEPS (NN_TILE_ACC >= 24 ? 1 : 2)
 #define NN_TILE_ROWS NN_TILE_ACC /* most rows a tile may have */
 #define NN_TILE_VECS 4           /* most vectors */
 
@@ -56,19 +59,20 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
  * accumulators need; reading again is cheaper. */
 #define NN_FRESH_LOADS __asm__ volatile("" ::: "memory")
 
-/* Where registers are left, a row of b stays in them: gcc, which sees that it equals what lies in memory, would read it
- * again for every row of a. */
+/* Where registers are left, one of them for a number of a, a row of b stays in them: gcc, which sees that it equals
+ * what lies in memory, would read it again for every row of a. */
+#define NN_TILE_KEEPS (NN_TILE_ACC >= 24 ? NN_TILE_ACC + 1 : 15)
 #if defined(NN_SMALL_CODE) || NN_VL == 1
 #define NN_KEEP(acc_count, v) (void)0
 #elif defined(__x86_64__) && defined(__SSE__)
 #define NN_KEEP(acc_count, v)                                                                        \
     do {                                                                                             \
-        if ((acc_count) <= NN_TILE_ACC + 1) __asm__("" : "+v"(v));                                   \
+        if ((acc_count) <= NN_TILE_KEEPS) __asm__("" : "+v"(v));                                   \
     } while (0)
 #elif defined(__aarch64__)
 #define NN_KEEP(acc_count, v)                                                                        \
     do {                                                                                             \
-        if ((acc_count) <= NN_TILE_ACC + 1) __asm__("" : "+w"(v));                                   \
+        if ((acc_count) <= NN_TILE_KEEPS) __asm__("" : "+w"(v));                                   \
     } while (0)
 #else
 #define NN_KEEP(acc_count, v) (void)0
@@ -78,6 +82,7 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
 NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
                            const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
 {
+    NN_UNROLL(NN_TILE_STEPS)
     for (nn_dim k = 0; k < depth; k++) {
         nn_vec bv[NN_TILE_VECS] = { { 0 } }; /* for compilers that do not see that nv bounds both loops */
         NN_FRESH_LOADS;
@@ -93,6 +98,7 @@ NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_di
             NN_UNROLL_FULL
             for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
         }
+        NN_LONE(mr * nv, acc[0][0]);
     }
 }
 
@@ -122,6 +128,7 @@ NN_INLINE void nn_tile_mul_tail(int mr, int nv, int tail, nn_dim depth, const nn
             NN_UNROLL_FULL
             for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
         }
+        NN_LONE(mr * nv, acc[0][0]);
     }
 }
 

@@ -107,6 +107,20 @@ NN_INLINE void nn_store(nn_real *p, nn_vec v)
     *(nn_vec_mem *)p = v;
 }
 
+/* Note [lone chains]
+ * Tuned for some processors (-march=native on AMD's), gcc computes a multiply-add that waits for nothing but the one
+ * before it in a loop as a product and a sum: less to wait for, but twice rounded, where a tile of several sums side by
+ * side gets multiply-adds. Then an element's bits would depend on the tile it falls into, hence on the number of
+ * threads. What passes through this is no chain in the compiler's eyes. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__FMA__)
+#define NN_LONE(sums, v)                          \
+    do {                                          \
+        if ((sums) == 1) __asm__("" : "+x"(v));   \
+    } while (0)
+#else
+#define NN_LONE(sums, v) (void)0
+#endif
+
 NN_INLINE nn_vec nn_splat(nn_real a)
 {
     return a - (nn_vec){ 0 };

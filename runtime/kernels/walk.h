@@ -132,6 +132,7 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
                     NN_UNROLL_FULL
                     for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
                 }
+                NN_LONE(mr * nv, acc[0][0]);
             }
         }
     }
