@@ -12,33 +12,54 @@
 enum { NN_DENSE_ROWS = 96 };
 
 /* Note [panels]
- * A large weight is read in strips of columns, a few lines out of each row of it: no prefetcher follows that, and all
- * rows of a strip are wanted again for the next samples. So a strip is cut into panels that are copied to where they
- * lie densely and stay in the nearest cache while all samples pass, and the lines of the next panel are asked for in
- * the meantime, one in each step of the sum. With few samples the copy does not pay.
+ * A large weight is read in columns, a few lines out of each row of it: no prefetcher follows that, and all rows of
+ * these columns are wanted again for the next samples. So a block of it is cut into panels, copied to where they lie
+ * densely; a panel stays in the nearest cache while all samples pass. The lines of the next block are asked for in the
+ * meantime, some before each tile. With few samples the copy does not pay.
  */
 enum {
     NN_PANEL_VECS = 2,
     NN_PANEL_COLS = NN_PANEL_VECS * NN_VL,
-    NN_PANEL_ROWS = NN_TILE_ACC / NN_PANEL_VECS, /* samples in a tile */
-    NN_PANEL_DEPTH = 256,                        /* most inputs in a panel */
-    NN_PANEL_SAMPLES = 256,                      /* that pass over one panel */
-    NN_PANEL_FEW = 32,                           /* fewer samples than this do without */
-    NN_PANEL_WEIGHT = 128 * 512                  /* and so do smaller weights */
+    NN_PANEL_ROWS = NN_TILE_ACC / NN_PANEL_VECS,                 /* samples in a tile */
+    NN_PANEL_DEPTH = 256,                                        /* most inputs in a panel */
+    NN_PANEL_SAMPLES = 256,                                      /* that pass over one panel */
+    NN_PANEL_FEW = 32,                                           /* fewer samples than this do without */
+    NN_PANEL_WEIGHT = 128 * 512,                                 /* and so do smaller weights */
+    NN_PANEL_BLOCK = NN_PANEL_COLS > 64 ? 1 : 64 / NN_PANEL_COLS /* panels copied at a time */
 };
 
+/* What will be wanted soon: lines at the start of rows. */
+typedef struct nn_ahead {
+    const nn_real *at;      /* the first row not asked for yet */
+    nn_dim rows, pitch;     /* left to ask for, and how far apart */
+    nn_dim lines, at_a_time; /* of a row, and rows before each tile */
+} nn_ahead;
+
+NN_INLINE nn_ahead nn_ahead_of(const nn_real *at, nn_dim rows, nn_dim pitch, nn_dim cols, nn_dim tiles)
+{
+    return (nn_ahead){ .at = at, .rows = rows, .pitch = pitch, .lines = (cols * NN_REAL_BYTES + 63) / 64,
+                       .at_a_time = (rows + tiles - 1) / tiles };
+}
+
+NN_INLINE void nn_ask_ahead(nn_ahead *a)
+{
+    const nn_dim rows = nn_min_dim(a->rows, a->at_a_time);
+    for (nn_dim r = 0; r < rows; r++, a->at += a->pitch)
+        for (nn_dim l = 0; l < a->lines; l++) __builtin_prefetch(a->at + l * (64 / NN_REAL_BYTES), 0, 2);
+    a->rows -= rows;
+}
+
 /* y = start + a times a panel, where start is as for other tiles, or the panel's sum is taken by itself and added to
- * what y holds. ahead: a column of lines, ahead_k apart, that will be wanted soon. */
+ * what y holds. */
 enum { NN_ADD_RESULT = NN_FROM_BIAS + 1 };
 NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_dim depth, const nn_real *a, nn_dim a_m,
-                             const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m, const nn_real *ahead,
-                             nn_dim ahead_k)
+                             const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_tile_start(mr, nv, tail, from == NN_ADD_RESULT ? NN_FROM_ZERO : from, bias, y, y_m, acc);
+    NN_UNROLL(NN_TILE_STEPS)
     for (nn_dim k = 0; k < depth; k++) {
         nn_vec b[NN_PANEL_VECS];
-        __builtin_prefetch(ahead + k * ahead_k, 0, 2);
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) b[j] = nn_load(panel + (k * nv + j) * NN_VL);
         NN_UNROLL_FULL
@@ -47,6 +68,7 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
             NN_UNROLL_FULL
             for (int j = 0; j < nv; j++) acc[i][j] += av * b[j];
         }
+        NN_LONE(mr * nv, acc[0][0]);
     }
     if (from == NN_ADD_RESULT) {
         NN_UNROLL_FULL
@@ -58,16 +80,18 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 
-/* All samples over one panel of nv vectors, in tiles of mr; the lines of the next one start at `ahead`. */
+/* All samples over one panel of nv vectors, in tiles of mr. */
 NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth,
                                 const nn_real *a, nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y,
-                                nn_dim y_m, const nn_real *ahead, nn_dim ahead_k)
+                                nn_dim y_m, nn_ahead *ahead)
 {
-#define NN_ROWS(n)                                                                                               \
-    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, bias, y + m * y_m, y_m,               \
-                  ahead + m / mr % nv * NN_VL, ahead_k)
+#define NN_ROWS(n) \
+    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, bias, y + m * y_m, y_m)
     nn_dim m = 0;
-    for (; m + mr <= rows; m += mr) NN_ROWS(mr);
+    for (; m + mr <= rows; m += mr) {
+        nn_ask_ahead(ahead);
+        NN_ROWS(mr);
+    }
     for (; m + 4 <= rows; m += 4) NN_ROWS(4);
     for (; m < rows; m++) NN_ROWS(1);
 #undef NN_ROWS
@@ -93,42 +117,50 @@ NN_INLINE const nn_real *nn_set_apart(nn_dim rows, nn_dim depth, const nn_real *
     return where;
 }
 
-/* Columns of y = x w + bias, nv vectors, through a panel of inputs [d, end); next: the panel after this one. */
-NN_INLINE void nn_dense_strip(int nv, int tail, int relu, nn_dim rows, nn_dim d, nn_dim end, nn_dim in, nn_dim out,
-                              const nn_real *x, nn_dim x_m, const nn_real *w, const nn_real *bias, nn_real *y,
-                              const nn_real *next)
+/* `count` panels of columns of y = x w + bias, each nv vectors wide, over inputs [d, end); next: the block of columns
+ * or of inputs after this one. */
+NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows, nn_dim d, nn_dim end, nn_dim in,
+                              nn_dim out, const nn_real *x, nn_dim x_m, const nn_real *w, const nn_real *bias,
+                              nn_real *y, const nn_real *next)
 {
-    nn_real panel[NN_PANEL_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
+    nn_real panels[NN_PANEL_BLOCK * NN_PANEL_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
     const nn_real *wd = w + d * out;
-    for (nn_dim k = 0; k < end - d; k++) {
-        NN_UNROLL_FULL
-        for (int j = 0; j < nv; j++)
-            nn_store(panel + (k * nv + j) * NN_VL, nn_load_tail(wd + k * out + j * NN_VL, j == nv - 1, tail));
-    }
-    nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, end - d, x,
-                     x_m, panel, bias, y, out, next, out);
+    const nn_dim depth = end - d, cols = nv * NN_VL, tiles = nn_max_dim(1, rows / NN_PANEL_ROWS);
+    for (nn_dim k = 0; k < depth; k++)
+        for (int p = 0; p < count; p++) {
+            NN_UNROLL_FULL
+            for (int j = 0; j < nv; j++)
+                nn_store(panels + (p * depth + k) * cols + j * NN_VL,
+                         nn_load_tail(wd + k * out + p * cols + j * NN_VL, j == nv - 1, tail));
+        }
+    nn_ahead ahead = nn_ahead_of(next, next ? depth : 0, out, NN_PANEL_BLOCK * NN_PANEL_COLS, tiles * count);
+    for (int p = 0; p < count; p++)
+        nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth, x,
+                         x_m, panels + p * depth * cols, bias ? bias + p * cols : NULL, y + p * cols, out, &ahead);
 }
 
 /* Columns [c0, to) of y = x w + bias, panel by panel. */
 NN_INLINE void nn_dense_panels(nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
                                const nn_real *w, const nn_real *bias, nn_real *y)
 {
-    enum { COLS = NN_PANEL_COLS };
+    enum { COLS = NN_PANEL_COLS, WIDE = NN_PANEL_BLOCK * COLS };
     const int rest = (int)(out % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
-    const nn_dim chunks = (in + NN_PANEL_DEPTH - 1) / NN_PANEL_DEPTH;
+    const nn_dim chunks = (in + NN_PANEL_DEPTH - 1) / NN_PANEL_DEPTH, whole = to - (to - c0) % COLS;
     nn_real apart[NN_APART_SAMPLES * NN_APART] __attribute__((aligned(64)));
     for (nn_dim q = 0; q < chunks; q++) {
         const nn_dim d = nn_cut(in, 1, q, chunks), end = nn_cut(in, 1, q + 1, chunks);
         nn_dim x_m = in;
         const nn_real *xd = nn_set_apart(rows, end - d, x + d, &x_m, apart, NN_APART);
-        for (nn_dim c = c0; c < to; c += COLS) {
-            const nn_real *bc = bias ? bias + c : NULL;
-            const nn_real *next = w + (c + COLS < to ? d * out + c + COLS : (end < in ? end : 0) * out + c0);
-            if (rest && c + COLS > out)
-                nn_dense_strip(rest_vecs, rest % NN_VL, relu, rows, d, end, in, out, xd, x_m, w + c, bc, y + c, next);
-            else
-                nn_dense_strip(NN_PANEL_VECS, 0, relu, rows, d, end, in, out, xd, x_m, w + c, bc, y + c, next);
+        for (nn_dim c = c0; c < whole; c += WIDE) {
+            /* The last block of a chunk is followed by the first one of the next, whose rows begin where these end. */
+            const nn_real *next = c + WIDE < whole ? w + d * out + c + WIDE : end < in ? w + end * out + c0 : NULL;
+            const int count = (int)nn_min_dim(NN_PANEL_BLOCK, (whole - c) / COLS);
+            nn_dense_block(count, NN_PANEL_VECS, 0, relu, rows, d, end, in, out, xd, x_m, w + c, bias ? bias + c : NULL,
+                           y + c, next);
         }
+        if (rest && whole < to)
+            nn_dense_block(1, rest_vecs, rest % NN_VL, relu, rows, d, end, in, out, xd, x_m, w + whole,
+                           bias ? bias + whole : NULL, y + whole, NULL);
     }
 }
 
@@ -143,6 +175,7 @@ NN_INLINE void nn_dense_piece(int nv, int tail, int relu, nn_dim in, nn_dim out,
         const nn_vec xk = nn_splat(x[k]);
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) acc[j] += xk * nn_load_tail(w + k * out + j * NN_VL, j == nv - 1, tail);
+        NN_LONE(nv, acc[0]);
     }
     NN_UNROLL_FULL
     for (int j = 0; j < nv; j++) {
@@ -278,8 +311,9 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim
     if (tail) memset(panel, 0, sizeof panel);
     nn_transpose(used, end - d, w + d, out, panel, width);
     /* With as many sums as would fit, gcc spills one of those that are added to dx. */
+    nn_ahead ahead = nn_ahead_of(next, next ? used : 0, out, end - d, nn_max_dim(1, rows / (NN_PANEL_ROWS - 1)));
     nn_panel_product(NN_PANEL_ROWS - 1, nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel,
-                     NULL, dx, in, next, 0);
+                     NULL, dx, in, &ahead);
 }
 
 /* Inputs [from, to) of dx, panel by panel. */
@@ -299,10 +333,11 @@ NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in
             for (nn_dim i = from; i < to; i += COLS) {
                 const nn_real *wi = w + i * out;
                 nn_real *dxi = dx + m * in + i;
+                const nn_real *next = i + 2 * COLS <= to ? wi + COLS * out + d : NULL;
                 if (rest && i + COLS > in)
-                    nn_dense_dx_strip(rest_vecs, rest % NN_VL, some, d, end, in, out, dyd, dy_m, wi, dxi, wi);
+                    nn_dense_dx_strip(rest_vecs, rest % NN_VL, some, d, end, in, out, dyd, dy_m, wi, dxi, NULL);
                 else
-                    nn_dense_dx_strip(NN_PANEL_VECS, 0, some, d, end, in, out, dyd, dy_m, wi, dxi, wi);
+                    nn_dense_dx_strip(NN_PANEL_VECS, 0, some, d, end, in, out, dyd, dy_m, wi, dxi, next);
             }
         }
 }
@@ -344,7 +379,7 @@ NN_INLINE void nn_dense_dx_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_
 NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
                            const nn_real *dy, nn_real *dw, int acc)
 {
-    enum { SAMPLES = 128, ROWS = NN_TILE_ACC >= 24 ? 8 : 6, VECS = NN_TILE_ACC >= 24 ? 3 : 2 };
+    enum { MANY = NN_TILE_ACC >= 24, SAMPLES = MANY ? 128 : 256, ROWS = MANY ? 8 : 6, VECS = MANY ? 3 : 2 };
     enum { BLOCK = 16 * ROWS, COLS = VECS * NN_VL, FEW = 24 };
     const nn_real *const dy_end = dy + rows * out;
     const nn_dim cols = out >= NN_DENSE_SHORT ? out / COLS * COLS : 0, rest = out - cols;
