@@ -9,12 +9,14 @@
 #ifndef NN_KERNELS_CONV2D_H
 #define NN_KERNELS_CONV2D_H
 
+#include "kernels/dense.h"
 #include "kernels/depthwise.h"
 
 /* ---- forward; generated code calls the form that fits the layer ---- */
 
-/* Samples of a 1x1 convolution without stride and padding are one long row, cut into rows of this many pixels. */
-enum { NN_CONV_ROW = 112 };
+/* Samples of a 1x1 convolution without stride and padding are one long row, cut into rows of this many pixels, whole
+ * tiles of them. */
+enum { NN_CONV_ROW = NN_TILE_ACC >= 24 ? 112 : 96 };
 
 NN_INLINE int nn_conv_is_point(nn_conv c)
 {
@@ -29,12 +31,19 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
                       .cols = cols, .last = cols, .total = pixels };
 }
 
-/* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. */
+/* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. Where tiles
+ * have few rows, these are read where they lie, as those of a dense layer: they are not worth a copy. */
 NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co,
                               const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
 {
     nn_dim from, to;
-    nn_share(part.row, part.rows, pixels, 14, &from, &to);
+    nn_share(part.row, part.rows, pixels, NN_TILE_ACC / 2, &from, &to);
+    if ((far || ci >= 32) && NN_TILE_ACC < 24 && co >= NN_PANEL_COLS) {
+        nn_dim c0, c1;
+        nn_share(part.col, part.cols, co, NN_PANEL_COLS, &c0, &c1);
+        nn_dense_columns(panels, c0, c1, to - from, ci, co, relu, x + from * ci, w, bias, y + from * co);
+        return;
+    }
     part.row = 0;
     part.rows = 1;
     nn_walk g = nn_conv_point_walk(to - from, ci, co);

@@ -427,6 +427,11 @@ NN_INLINE nn_dim nn_dw_parts(nn_dim lines, nn_dim width)
 NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
                             const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
+    /* With tiles of few rows, panels of both sides are worth their copy. */
+    if (NN_TILE_ACC < 24 && nn_conv_is_point(c) && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
+        nn_dense_dw(team, rows * c.h * c.w, c.ci, c.co, x, dy, dw, acc);
+        return;
+    }
     NN_DW_DRIVER(nn_dw_lines, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);
 }
 

@@ -28,32 +28,11 @@ enum {
     NN_PANEL_BLOCK = NN_PANEL_COLS > 64 ? 1 : 64 / NN_PANEL_COLS /* panels copied at a time */
 };
 
-/* What will be wanted soon: lines at the start of rows. */
-typedef struct nn_ahead {
-    const nn_real *at;      /* the first row not asked for yet */
-    nn_dim rows, pitch;     /* left to ask for, and how far apart */
-    nn_dim lines, at_a_time; /* of a row, and rows before each tile */
-} nn_ahead;
-
-NN_INLINE nn_ahead nn_ahead_of(const nn_real *at, nn_dim rows, nn_dim pitch, nn_dim cols, nn_dim tiles)
-{
-    return (nn_ahead){ .at = at, .rows = rows, .pitch = pitch, .lines = (cols * NN_REAL_BYTES + 63) / 64,
-                       .at_a_time = (rows + tiles - 1) / tiles };
-}
-
-NN_INLINE void nn_ask_ahead(nn_ahead *a)
-{
-    const nn_dim rows = nn_min_dim(a->rows, a->at_a_time);
-    for (nn_dim r = 0; r < rows; r++, a->at += a->pitch)
-        for (nn_dim l = 0; l < a->lines; l++) __builtin_prefetch(a->at + l * (64 / NN_REAL_BYTES), 0, 2);
-    a->rows -= rows;
-}
-
 /* y = start + a times a panel, where start is as for other tiles, or the panel's sum is taken by itself and added to
  * what y holds. */
 enum { NN_ADD_RESULT = NN_FROM_BIAS + 1 };
 NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_dim depth, const nn_real *a, nn_dim a_m,
-                             const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m)
+                             const nn_real *panel, nn_dim b_k, const nn_real *bias, nn_real *y, nn_dim y_m)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_tile_start(mr, nv, tail, from == NN_ADD_RESULT ? NN_FROM_ZERO : from, bias, y, y_m, acc);
@@ -61,7 +40,7 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
     for (nn_dim k = 0; k < depth; k++) {
         nn_vec b[NN_PANEL_VECS];
         NN_UNROLL_FULL
-        for (int j = 0; j < nv; j++) b[j] = nn_load(panel + (k * nv + j) * NN_VL);
+        for (int j = 0; j < nv; j++) b[j] = nn_load(panel + k * b_k + j * NN_VL);
         NN_UNROLL_FULL
         for (int i = 0; i < mr; i++) {
             const nn_vec av = nn_splat(a[i * a_m + k]);
@@ -82,11 +61,11 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
 
 /* All samples over one panel of nv vectors, in tiles of mr. */
 NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth,
-                                const nn_real *a, nn_dim a_m, const nn_real *panel, const nn_real *bias, nn_real *y,
-                                nn_dim y_m, nn_ahead *ahead)
+                                const nn_real *a, nn_dim a_m, const nn_real *panel, nn_dim b_k, const nn_real *bias,
+                                nn_real *y, nn_dim y_m, nn_ahead *ahead)
 {
 #define NN_ROWS(n) \
-    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, bias, y + m * y_m, y_m)
+    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, b_k, bias, y + m * y_m, y_m)
     nn_dim m = 0;
     for (; m + mr <= rows; m += mr) {
         nn_ask_ahead(ahead);
@@ -136,12 +115,14 @@ NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows
     nn_ahead ahead = nn_ahead_of(next, next ? depth : 0, out, NN_PANEL_BLOCK * NN_PANEL_COLS, tiles * count);
     for (int p = 0; p < count; p++)
         nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth, x,
-                         x_m, panels + p * depth * cols, bias ? bias + p * cols : NULL, y + p * cols, out, &ahead);
+                         x_m, panels + p * depth * cols, cols, bias ? bias + p * cols : NULL, y + p * cols, out,
+                         &ahead);
 }
 
-/* Columns [c0, to) of y = x w + bias, panel by panel. */
-NN_INLINE void nn_dense_panels(nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                               const nn_real *w, const nn_real *bias, nn_real *y)
+/* Columns [c0, to) of y = x w + bias, panel by panel. With `kept`, w holds the panels, each with all inputs, and zeros
+ * in place of columns beyond the last. */
+NN_INLINE void nn_dense_panels(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu,
+                               const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
 {
     enum { COLS = NN_PANEL_COLS, WIDE = NN_PANEL_BLOCK * COLS };
     const int rest = (int)(out % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
@@ -151,14 +132,25 @@ NN_INLINE void nn_dense_panels(nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_
         const nn_dim d = nn_cut(in, 1, q, chunks), end = nn_cut(in, 1, q + 1, chunks);
         nn_dim x_m = in;
         const nn_real *xd = nn_set_apart(rows, end - d, x + d, &x_m, apart, NN_APART);
-        for (nn_dim c = c0; c < whole; c += WIDE) {
+        for (nn_dim c = c0; kept && c < to; c += COLS) {
+            nn_ahead ahead = { .rows = 0 };
+            const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, end_relu = relu && end == in;
+            const nn_real *panel = w + c * in + d * COLS, *bc = bias ? bias + c : NULL;
+            if (c < whole)
+                nn_panel_product(NN_PANEL_ROWS, NN_PANEL_VECS, 0, from, end_relu, rows, end - d, xd, x_m, panel, COLS,
+                                 bc, y + c, out, &ahead);
+            else if (rest)
+                nn_panel_product(NN_PANEL_ROWS, rest_vecs, rest % NN_VL, from, end_relu, rows, end - d, xd, x_m, panel,
+                                 COLS, bc, y + c, out, &ahead);
+        }
+        for (nn_dim c = c0; !kept && c < whole; c += WIDE) {
             /* The last block of a chunk is followed by the first one of the next, whose rows begin where these end. */
             const nn_real *next = c + WIDE < whole ? w + d * out + c + WIDE : end < in ? w + end * out + c0 : NULL;
             const int count = (int)nn_min_dim(NN_PANEL_BLOCK, (whole - c) / COLS);
             nn_dense_block(count, NN_PANEL_VECS, 0, relu, rows, d, end, in, out, xd, x_m, w + c, bias ? bias + c : NULL,
                            y + c, next);
         }
-        if (rest && whole < to)
+        if (!kept && rest && whole < to)
             nn_dense_block(1, rest_vecs, rest % NN_VL, relu, rows, d, end, in, out, xd, x_m, w + whole,
                            bias ? bias + whole : NULL, y + whole, NULL);
     }
@@ -199,12 +191,12 @@ NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim ou
 
 /* Columns [c0, end) of y = x w + bias, then relu if asked; c0 is a multiple of NN_PANEL_COLS, and so is `end` unless it
  * is `out`. Whichever way is taken, an element's sum runs over the inputs in order: the bits are the same. */
-NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                                const nn_real *w, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_dense_columns(int kept, nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, nn_dim out, int relu,
+                                const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
 {
     enum { COLS = NN_PANEL_COLS };
     const int rest = (int)(out % COLS);
-    if (rows == 1) {
+    if (rows == 1 && !kept) {
         nn_dense_row(c0, end, relu, in, out, x, w, bias, y);
         return;
     }
@@ -213,8 +205,8 @@ NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, n
         const nn_dim some = nn_min_dim(most, rows - m);
         const nn_real *xm = x + m * in;
         nn_real *ym = y + m * out;
-        if (some >= NN_PANEL_FEW) {
-            nn_dense_panels(c0, end, some, in, out, relu, xm, w, bias, ym);
+        if (some >= NN_PANEL_FEW || kept) {
+            nn_dense_panels(kept, c0, end, some, in, out, relu, xm, w, bias, ym);
             continue;
         }
         for (nn_dim c = c0; c < end; c += COLS) {
@@ -234,7 +226,7 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
     if (rows == 1) {
         nn_product_row(out, in, NN_FROM_BIAS, relu, x, 1, w, out, w + in * out, bias, y);
     } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
-        nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);
+        nn_dense_columns(0, 0, out, rows, in, out, relu, x, w, bias, y);
     } else {
         for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
             nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
@@ -253,7 +245,7 @@ NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
     while (item < end) {
         const nn_dim m = item / strips * NN_PANEL_SAMPLES, first = item % strips;
         const nn_dim last = nn_min_dim(strips, first + end - item);
-        nn_dense_columns(first * NN_PANEL_COLS, nn_min_dim(out, last * NN_PANEL_COLS),
+        nn_dense_columns(0, first * NN_PANEL_COLS, nn_min_dim(out, last * NN_PANEL_COLS),
                          nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
         item += last - first;
     }
@@ -313,7 +305,7 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim
     /* With as many sums as would fit, gcc spills one of those that are added to dx. */
     nn_ahead ahead = nn_ahead_of(next, next ? used : 0, out, end - d, nn_max_dim(1, rows / (NN_PANEL_ROWS - 1)));
     nn_panel_product(NN_PANEL_ROWS - 1, nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel,
-                     NULL, dx, in, &ahead);
+                     width, NULL, dx, in, &ahead);
 }
 
 /* Inputs [from, to) of dx, panel by panel. */

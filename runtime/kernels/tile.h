@@ -183,6 +183,31 @@ NN_INLINE void nn_tile_end(int mr, int nv, int tail, int relu, nn_real *y, nn_di
     }
 }
 
+/* What will be wanted soon: `lines` lines of the cache in each of `rows` rows, some asked for before each tile. */
+typedef struct nn_ahead {
+    const nn_real *at; /* the row whose lines are asked for */
+    nn_dim rows, pitch, lines, line, at_a_time;
+} nn_ahead;
+
+enum { NN_LINE = 64 / NN_REAL_BYTES }; /* elements of a line */
+
+NN_INLINE nn_ahead nn_ahead_of(const nn_real *at, nn_dim rows, nn_dim pitch, nn_dim cols, nn_dim tiles)
+{
+    const nn_dim lines = (cols + NN_LINE - 1) / NN_LINE;
+    return (nn_ahead){ at, rows, pitch, lines, 0, (rows * lines + tiles - 1) / nn_max_dim(1, tiles) };
+}
+
+NN_INLINE void nn_ask_ahead(nn_ahead *a)
+{
+    for (nn_dim n = 0; n < a->at_a_time && a->rows > 0; n++) {
+        __builtin_prefetch(a->at + a->line * NN_LINE, 0, 2);
+        if (++a->line < a->lines) continue;
+        a->line = 0;
+        a->at += a->pitch;
+        a->rows--;
+    }
+}
+
 /* One whole tile of a matrix product. */
 NN_INLINE void nn_tile_product(int mr, int nv, int tail, int from, int relu, nn_dim depth, const nn_real *a,
                                nn_dim a_m, nn_dim a_k, const nn_real *b, nn_dim b_k, const nn_real *b_end,

@@ -113,9 +113,13 @@ NN_INLINE void nn_store(nn_real *p, nn_vec v)
  * side gets multiply-adds. Then an element's bits would depend on the tile it falls into, hence on the number of
  * threads. What passes through this is no chain in the compiler's eyes. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__FMA__)
-#define NN_LONE(sums, v)                          \
-    do {                                          \
-        if ((sums) == 1) __asm__("" : "+x"(v));   \
+#define NN_LONE(sums, v)                     \
+    do {                                     \
+        if ((sums) == 1) {                   \
+            nn_vec lone = (v);               \
+            __asm__("" : "+v"(lone));        \
+            (v) = lone;                      \
+        }                                    \
     } while (0)
 #else
 #define NN_LONE(sums, v) (void)0

@@ -98,8 +98,6 @@ typedef struct nn_taps {
     nn_dim n_h, n_w, depth, x_h, x_w, w_h, w_w, w_c;
     nn_dim first, last;
     const nn_real *zeros;
-    const nn_real *next; /* asked for meanwhile: an element every next_c, for each channel; NULL: nothing */
-    nn_dim next_c;
 } nn_taps;
 
 /* The one tile all walks are made of: mr pixels a_m apart in x and y_m apart in y, nv vectors of channels, the last
@@ -120,10 +118,10 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
             const nn_real *a = x + r * t.x_h + s * t.x_w, *b = w + r * t.w_h + s * t.w_w;
             const nn_real *first = s >= t.first && (mr > 1 || s < t.last) ? a : t.zeros,
                           *last = s < t.last ? a + (mr - 1) * a_m : t.zeros;
+            NN_UNROLL(NN_TILE_STEPS)
             for (nn_dim k = 0; k < t.depth; k++) {
                 nn_vec bv[NN_TILE_VECS];
                 NN_FRESH_LOADS;
-                if (t.next) __builtin_prefetch(t.next + k * t.next_c, 0, 2);
                 NN_UNROLL_FULL
                 for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * t.w_c + j * NN_VL);
                 NN_UNROLL_FULL
@@ -187,8 +185,6 @@ static __attribute__((noinline, unused)) void nn_walk_pack(nn_dim rows, nn_dim c
         }
     }
 }
-
-enum { NN_LINE = 64 / NN_REAL_BYTES }; /* elements of a line of the cache */
 
 /* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
  * with few columns. */
@@ -315,8 +311,10 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                 const int more = !g.panels && !empty && k2 < to && c2 + depth <= g.depth;
                 const nn_real *next = more ? w + b2 / steps / g.w.taps * g.w_h + b2 / steps % g.w.taps * g.w_w +
                                                  c2 * g.w_c + k2
-                                           : start;
-                nn_dim asked = more ? 0 : most; /* columns of it */
+                                           : NULL;
+                const nn_dim tiles = (cols + pane - 1) / pane * nn_min_dim(block, last_row - row0) *
+                                     nn_max_dim(1, g.w.out / mr);
+                nn_ahead ahead = nn_ahead_of(next, more ? depth : 0, g.w_c, nn_min_dim(most, to - k2), tiles);
                 for (nn_dim row = row0; row < nn_min_dim(last_row, row0 + block); row++) {
                     const nn_dim n = row / g.h.out, oh = row % g.h.out, ih = oh * g.h.step + r * g.h.dil + g.h.base;
                     const int inside = ih >= 0 && ih < g.h.in;
@@ -333,10 +331,7 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                             nn_real *yt = y + n * y_next + oh * g.y_row + o * g.y_pix + k0 + k;
                             const nn_dim some_cols = nn_min_dim(pane, cols - k);
                             const int whole = m == mr && some_cols == pane;
-                            const int asks = asked < nn_min_dim(most, to - k2);
-                            t.next = asks ? next + asked : start;
-                            t.next_c = asks ? g.w_c : 0;
-                            asked += NN_LINE;
+                            nn_ask_ahead(&ahead);
                             if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
                             nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t,
                                          DEPTH, rows, panes + k / pane * apart, start + k, whole ? yt : some,
