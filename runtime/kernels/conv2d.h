@@ -41,7 +41,7 @@ NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_di
     if ((far || ci >= 32) && NN_TILE_ACC < 24 && co >= NN_PANEL_COLS) {
         nn_dim c0, c1;
         nn_share(part.col, part.cols, co, NN_PANEL_COLS, &c0, &c1);
-        nn_dense_columns(panels, c0, c1, to - from, ci, co, relu, x + from * ci, w, bias, y + from * co);
+        nn_dense_panel_columns(panels, c0, c1, to - from, ci, co, relu, x + from * ci, w, bias, y + from * co);
         return;
     }
     part.row = 0;
@@ -251,6 +251,13 @@ NN_INLINE nn_part nn_part_of_dx(const nn_team *team, nn_dim rows, nn_conv c)
     return nn_part_of(team, nn_conv_weights(c), rows * c.oh * c.ow * c.co, c.ci / c.groups / NN_VL);
 }
 
+/* nn_transpose, compiled once: all of a layer's weights are turned round in a few calls. */
+static __attribute__((noinline, unused)) void nn_conv_turn(nn_dim rows, nn_dim cols, const nn_real *x, nn_dim x_row,
+                                                           nn_real *restrict t, nn_dim t_row)
+{
+    nn_transpose(rows, cols, x, x_row, t, t_row);
+}
+
 /* wt[R-1-r][S-1-s][k][c] = w[r][s][c][k], per group: [.][k of all groups][c of a group]. The team divides
  * the taps and blocks of channels. */
 NN_INLINE void nn_conv_flip(const nn_team *team, nn_conv c, const nn_real *w, nn_real *wt)
@@ -260,8 +267,7 @@ NN_INLINE void nn_conv_flip(const nn_team *team, nn_conv c, const nn_real *w, nn
     nn_share(team->rank, team->size, items * c.co, 1, &from, &to);
     while (from < to) {
         const nn_dim t = from / c.co, k0 = from % c.co, k1 = nn_min_dim(c.co, k0 + (to - from));
-        nn_transpose(ci, k1 - k0, w + t * ci * c.co + k0, c.co,
-                     wt + ((items - 1 - t) * c.co + k0) * ci, ci);
+        nn_conv_turn(ci, k1 - k0, w + t * ci * c.co + k0, c.co, wt + ((items - 1 - t) * c.co + k0) * ci, ci);
         from += k1 - k0;
     }
 }

@@ -76,6 +76,22 @@ NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn
 #undef NN_ROWS
 }
 
+/* Where a tile has few rows, their addresses need no literal distances, so that one function serves all layers; many
+ * rows are addressed in the code of each call. */
+#if NN_TILE_ACC >= 24
+#define NN_SHARED_TILE NN_INLINE
+#else
+#define NN_SHARED_TILE static __attribute__((noinline, unused))
+#endif
+
+/* The same for whole panels. */
+NN_SHARED_TILE void nn_panel_whole(int from, int relu, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_m,
+                                   const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m, nn_ahead *ahead)
+{
+    nn_panel_product(NN_PANEL_ROWS, NN_PANEL_VECS, 0, from, relu, rows, depth, a, a_m, panel, NN_PANEL_COLS, bias, y,
+                     y_m, ahead);
+}
+
 /* Note [rows in one place]
  * A tile reads one number of each of its rows. Where rows are a multiple of 2 KiB long, these lie in few sets of the
  * nearest cache and push each other out, so the part that belongs to a panel is copied to rows that are not.
@@ -114,9 +130,13 @@ NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows
         }
     nn_ahead ahead = nn_ahead_of(next, next ? depth : 0, out, NN_PANEL_BLOCK * NN_PANEL_COLS, tiles * count);
     for (int p = 0; p < count; p++)
-        nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth, x,
-                         x_m, panels + p * depth * cols, cols, bias ? bias + p * cols : NULL, y + p * cols, out,
-                         &ahead);
+        if (cols == NN_PANEL_COLS && !tail)
+            nn_panel_whole(d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth, x, x_m,
+                           panels + p * depth * cols, bias ? bias + p * cols : NULL, y + p * cols, out, &ahead);
+        else
+            nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth,
+                             x, x_m, panels + p * depth * cols, cols, bias ? bias + p * cols : NULL, y + p * cols, out,
+                             &ahead);
 }
 
 /* Columns [c0, to) of y = x w + bias, panel by panel. With `kept`, w holds the panels, each with all inputs, and zeros
@@ -137,8 +157,7 @@ NN_INLINE void nn_dense_panels(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_d
             const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, end_relu = relu && end == in;
             const nn_real *panel = w + c * in + d * COLS, *bc = bias ? bias + c : NULL;
             if (c < whole)
-                nn_panel_product(NN_PANEL_ROWS, NN_PANEL_VECS, 0, from, end_relu, rows, end - d, xd, x_m, panel, COLS,
-                                 bc, y + c, out, &ahead);
+                nn_panel_whole(from, end_relu, rows, end - d, xd, x_m, panel, bc, y + c, out, &ahead);
             else if (rest)
                 nn_panel_product(NN_PANEL_ROWS, rest_vecs, rest % NN_VL, from, end_relu, rows, end - d, xd, x_m, panel,
                                  COLS, bc, y + c, out, &ahead);
@@ -154,6 +173,15 @@ NN_INLINE void nn_dense_panels(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_d
             nn_dense_block(1, rest_vecs, rest % NN_VL, relu, rows, d, end, in, out, xd, x_m, w + whole,
                            bias ? bias + whole : NULL, y + whole, NULL);
     }
+}
+
+/* The same for any number of rows. */
+NN_INLINE void nn_dense_panel_columns(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu,
+                                      const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    const nn_dim most = NN_ROWS_CLASH(in) ? NN_APART_SAMPLES : NN_PANEL_SAMPLES;
+    for (nn_dim m = 0; m < rows; m += most)
+        nn_dense_panels(kept, c0, to, nn_min_dim(most, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
 }
 
 /* Columns of one sample, nv vectors of them: the weight is read once, in long pieces. */
@@ -191,30 +219,22 @@ NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim ou
 
 /* Columns [c0, end) of y = x w + bias, then relu if asked; c0 is a multiple of NN_PANEL_COLS, and so is `end` unless it
  * is `out`. Whichever way is taken, an element's sum runs over the inputs in order: the bits are the same. */
-NN_INLINE void nn_dense_columns(int kept, nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, nn_dim out, int relu,
-                                const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                                const nn_real *w, const nn_real *bias, nn_real *y)
 {
     enum { COLS = NN_PANEL_COLS };
     const int rest = (int)(out % COLS);
-    if (rows == 1 && !kept) {
+    if (rows == 1) {
         nn_dense_row(c0, end, relu, in, out, x, w, bias, y);
-        return;
-    }
-    const nn_dim most = NN_ROWS_CLASH(in) ? NN_APART_SAMPLES : NN_PANEL_SAMPLES;
-    for (nn_dim m = 0; m < rows; m += most) {
-        const nn_dim some = nn_min_dim(most, rows - m);
-        const nn_real *xm = x + m * in;
-        nn_real *ym = y + m * out;
-        if (some >= NN_PANEL_FEW || kept) {
-            nn_dense_panels(kept, c0, end, some, in, out, relu, xm, w, bias, ym);
-            continue;
-        }
+    } else if (rows >= NN_PANEL_FEW) {
+        nn_dense_panel_columns(0, c0, end, rows, in, out, relu, x, w, bias, y);
+    } else {
         for (nn_dim c = c0; c < end; c += COLS) {
             const nn_real *bc = bias ? bias + c : NULL;
             if (rest && c + COLS > out)
-                nn_product(some, rest, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, ym + c, out);
+                nn_product(rows, rest, in, NN_FROM_BIAS, relu, x, in, 1, w + c, out, w + in * out, bc, y + c, out);
             else
-                nn_product(some, COLS, in, NN_FROM_BIAS, relu, xm, in, 1, w + c, out, w + in * out, bc, ym + c, out);
+                nn_product(rows, COLS, in, NN_FROM_BIAS, relu, x, in, 1, w + c, out, w + in * out, bc, y + c, out);
         }
     }
 }
@@ -226,7 +246,7 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
     if (rows == 1) {
         nn_product_row(out, in, NN_FROM_BIAS, relu, x, 1, w, out, w + in * out, bias, y);
     } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
-        nn_dense_columns(0, 0, out, rows, in, out, relu, x, w, bias, y);
+        nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);
     } else {
         for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
             nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
@@ -245,7 +265,7 @@ NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
     while (item < end) {
         const nn_dim m = item / strips * NN_PANEL_SAMPLES, first = item % strips;
         const nn_dim last = nn_min_dim(strips, first + end - item);
-        nn_dense_columns(0, first * NN_PANEL_COLS, nn_min_dim(out, last * NN_PANEL_COLS),
+        nn_dense_columns(first * NN_PANEL_COLS, nn_min_dim(out, last * NN_PANEL_COLS),
                          nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
         item += last - first;
     }
@@ -365,14 +385,27 @@ NN_INLINE void nn_dense_dx_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_
         nn_dense_dx(to - from, in, out, dy + from * out, w, dx + from * in);
 }
 
+/* A tile of dw from panels of x and of dy. */
+enum {
+    NN_DW_ROWS = NN_TILE_ACC >= 24 ? 8 : 6,
+    NN_DW_VECS = NN_TILE_ACC >= 24 ? 3 : 2,
+    NN_DW_COLS = NN_DW_VECS * NN_VL
+};
+NN_SHARED_TILE void nn_dense_dw_tile(int start, nn_dim depth, const nn_real *left, const nn_real *right, nn_real *dw,
+                                     nn_dim out)
+{
+    nn_tile_product(NN_DW_ROWS, NN_DW_VECS, 0, start, 0, depth, left, 1, NN_DW_ROWS, right, NN_DW_COLS,
+                    right + depth * NN_DW_COLS, NULL, dw, out);
+}
+
 /* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each
  * element is summed by one thread over blocks of samples, in order. Both operands are walked down their columns, from
  * row to row; where rows are long, what a block of dw needs of them is copied to panels first. */
 NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
                            const nn_real *dy, nn_real *dw, int acc)
 {
-    enum { MANY = NN_TILE_ACC >= 24, SAMPLES = MANY ? 128 : 256, ROWS = MANY ? 8 : 6, VECS = MANY ? 3 : 2 };
-    enum { BLOCK = 16 * ROWS, COLS = VECS * NN_VL, FEW = 24 };
+    enum { SAMPLES = NN_TILE_ACC >= 24 ? 128 : 256, ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
+    enum { BLOCK = 16 * ROWS, FEW = 24 };
     const nn_real *const dy_end = dy + rows * out;
     const nn_dim cols = out >= NN_DENSE_SHORT ? out / COLS * COLS : 0, rest = out - cols;
     nn_dim from, to;
@@ -402,8 +435,7 @@ NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim o
                         const nn_dim first = (i - i0) / ROWS * (SAMPLES / 16);
                         for (nn_dim k = first; k < nn_min_dim(depth, first + SAMPLES / 16); k++)
                             for (int j = 0; j < VECS; j++) __builtin_prefetch(ahead + k * out + j * NN_VL, 0, 2);
-                        nn_tile_product(ROWS, VECS, 0, start, 0, depth, left + (i - i0) * SAMPLES, 1, ROWS, right, COLS,
-                                        right + depth * COLS, NULL, dw + i * out + c, out);
+                        nn_dense_dw_tile(start, depth, left + (i - i0) * SAMPLES, right, dw + i * out + c, out);
                     }
                 }
                 for (nn_dim i = i0; rest && i < i1; i += ROWS)
