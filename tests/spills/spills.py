@@ -81,15 +81,22 @@ def spills(body):
     return hot, bad
 
 
+def callees(body):
+    return {m[1] for _, text in body if (m := re.match(r"(?:call|jmp)\s+[0-9a-f]+ <([\w.]+)>", text))}
+
+
 def main():
+    seen = {}
     with open(sys.argv[1]) as f:
         for name, body in functions(f.read().splitlines()):
-            hot, bad = spills(body)
-            if hot and not bad:
-                print(f"{name}: good")
-            for fma, moves in bad:
-                print(f"{name}: a loop of {fma} multiply-adds moves {len(moves)} vectors to or from the stack, first "
-                      f"{moves[0][0]:x}: {moves[0][1]}")
+            seen[name] = (*spills(body), callees(body))
+    for name, (hot, bad, calls) in seen.items():
+        # A function may leave its loop to one that serves all layers.
+        if not bad and (hot or any(seen[c][0] and not seen[c][1] for c in calls & seen.keys())):
+            print(f"{name}: good")
+        for fma, moves in bad:
+            print(f"{name}: a loop of {fma} multiply-adds moves {len(moves)} vectors to or from the stack, first "
+                  f"{moves[0][0]:x}: {moves[0][1]}")
 
 
 if __name__ == "__main__":
