@@ -51,6 +51,20 @@ kernels() { # NAME COMPILER RUNNER FLAGS...: unit tests of kernels, each line of
     done
 }
 
+# chains FLAGS...: shares of a team under the tuning that takes lone chains of multiply-adds apart; gcc knows it.
+chains() {
+    if ! "$CC" -mtune=znver3 -E -x c /dev/null >"$WORK/chain.log" 2>&1; then
+        skip "lone chains" "$CC has no -mtune=znver3"
+        return
+    fi
+    try "lone chains: builds" "$CC" $FLAGS -O2 "$@" -mtune=znver3 -o "$WORK/chain" tests/targets/chain.c -lm || return
+    "$WORK/chain" >"$WORK/chain.out" 2>&1
+    [ $? -le 1 ] || fail "lone chains: runs" "$WORK/chain.out"
+    while read -r result name; do
+        case $result in ok) pass "lone chains: $name" ;; *) fail "lone chains: $name" ;; esac
+    done <"$WORK/chain.out"
+}
+
 for model in lenet strict; do
     mkdir -p "$WORK/$model"
     try "$model: nnc" "$NNC" --no-blas tests/targets/$model.nn -o "$WORK/$model/net.c"
@@ -75,6 +89,7 @@ x86_64)
     if grep -qw avx2 /proc/cpuinfo; then
         vectors host-avx2 -march=haswell
         kernels host-avx2 "$CC" "" -march=haswell
+        chains -march=haswell
     else
         skip "host: AVX2" "this processor has none"
     fi
