@@ -100,8 +100,10 @@ static bool can_merge(const Nest *nest, const Loop *outer, const Loop *inner)
     return true;
 }
 
-static void make_loops(Nest *nest, bool lead)
+/* part: PART_LEAD divides axis 0, PART_TEAM the outermost loop, whatever it has become (see open_share). */
+static void make_loops(Nest *nest, Part part)
 {
+    const bool lead = part == PART_LEAD;
     CWriter *w = nest->w;
     const TensorType *t = nest->type;
     int order[MAX_RANK];
@@ -162,6 +164,23 @@ static bool is_invariant(const Nest *nest, int i)
     for (int k = 0; k < nest->n_loops; k++)
         if (nest->loop[k].stride[i]) return false;
     return true;
+}
+
+/* A loop of all elements is cut at lines of the cache. */
+static void open_share(Nest *nest, NameTable *names)
+{
+    CWriter *w = nest->w;
+    Loop *l = &nest->loop[0];
+    const char *from = names_add(names, "i0"), *to = names_add(names, "i1");
+    w->uses_team = true;
+    cw_line(w, "{");
+    w->indent++;
+    cw_line(w, "nn_dim %s, %s;", from, to);
+    cw_line(w, "nn_share(team->rank, team->size, %s, %d, &%s, &%s);", bound(w, l->hi, l->scale),
+            nest->n_loops == 1 ? 64 : 1, from, to);
+    l->lo = from;
+    l->hi = to;
+    l->scale = 1;
 }
 
 static void open_loops(Nest *nest)
@@ -339,10 +358,12 @@ void cw_elementwise(CWriter *w, const Node *n)
         add_target(
             &nest, cw_pointer(w, n, k), k ? &n->more[k - 1] : &n->type,
             cw_port_pitch(w, w->plan->result[n->id][k].kind, w->plan->result[n->id][k].index));
-    make_loops(&nest, cw_runs_lead(w, n));
+    const Part part = w->plan->part[n->id];
+    make_loops(&nest, part);
     count_operand_uses(&nest, n);
 
     NameTable *names = names_new(w->arena, w->locals);
+    if (part == PART_TEAM) open_share(&nest, names);
     const bool block = hoist(&nest, names, wanted, op_is(n, &op_fused));
     open_loops(&nest);
     read_operands(&nest, names, wanted);
@@ -357,7 +378,7 @@ void cw_elementwise(CWriter *w, const Node *n)
               w->plan->accumulate[n->id]);
     }
     close_loops(&nest);
-    if (block) {
+    for (int blocks = block + (part == PART_TEAM); blocks > 0; blocks--) {
         w->indent--;
         cw_line(w, "}");
     }
@@ -370,7 +391,7 @@ void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, co
     const char *wanted[1] = { operand_name(from) };
     add_operand(&nest, from);
     add_target(&nest, target, to, pitch);
-    make_loops(&nest, cw_runs_lead(w, n));
+    make_loops(&nest, w->plan->part[n->id]);
     nest.value[0].uses = 1;
     NameTable *names = names_new(w->arena, w->locals);
     const bool block = hoist(&nest, names, wanted, false);

@@ -16,7 +16,8 @@
  * with the same batch variable, or with the same constant dim[0], therefore give a thread the same
  * rows, which lets one follow the other without a barrier. Kernels are PART_LEAD only when axis 0
  * varies slowest in memory in all values they divide; OPF_LEAD nodes where that is not so run
- * PART_ONE over all rows. Elementwise loops are divided by axis 0 wherever it lies.
+ * PART_ONE over all rows. Elementwise loops are divided by axis 0 wherever it lies; a large one between
+ * PART_TEAM kernels, whose operands lie like its result, is PART_TEAM itself and divided by elements.
  *
  * Memory. A value that is computed in place has the buffer of the operand it replaces, so pointers of
  * one node may be equal (never partly overlapping, and never both written). Scalar constants and

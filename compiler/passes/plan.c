@@ -356,6 +356,23 @@ static Part loop_part(const TensorType *t)
     return t->dim[0] > 1 && type_numel_max(t) >= SMALL ? PART_LEAD : PART_ONE;
 }
 
+/* A large elementwise loop after kernels that divide their own work waits for all threads as it is. Where operands lie
+ * like the result, it is divided by elements, not by samples: then all threads work however few of these there are. */
+static bool loop_is_flat(const Planner *p, const Node *n)
+{
+    if (!n->type.batch || type_numel(&n->type, 0, n->type.rank) < SMALL) return false;
+    bool waits = false;
+    for (int i = 0; i < n->n_in; i++) {
+        if (!op_reads(n, i)) continue;
+        if (n->in[i]->type.rank && !same_elements(&n->in[i]->type, &n->type)) return false;
+        int k;
+        const Part part = p->plan->part[value_of(n->in[i], &k)->id];
+        if (part == PART_LEAD || part == PART_ONE) return false;
+        waits |= part == PART_TEAM;
+    }
+    return waits;
+}
+
 /* Does every node that reads input i of a body, directly or as a view, read a thread's own rows of it? */
 static bool reads_own_rows(const Routine *body, int i)
 {
@@ -424,7 +441,7 @@ static void choose_parts(Planner *p)
         else if (op_is(n, &op_const))
             part = p->plan->result[i][0].kind == AT_ARENA ? loop_part(&n->type) : PART_NONE;
         else if (is_elementwise(n))
-            part = loop_part(&n->type);
+            part = loop_is_flat(p, n) ? PART_TEAM : loop_part(&n->type);
         else if (is_computed(n))
             part = kernel_part(n);
         p->plan->part[i] = part;
