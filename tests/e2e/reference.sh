@@ -13,6 +13,8 @@
 . tests/e2e/tools.sh
 suite reference
 R=tests/e2e/ref
+harnesses resnet20:f32 resnet20:no-blas resnet20:f64 recurrent:f32 recurrent:no-blas recurrent:f64 lenet:f32 lenet:no-blas \
+    lenet:f64 vae:f32 vae:no-blas vae:f64 optimizers:f32 optimizers:f64 optimizers_conv:f32 optimizers_conv:f64
 
 # run MODEL VARIANT ROUTINE STEPS: leaves $out
 run() {

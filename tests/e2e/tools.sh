@@ -20,3 +20,9 @@ harness() {
     "$NNC" --emit=harness $flags "tests/e2e/models/$1.nn" -o "$h.c" &&
         "$CC" $NN_FLAGS -O2 -Wall -Wextra -Werror -I"$B/harness" -o "$h" "$h.c" "$NNLIB" $libs
 }
+
+# harnesses NAME:VARIANT...: builds those, several at a time. What does not build is reported by who asks for it again.
+harnesses() {
+    printf '%s\n' "$@" | xargs -P "$JOBS" -n 1 sh -c '. tests/lib.sh; . tests/e2e/tools.sh
+        harness "${0%:*}" "${0#*:}"' >/dev/null 2>&1
+}

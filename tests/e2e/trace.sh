@@ -61,7 +61,11 @@ for at in mlp:train lenet:train vae:train charlm:train transformer:train resnet2
     # The step may join and order sums otherwise: it has fewer gradients to compute.
     try "$name: the step's gradients" "$B/tools/compare" "$WORK/$name-step.st" "$WORK/$name.st" 1e-4 grad. grad.
     try "$name: picture" "$NNC" --emit=dot --trace="$step" --values="$WORK/$name.st" "examples/$name/model.nn" -o "$WORK/$name.dot"
-    if command -v dot >/dev/null; then try "$name: Graphviz reads it" dot -Tsvg "$WORK/$name.dot" -o "$WORK/$name.svg"; fi
+    if command -v dot >/dev/null; then
+        try "$name: Graphviz reads it" dot -Tsvg "$WORK/$name.dot" -o "$WORK/$name.svg"
+    else
+        skip "$name: Graphviz reads it" "dot is not installed"
+    fi
 done
 
 # Files that are not what the trace wrote: exit code 3 and a sentence, whatever they hold.
