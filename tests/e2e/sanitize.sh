@@ -18,7 +18,7 @@ one() { # MODEL COMPILER: the harness runs every routine on drawn inputs
     case $2 in clang) lib=$NNLIB ;; *) lib=$A/libnn.a ;; esac
     case $2-$1 in gcc-tests/e2e/models/layers.nn | gcc-*/lenet/* | gcc-*/vae/* | gcc-*/recurrent.nn) small= ;; *) small=-DNN_SMALL_CODE ;; esac
     if ! "$NNC" --emit=harness "$1" -o "$h.c" >"$h.log" 2>&1 ||
-        ! $2 $NN_FLAGS $small -O1 -g $SANITIZE -I"$WORK" -o "$h" "$h.c" "$lib" $NN_LIBS >>"$h.log" 2>&1; then
+        ! $2 $NN_FLAGS $small -O1 -g1 $SANITIZE -I"$WORK" -o "$h" "$h.c" "$lib" $NN_LIBS >>"$h.log" 2>&1; then
         fail "$1 $2: builds" "$h.log"
         return
     fi
