@@ -113,13 +113,20 @@ NN_INLINE void nn_store(nn_real *p, nn_vec v)
  * side gets multiply-adds. Then an element's bits would depend on the tile it falls into, hence on the number of
  * threads. What passes through this is no chain in the compiler's eyes. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__FMA__)
-#define NN_LONE(sums, v)                     \
-    do {                                     \
-        if ((sums) == 1) {                   \
-            nn_vec lone = (v);               \
-            __asm__("" : "+v"(lone));        \
-            (v) = lone;                      \
-        }                                    \
+#if NN_VL == 1 /* a vector of one number is not what registers hold */
+#define NN_LONE_TYPE nn_real
+#define NN_LONE_OF(v) (v)[0]
+#else
+#define NN_LONE_TYPE nn_vec
+#define NN_LONE_OF(v) (v)
+#endif
+#define NN_LONE(sums, v)                         \
+    do {                                         \
+        if ((sums) == 1) {                       \
+            NN_LONE_TYPE lone = NN_LONE_OF(v);   \
+            __asm__("" : "+v"(lone));            \
+            NN_LONE_OF(v) = lone;                \
+        }                                        \
     } while (0)
 #else
 #define NN_LONE(sums, v) (void)0
