@@ -35,24 +35,31 @@ static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
  *
  * OpenBLAS is faster only where sums are very long, and in the weight's gradient where its rows are. */
 enum {
-    DENSE_WIDE = 512 * 512,      /* larger weights: the team divides the weight instead of the samples, */
-    DENSE_WIDE_DEEP = 256 * 512, /* and so it does for these, where sums are long */
+    DENSE_LARGE = 512 * 512,      /* larger weights: the team divides the weight instead of the samples, */
+    DENSE_LARGE_DEEP = 256 * 512, /* and so it does for these, where sums are long or a sample is one row */
     DENSE_DEEP = 512,
     DENSE_BLAS = 4096 /* from here on sums go to OpenBLAS, and gradients of weights with such rows */
 };
 
-/* Weights that do not fit a near cache are divided: each thread reads and computes its part of them only, also when
- * there is one sample. Smaller ones are read by all; then threads need not wait for each other between layers. */
-static bool is_wide(const TensorType *weight)
+static bool is_large(const TensorType *weight)
 {
     const int64_t size = weight->dim[0] * weight->dim[1];
-    return size > DENSE_WIDE || (size >= DENSE_WIDE_DEEP && weight->dim[1] >= DENSE_DEEP);
+    return size > DENSE_LARGE || (size >= DENSE_LARGE_DEEP && weight->dim[1] >= DENSE_DEEP);
+}
+
+/* Weights that do not fit a near cache are divided: each thread reads and computes its part of them only, also when
+ * there is one sample. Smaller ones are read by all; then threads need not wait for each other between layers. Samples
+ * of many rows (time steps, words) use a weight often, and can be divided themselves. y: the result, or the gradient
+ * of x. */
+static bool is_wide(const TensorType *y, const TensorType *weight)
+{
+    return is_large(weight) || (y->rank == 2 && weight->dim[0] * weight->dim[1] >= DENSE_LARGE_DEEP);
 }
 
 /* axis: of the weight, the one that must be long. */
 static bool goes_to_blas(const TensorType *weight, int axis)
 {
-    return weight->dim[axis] >= DENSE_BLAS && is_wide(weight) && weight->dim[0] <= INT32_MAX &&
+    return weight->dim[axis] >= DENSE_BLAS && is_large(weight) && weight->dim[0] <= INT32_MAX &&
            weight->dim[1] <= INT32_MAX;
 }
 
@@ -61,14 +68,14 @@ static bool goes_to_blas(const TensorType *weight, int axis)
 static bool is_tall(const TensorType *y, const TensorType *weight)
 {
     enum { ROWS = 16, MACS = 1 << 18 };
-    if (y->rank < 3 || is_wide(weight)) return false;
+    if (y->rank < 3 || is_wide(y, weight)) return false;
     const int64_t rows = type_numel(y, 1, y->rank - 1);
     return rows >= ROWS && rows * weight->dim[0] * weight->dim[1] >= MACS;
 }
 
 static bool dense_is_lead(const Node *n)
 {
-    return !is_wide(&n->in[1]->type) && !is_tall(&n->type, &n->in[1]->type);
+    return !is_wide(&n->type, &n->in[1]->type) && !is_tall(&n->type, &n->in[1]->type);
 }
 
 static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -116,9 +123,10 @@ static void dense_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     const int relu = ((const DenseAttrs *)n->attrs)->relu;
-    if (is_wide(wt) || is_tall(&n->type, wt))
+    const bool wide = is_wide(&n->type, wt);
+    if (wide || is_tall(&n->type, wt))
         cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, $out);",
-                !is_wide(wt)                               ? "tall"
+                !wide                                   ? "tall"
                 : cw_use_blas(w) && goes_to_blas(wt, 1) ? "blas"
                                                         : "wide",
                 rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
@@ -183,8 +191,9 @@ static Work dense_dx_work(const Node *n)
 static void dense_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
-    if (is_wide(wt) || is_tall(&n->type, wt))
-        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);", is_wide(wt) ? "wide" : "tall",
+    const bool wide = is_wide(&n->type, wt);
+    if (wide || is_tall(&n->type, wt))
+        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);", wide ? "wide" : "tall",
                 rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0]);
     else if (dy->rank == 2 && cw_has_pitch(w, n))
         cw_stmt(w, n, "nn_dense_dx_rows($rows, %lld, %lld, $0, $pitch0, $1, $out, $pitch_out);",

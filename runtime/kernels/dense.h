@@ -185,36 +185,41 @@ NN_INLINE void nn_dense_panel_columns(int kept, nn_dim c0, nn_dim to, nn_dim row
 }
 
 /* Columns of one sample, nv vectors of them: the weight is read once, in long pieces. */
-NN_INLINE void nn_dense_piece(int nv, int tail, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
+NN_INLINE void nn_dense_piece(int nv, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
                               const nn_real *bias, nn_real *y)
 {
     nn_vec acc[16];
     NN_UNROLL_FULL
-    for (int j = 0; j < nv; j++) acc[j] = bias ? nn_load_tail(bias + j * NN_VL, j == nv - 1, tail) : (nn_vec){ 0 };
+    for (int j = 0; j < nv; j++) acc[j] = bias ? nn_load(bias + j * NN_VL) : (nn_vec){ 0 };
+    NN_UNROLL(2)
     for (nn_dim k = 0; k < in; k++) {
         const nn_vec xk = nn_splat(x[k]);
         NN_UNROLL_FULL
-        for (int j = 0; j < nv; j++) acc[j] += xk * nn_load_tail(w + k * out + j * NN_VL, j == nv - 1, tail);
-        NN_LONE(nv, acc[0]);
+        for (int j = 0; j < nv; j++) acc[j] += xk * nn_load(w + k * out + j * NN_VL);
     }
     NN_UNROLL_FULL
     for (int j = 0; j < nv; j++) {
         if (relu) acc[j] = (nn_vec)((nn_ivec)acc[j] & ~(acc[j] < (nn_vec){ 0 }));
-        nn_store_tail(y + j * NN_VL, acc[j], j == nv - 1, tail);
+        nn_store(y + j * NN_VL, acc[j]);
     }
 }
 
-/* Columns [c, end) of one sample; `end` is `out` or lies whole vectors behind c. */
+/* Columns [c, end) of one sample; c is a multiple of NN_PANEL_COLS, and so is `end` unless it is `out`. As many sums at a
+ * time as there are columns for: a few would wait for their own additions. */
 NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
                             const nn_real *bias, nn_real *y)
 {
-    enum { MOST = NN_TILE_ACC > 16 ? 16 : 8 };
-#define NN_PIECE(nv, tail) nn_dense_piece(nv, tail, relu, in, out, x, w + c, bias ? bias + c : NULL, y + c)
-    for (; c + MOST * NN_VL <= end; c += MOST * NN_VL) NN_PIECE(MOST, 0);
-    for (; c + 4 * NN_VL <= end; c += 4 * NN_VL) NN_PIECE(4, 0);
-    for (; c + NN_VL <= end; c += NN_VL) NN_PIECE(1, 0);
-    if (out % NN_VL && c < end) NN_PIECE(1, (int)(out % NN_VL));
-#undef NN_PIECE
+    const int rest = (int)(out % NN_PANEL_COLS);
+#define NN_PIECES(nv)                                      \
+    for (; c + (nv) * NN_VL <= end; c += (nv) * NN_VL) \
+    nn_dense_piece(nv, relu, in, out, x, w + c, bias ? bias + c : NULL, y + c)
+    if (NN_TILE_ACC > 16) NN_PIECES(16);
+    NN_PIECES(8);
+    NN_PIECES(4);
+    NN_PIECES(NN_PANEL_VECS);
+    if (rest && c < end)
+        nn_product(1, rest, in, NN_FROM_BIAS, relu, x, 0, 1, w + c, out, w + in * out, bias ? bias + c : NULL, y + c, out);
+#undef NN_PIECES
 }
 
 /* Columns [c0, end) of y = x w + bias, then relu if asked; c0 is a multiple of NN_PANEL_COLS, and so is `end` unless it
@@ -244,7 +249,7 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
                         const nn_real *bias, nn_real *y)
 {
     if (rows == 1) {
-        nn_product_row(out, in, NN_FROM_BIAS, relu, x, 1, w, out, w + in * out, bias, y);
+        nn_dense_row(0, out, relu, in, out, x, w, bias, y);
     } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
         nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);
     } else {

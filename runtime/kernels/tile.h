@@ -269,36 +269,6 @@ NN_INLINE void nn_product(nn_dim rows, nn_dim cols, nn_dim depth, int from, int 
                            bias ? bias + n : NULL, y + n, y_m);
 }
 
-/* The same for one row, where a tile of three vectors would wait for its own additions: as many sums at a time as keep
- * the multipliers busy, and long pieces of b's rows. */
-NN_INLINE void nn_product_row(nn_dim cols, nn_dim depth, int from, int relu, const nn_real *a, nn_dim a_k,
-                              const nn_real *b, nn_dim b_k, const nn_real *b_end, const nn_real *bias, nn_real *y)
-{
-    enum { VECS = 8, COLS = VECS * NN_VL };
-    nn_dim n = 0;
-    for (; n + COLS <= cols; n += COLS) {
-        nn_vec acc[VECS];
-        NN_UNROLL_FULL
-        for (int j = 0; j < VECS; j++)
-            acc[j] = from == NN_FROM_RESULT       ? nn_load(y + n + j * NN_VL)
-                     : from == NN_FROM_BIAS && bias ? nn_load(bias + n + j * NN_VL)
-                                                    : (nn_vec){ 0 };
-        for (nn_dim k = 0; k < depth; k++) {
-            const nn_vec av = nn_splat(a[k * a_k]);
-            NN_UNROLL_FULL
-            for (int j = 0; j < VECS; j++) acc[j] += av * nn_load(b + k * b_k + n + j * NN_VL);
-        }
-        NN_UNROLL_FULL
-        for (int j = 0; j < VECS; j++) {
-            nn_vec v = acc[j];
-            if (relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
-            nn_store(y + n + j * NN_VL, v);
-        }
-    }
-    if (n < cols)
-        nn_product(1, cols - n, depth, from, relu, a, 0, a_k, b + n, b_k, b_end, bias ? bias + n : NULL, y + n, cols);
-}
-
 /* ---- products of rows with rows: y[m][n] = sum over k of a[m][k] * b[n][k] ---- */
 
 /* Sums of the lanes of NN_VL vectors: lane i of the result is the sum of v[i]. Each step adds one half
