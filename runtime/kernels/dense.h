@@ -13,9 +13,11 @@ enum { NN_DENSE_ROWS = 96 };
 
 /* Note [panels]
  * A large weight is read in columns, a few lines out of each row of it: no prefetcher follows that, and all rows of
- * these columns are wanted again for the next samples. So a block of it is cut into panels, copied to where they lie
- * densely; a panel stays in the nearest cache while all samples pass. The lines of the next block are asked for in the
- * meantime, some before each tile. With few samples the copy does not pay.
+ * these columns are wanted again for the next samples. So these columns are copied to a panel where they lie densely,
+ * and which stays in the nearest cache while all samples pass. Where a tile has many rows, the first tile writes the
+ * panel while it multiplies, and asks for the lines of the rows after the next ones: both go on beside its
+ * multiply-adds. A tile of few rows has no time for that; there several panels are copied at a time, and the lines of
+ * the next block are asked for before each tile. With few samples the copy does not pay.
  */
 enum {
     NN_PANEL_VECS = 2,
@@ -25,27 +27,36 @@ enum {
     NN_PANEL_SAMPLES = 256,                                      /* that pass over one panel */
     NN_PANEL_FEW = 32,                                           /* fewer samples than this do without */
     NN_PANEL_WEIGHT = 128 * 512,                                 /* and so do smaller weights */
-    NN_PANEL_BLOCK = NN_PANEL_COLS > 64 ? 1 : 64 / NN_PANEL_COLS /* panels copied at a time */
+    NN_NEAR = 1024 * 1024 / NN_REAL_BYTES,                       /* elements a near cache holds beside others */
+    NN_PANEL_BESIDE = NN_TILE_ACC >= 24,                         /* copied by the first tile */
+    NN_PANEL_NEXT = 12,                                          /* rows ahead that it asks for */
+    NN_PANEL_BLOCK = NN_PANEL_BESIDE || NN_PANEL_COLS > 64 ? 1 : 64 / NN_PANEL_COLS /* panels copied at a time else */
 };
 
-/* y = start + a times a panel, where start is as for other tiles, or the panel's sum is taken by itself and added to
- * what y holds. */
+/* y = start + a times nv vectors of columns of b, whose rows are b_k apart; start is as for other tiles, or the sum is
+ * taken by itself and added to what y holds. With `copy`, the columns are copied there. */
 enum { NN_ADD_RESULT = NN_FROM_BIAS + 1 };
 NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_dim depth, const nn_real *a, nn_dim a_m,
-                             const nn_real *panel, nn_dim b_k, const nn_real *bias, nn_real *y, nn_dim y_m)
+                             nn_dim a_k, const nn_real *b, nn_dim b_k, nn_real *copy, const nn_real *bias, nn_real *y,
+                             nn_dim y_m)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_tile_start(mr, nv, tail, from == NN_ADD_RESULT ? NN_FROM_ZERO : from, bias, y, y_m, acc);
     NN_UNROLL(NN_TILE_STEPS)
     for (nn_dim k = 0; k < depth; k++) {
-        nn_vec b[NN_PANEL_VECS];
+        nn_vec bv[NN_TILE_VECS];
         NN_UNROLL_FULL
-        for (int j = 0; j < nv; j++) b[j] = nn_load(panel + k * b_k + j * NN_VL);
+        for (int j = 0; j < nv; j++) {
+            bv[j] = nn_load(b + k * b_k + j * NN_VL);
+            if (!copy) continue;
+            __builtin_prefetch(b + (k + NN_PANEL_NEXT) * b_k + j * NN_VL);
+            nn_store(copy + (k * nv + j) * NN_VL, bv[j]);
+        }
         NN_UNROLL_FULL
         for (int i = 0; i < mr; i++) {
-            const nn_vec av = nn_splat(a[i * a_m + k]);
+            const nn_vec av = nn_splat(a[i * a_m + k * a_k]);
             NN_UNROLL_FULL
-            for (int j = 0; j < nv; j++) acc[i][j] += av * b[j];
+            for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
         }
         NN_LONE(mr * nv, acc[0][0]);
     }
@@ -59,20 +70,31 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 
-/* All samples over one panel of nv vectors, in tiles of mr. */
+/* All samples over one panel of nv vectors, in tiles of mr. With `copy`, b is a part of a matrix; the first tile copies
+ * it there, for the others. */
 NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth,
-                                const nn_real *a, nn_dim a_m, const nn_real *panel, nn_dim b_k, const nn_real *bias,
-                                nn_real *y, nn_dim y_m, nn_ahead *ahead)
+                                const nn_real *a, nn_dim a_m, const nn_real *b, nn_dim b_k, nn_real *copy,
+                                const nn_real *bias, nn_real *y, nn_dim y_m, nn_ahead *ahead)
 {
-#define NN_ROWS(n) \
-    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, panel, b_k, bias, y + m * y_m, y_m)
+#define NN_ROWS(n, to) \
+    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, 1, b, b_k, to, bias, y + m * y_m, y_m)
     nn_dim m = 0;
-    for (; m + mr <= rows; m += mr) {
-        nn_ask_ahead(ahead);
-        NN_ROWS(mr);
+    if (copy && rows >= 2 * mr) {
+        NN_ROWS(mr, copy);
+        b = copy;
+        b_k = nv * NN_VL;
+        m = mr;
     }
-    for (; m + 4 <= rows; m += 4) NN_ROWS(4);
-    for (; m < rows; m++) NN_ROWS(1);
+    for (; m + mr <= rows; m += mr) {
+        if (ahead) nn_ask_ahead(ahead);
+        NN_ROWS(mr, NULL);
+    }
+    if (mr > 8 && m + 8 <= rows) {
+        NN_ROWS(8, NULL);
+        m += 8;
+    }
+    for (; m + 4 <= rows; m += 4) NN_ROWS(4, NULL);
+    for (; m < rows; m++) NN_ROWS(1, NULL);
 #undef NN_ROWS
 }
 
@@ -88,8 +110,8 @@ NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn
 NN_SHARED_TILE void nn_panel_whole(int from, int relu, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_m,
                                    const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m, nn_ahead *ahead)
 {
-    nn_panel_product(NN_PANEL_ROWS, NN_PANEL_VECS, 0, from, relu, rows, depth, a, a_m, panel, NN_PANEL_COLS, bias, y,
-                     y_m, ahead);
+    nn_panel_product(NN_PANEL_ROWS, NN_PANEL_VECS, 0, from, relu, rows, depth, a, a_m, panel, NN_PANEL_COLS, NULL, bias,
+                     y, y_m, ahead);
 }
 
 /* Note [rows in one place]
@@ -121,6 +143,12 @@ NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows
     nn_real panels[NN_PANEL_BLOCK * NN_PANEL_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
     const nn_real *wd = w + d * out;
     const nn_dim depth = end - d, cols = nv * NN_VL, tiles = nn_max_dim(1, rows / NN_PANEL_ROWS);
+    const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, end_relu = relu && end == in;
+    if (NN_PANEL_BESIDE && !tail) {
+        nn_panel_product(NN_PANEL_ROWS, nv, 0, from, end_relu, rows, depth, x, x_m, wd, out, panels, bias, y, out,
+                         NULL);
+        return;
+    }
     for (nn_dim k = 0; k < depth; k++)
         for (int p = 0; p < count; p++) {
             NN_UNROLL_FULL
@@ -129,14 +157,14 @@ NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows
                          nn_load_tail(wd + k * out + p * cols + j * NN_VL, j == nv - 1, tail));
         }
     nn_ahead ahead = nn_ahead_of(next, next ? depth : 0, out, NN_PANEL_BLOCK * NN_PANEL_COLS, tiles * count);
-    for (int p = 0; p < count; p++)
+    for (int p = 0; p < count; p++) {
+        const nn_real *panel = panels + p * depth * cols, *bp = bias ? bias + p * cols : NULL;
         if (cols == NN_PANEL_COLS && !tail)
-            nn_panel_whole(d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth, x, x_m,
-                           panels + p * depth * cols, bias ? bias + p * cols : NULL, y + p * cols, out, &ahead);
+            nn_panel_whole(from, end_relu, rows, depth, x, x_m, panel, bp, y + p * cols, out, &ahead);
         else
-            nn_panel_product(NN_PANEL_ROWS, nv, tail, d ? NN_FROM_RESULT : NN_FROM_BIAS, relu && end == in, rows, depth,
-                             x, x_m, panels + p * depth * cols, cols, bias ? bias + p * cols : NULL, y + p * cols, out,
-                             &ahead);
+            nn_panel_product(NN_PANEL_ROWS, nv, tail, from, end_relu, rows, depth, x, x_m, panel, cols, NULL, bp,
+                             y + p * cols, out, &ahead);
+    }
 }
 
 /* Columns [c0, to) of y = x w + bias, panel by panel. With `kept`, w holds the panels, each with all inputs, and zeros
@@ -160,7 +188,7 @@ NN_INLINE void nn_dense_panels(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_d
                 nn_panel_whole(from, end_relu, rows, end - d, xd, x_m, panel, bc, y + c, out, &ahead);
             else if (rest)
                 nn_panel_product(NN_PANEL_ROWS, rest_vecs, rest % NN_VL, from, end_relu, rows, end - d, xd, x_m, panel,
-                                 COLS, bc, y + c, out, &ahead);
+                                 COLS, NULL, bc, y + c, out, &ahead);
         }
         for (nn_dim c = c0; !kept && c < whole; c += WIDE) {
             /* The last block of a chunk is followed by the first one of the next, whose rows begin where these end. */
@@ -204,8 +232,8 @@ NN_INLINE void nn_dense_piece(int nv, int relu, nn_dim in, nn_dim out, const nn_
     }
 }
 
-/* Columns [c, end) of one sample; c is a multiple of NN_PANEL_COLS, and so is `end` unless it is `out`. As many sums at a
- * time as there are columns for: a few would wait for their own additions. */
+/* Columns [c, end) of one sample; c is a multiple of NN_PANEL_COLS, and so is `end` unless it is `out`. As many sums at
+ * a time as there are columns for: a few would wait for their own additions. */
 NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
                             const nn_real *bias, nn_real *y)
 {
@@ -218,7 +246,8 @@ NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim ou
     NN_PIECES(4);
     NN_PIECES(NN_PANEL_VECS);
     if (rest && c < end)
-        nn_product(1, rest, in, NN_FROM_BIAS, relu, x, 0, 1, w + c, out, w + in * out, bias ? bias + c : NULL, y + c, out);
+        nn_product(1, rest, in, NN_FROM_BIAS, relu, x, 0, 1, w + c, out, w + in * out, bias ? bias + c : NULL, y + c,
+                   out);
 #undef NN_PIECES
 }
 
@@ -330,7 +359,7 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim
     /* With as many sums as would fit, gcc spills one of those that are added to dx. */
     nn_ahead ahead = nn_ahead_of(next, next ? used : 0, out, end - d, nn_max_dim(1, rows / (NN_PANEL_ROWS - 1)));
     nn_panel_product(NN_PANEL_ROWS - 1, nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel,
-                     width, NULL, dx, in, &ahead);
+                     width, NULL, NULL, dx, in, &ahead);
 }
 
 /* Inputs [from, to) of dx, panel by panel. */
@@ -340,6 +369,8 @@ NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in
     enum { COLS = NN_PANEL_COLS, APART = NN_DX_DEPTH + 16 };
     const int rest = (int)(in % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
     const nn_dim most = NN_PANEL_SAMPLES, chunks = (out + NN_DX_DEPTH - 1) / NN_DX_DEPTH;
+    /* What a far cache holds is asked for; from a near one it comes in time. */
+    const int far = !NN_PANEL_BESIDE || in * out > NN_NEAR;
     nn_real apart[NN_PANEL_SAMPLES * APART] __attribute__((aligned(64)));
     for (nn_dim m = 0; m < rows; m += most)
         for (nn_dim q = 0; q < chunks; q++) {
@@ -350,7 +381,7 @@ NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in
             for (nn_dim i = from; i < to; i += COLS) {
                 const nn_real *wi = w + i * out;
                 nn_real *dxi = dx + m * in + i;
-                const nn_real *next = i + 2 * COLS <= to ? wi + COLS * out + d : NULL;
+                const nn_real *next = far && i + 2 * COLS <= to ? wi + COLS * out + d : NULL;
                 if (rest && i + COLS > in)
                     nn_dense_dx_strip(rest_vecs, rest % NN_VL, some, d, end, in, out, dyd, dy_m, wi, dxi, NULL);
                 else
@@ -409,7 +440,8 @@ NN_SHARED_TILE void nn_dense_dw_tile(int start, nn_dim depth, const nn_real *lef
 NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
                            const nn_real *dy, nn_real *dw, int acc)
 {
-    enum { SAMPLES = NN_TILE_ACC >= 24 ? 128 : 256, ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
+    /* 176: the panels of a block do not lie a multiple of 4 KiB apart. */
+    enum { SAMPLES = NN_TILE_ACC >= 24 ? 176 : 256, ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
     enum { BLOCK = 16 * ROWS, FEW = 24 };
     const nn_real *const dy_end = dy + rows * out;
     const nn_dim cols = out >= NN_DENSE_SHORT ? out / COLS * COLS : 0, rest = out - cols;
@@ -433,10 +465,15 @@ NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim o
                 for (nn_dim c = 0; c < cols; c += COLS) {
                     /* The lines of the next panel lie a row apart; they are asked for while this one is multiplied. */
                     const nn_real *ahead = dym + (c + COLS < cols ? c + COLS : c);
-                    for (nn_dim k = 0; k < depth; k++)
-                        for (int j = 0; j < VECS; j++)
-                            nn_store(right + k * COLS + j * NN_VL, nn_load(dym + k * out + c + j * NN_VL));
-                    for (nn_dim i = i0; i < i1; i += ROWS) {
+                    if (NN_PANEL_BESIDE) {
+                        nn_panel_tile(ROWS, VECS, 0, start, 0, depth, left, 1, ROWS, dym + c, out, right, NULL,
+                                      dw + i0 * out + c, out);
+                    } else {
+                        for (nn_dim k = 0; k < depth; k++)
+                            for (int j = 0; j < VECS; j++)
+                                nn_store(right + k * COLS + j * NN_VL, nn_load(dym + k * out + c + j * NN_VL));
+                    }
+                    for (nn_dim i = NN_PANEL_BESIDE ? i0 + ROWS : i0; i < i1; i += ROWS) {
                         const nn_dim first = (i - i0) / ROWS * (SAMPLES / 16);
                         for (nn_dim k = first; k < nn_min_dim(depth, first + SAMPLES / 16); k++)
                             for (int j = 0; j < VECS; j++) __builtin_prefetch(ahead + k * out + j * NN_VL, 0, 2);

@@ -183,67 +183,90 @@ NN_INLINE void nn_gate_panels_dx(const nn_team *team, nn_dim parts, nn_dim n, co
     }
 }
 
-/* One panel times rows of the state: what the gates of these rows and units get from the step before. One or two rows
- * take all parts at once, so that enough sums run side by side. */
-NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
+/* Lines of a sequence that a block's units will read or write: nothing else foresees them, because rows are a sequence
+ * apart. The product before asks for one in each step of its sum, which takes longer than they do to come; all at once
+ * would be more than a processor can wait for. */
+enum { NN_GATE_SOON = 96 };
+typedef struct nn_gate_soon {
+    const nn_real *line[NN_GATE_SOON];
+    int count;
+} nn_gate_soon;
+
+/* The lines of rows [m, m + rows) of a sequence, one for each of its parts; x may be NULL. */
+NN_INLINE void nn_gate_ask(nn_gate_soon *soon, nn_dim m, nn_dim rows, nn_dim pitch, nn_dim parts, nn_dim n,
+                           const nn_real *x)
 {
-    const int group = NN_GATE_GROUP(parts);
-    const nn_dim cols = parts * NN_VL, width = group * NN_VL, next = (n + 1) * width;
-    if (rows > 2 || group == parts) {
-        for (int g = 0; g < parts / group; g++, panel += next)
-            nn_tile_product(rows, group, 0, NN_FROM_BIAS, 0, n, h, n, 1, panel + width, width, panel + next, panel,
-                            z + g * width, cols);
-        return;
-    }
-    nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
-    for (nn_dim k = -1; k < n; k++, panel += width) {
-        NN_UNROLL_FULL
-        for (int j = 0; j < parts; j++) {
-            const nn_vec b = nn_load(panel + j / group * next + j % group * NN_VL);
-            NN_UNROLL_FULL
-            for (int i = 0; i < rows; i++) acc[i][j] = k < 0 ? b : acc[i][j] + nn_splat(h[i * n + k]) * b;
-        }
-    }
-    nn_tile_end(rows, parts, 0, 0, z, cols, acc);
+    if (!x) return;
+    for (nn_dim r = m; r < m + rows; r++)
+        for (nn_dim g = 0; g < parts; g++) soon->line[soon->count++] = x + r * pitch + g * n;
 }
 
-/* As many rows from m on as a tile takes, at most `end - m`; returns how many. */
-NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel,
-                           nn_real *z)
+/* One panel times rows of the state: what the gates of these rows and units get from the step before. One or two rows
+ * take all parts at once, so that enough sums run side by side. */
+NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z,
+                            const nn_gate_soon *soon)
+{
+    const int group = rows > 2 ? NN_GATE_GROUP(parts) : parts, apart = NN_GATE_GROUP(parts);
+    const nn_dim cols = parts * NN_VL, width = apart * NN_VL, next = (n + 1) * width;
+    for (int g0 = 0; g0 < parts; g0 += group, panel += next) {
+        nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
+        const nn_real *b = panel;
+        for (nn_dim k = -1; k < n; k++, b += width) {
+            nn_vec bv[NN_TILE_VECS];
+            NN_UNROLL_FULL
+            for (int j = 0; j < group; j++) {
+                bv[j] = nn_load(b + j / apart * next + j % apart * NN_VL);
+                NN_KEEP(rows * group + group, bv[j]);
+            }
+            if (g0 == 0 && k >= 0 && k < soon->count) __builtin_prefetch(soon->line[k]);
+            NN_UNROLL_FULL
+            for (int i = 0; i < rows; i++) {
+                NN_UNROLL_FULL
+                for (int j = 0; j < group; j++)
+                    acc[i][j] = k < 0 ? bv[j] : acc[i][j] + nn_splat(h[i * n + k]) * bv[j];
+            }
+        }
+        nn_tile_end(rows, group, 0, 0, z + g0 * NN_VL, cols, acc);
+    }
+}
+
+/* How many rows from m on a tile takes, at most `end - m`. */
+NN_INLINE int nn_gate_rows(int parts, nn_dim m, nn_dim end)
 {
     const int most = NN_GATE_ROWS(parts);
     const nn_dim left = end - m;
-#define NN_ROWS(rows) (nn_gate_tile(rows, parts, n, h + m * n, panel, z), rows)
-    return left >= most ? NN_ROWS(most) : left >= 4 && most > 4 ? NN_ROWS(4) : left >= 2 ? NN_ROWS(2) : NN_ROWS(1);
+    return left >= most ? most : left >= 4 && most > 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+NN_INLINE void nn_gate_product(int parts, int rows, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z,
+                               const nn_gate_soon *soon)
+{
+    const int most = NN_GATE_ROWS(parts);
+#define NN_ROWS(rows) nn_gate_tile(rows, parts, n, h, panel, z, soon)
+    if (rows == most)
+        NN_ROWS(most);
+    else if (rows == 4)
+        NN_ROWS(4);
+    else if (rows == 2)
+        NN_ROWS(2);
+    else
+        NN_ROWS(1);
 #undef NN_ROWS
 }
 
 /* Products are functions of their own: the constants of a cell, which loops keep in registers, would push the sums of
  * a tile out of them. The shape of the tile is a constant in each; n need not be. */
 #define NN_APART_FROM_CELL NN_OUTLINE __attribute__((unused))
-NN_APART_FROM_CELL int nn_lstm_rows(nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
+NN_APART_FROM_CELL void nn_lstm_rows(int rows, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z,
+                                     const nn_gate_soon *soon)
 {
-    return nn_gate_rows(4, m, end, n, h, panel, z);
+    nn_gate_product(4, rows, n, h, panel, z, soon);
 }
 
-NN_APART_FROM_CELL int nn_gru_rows(nn_dim m, nn_dim end, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z)
+NN_APART_FROM_CELL void nn_gru_rows(int rows, nn_dim n, const nn_real *h, const nn_real *panel, nn_real *z,
+                                    const nn_gate_soon *soon)
 {
-    return nn_gate_rows(3, m, end, n, h, panel, z);
-}
-
-/* Asks for what a block's units will read (or write) of each row of a sequence: nothing else foresees lines that are a
- * sequence apart. The product of the block takes longer than they do to come. */
-NN_INLINE void nn_gate_ahead(int write, nn_dim m, nn_dim end, nn_dim pitch, nn_dim parts, nn_dim n, const nn_real *x)
-{
-    const nn_dim stop = nn_min_dim(end, m + (NN_TILE_ACC >= 24 ? 8 : 6));
-    if (x)
-        for (nn_dim r = m; r < stop; r++)
-            for (nn_dim g = 0; g < parts; g++) {
-                if (write)
-                    __builtin_prefetch(x + r * pitch + g * n, 1, 3);
-                else
-                    __builtin_prefetch(x + r * pitch + g * n, 0, 3);
-            }
+    nn_gate_product(3, rows, n, h, panel, z, soon);
 }
 
 /* Where the state after step s is kept: the last one in the result, the others there and in `spare` by turns. */
@@ -310,12 +333,15 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
         for (nn_dim u = own.u0; u < own.u1; u++) {
             const nn_real *panel = panels + u * (n + 1) * 4 * NN_VL;
             for (nn_dim m = own.r0; m < own.r1;) {
-                nn_gate_ahead(0, m, own.r1, steps * 4 * n, 4, n, a.x + u * NN_VL);
-                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, a.hs + u * NN_VL);
-                nn_gate_ahead(1, m, own.r1, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
-                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.c_kept + u * NN_VL : NULL);
-                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
-                const int some = nn_lstm_rows(m, own.r1, n, a.h, panel, z);
+                const int some = nn_gate_rows(4, m, own.r1);
+                nn_gate_soon soon;
+                soon.count = 0;
+                nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, a.x + u * NN_VL);
+                nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + u * NN_VL);
+                nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
+                nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.c_kept + u * NN_VL : NULL);
+                nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
+                nn_lstm_rows(some, n, a.h + m * n, panel, z, &soon);
                 if ((u + 1) * NN_VL <= n)
                     nn_lstm_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
                 else
@@ -485,11 +511,14 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
         for (nn_dim u = own.u0; u < own.u1; u++) {
             const nn_real *panel = panels + u * (n + 1) * 3 * NN_VL;
             for (nn_dim m = own.r0; m < own.r1;) {
-                nn_gate_ahead(0, m, own.r1, steps * 3 * n, 3, n, a.x + u * NN_VL);
-                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, a.hs + u * NN_VL);
-                nn_gate_ahead(1, m, own.r1, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
-                nn_gate_ahead(1, m, own.r1, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
-                const int some = nn_gru_rows(m, own.r1, n, a.h, panel, z);
+                const int some = nn_gate_rows(3, m, own.r1);
+                nn_gate_soon soon;
+                soon.count = 0;
+                nn_gate_ask(&soon, m, some, steps * 3 * n, 3, n, a.x + u * NN_VL);
+                nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + u * NN_VL);
+                nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
+                nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
+                nn_gru_rows(some, n, a.h + m * n, panel, z, &soon);
                 if ((u + 1) * NN_VL <= n)
                     nn_gru_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
                 else
