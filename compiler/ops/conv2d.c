@@ -157,6 +157,12 @@ static bool conv2d_winograd(const Node *n)
     return winograd_pays(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
 
+/* Whether weights that are transformed once for many calls would pay. */
+static bool conv2d_winograd_kept(const Node *n)
+{
+    return winograd_pays(WINOGRAD_KEPT, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
+}
+
 /* Below, the barriers around a team's kernel cost more than it gains where there are few samples. */
 bool conv_is_team(int64_t macs_per_sample)
 {
@@ -302,7 +308,7 @@ static bool conv2d_panels(const Node *n)
 {
     const TensorType *w = &n->in[1]->type;
     const ConvAttrs *a = n->attrs;
-    return a->groups == 1 && !conv2d_winograd(n) && !conv2d_is_lead(n) && w->dim[0] >= CONV_LANES &&
+    return a->groups == 1 && !conv2d_is_lead(n) && w->dim[0] >= CONV_LANES &&
            type_numel(w, 0, 4) > 131072;
 }
 
@@ -370,7 +376,7 @@ const OpDesc op_conv2d_panels = {
 /* Weights in the form that the layer's kernel reads, if that is another one. */
 static Node *conv2d_prepare(Builder *b, const Node *n)
 {
-    const bool winograd = conv2d_winograd(n);
+    const bool winograd = conv2d_winograd_kept(n);
     if (!winograd && !conv2d_panels(n)) return NULL;
     ConvAttrs a = conv_with_like(n->attrs, n);
     const char *name = b->name;

@@ -10,10 +10,11 @@
 /* Costs in multiply-adds, fitted to measurements of runtime/kernels/winograd.h against the direct kernels on AVX-512:
  * a tile's transforms for each channel it reads and writes, and one kernel's transform. Transformed weights that
  * leave the near caches are written and read back from far. */
-enum { TILE_CHANNEL = 80, KERNEL = 40, FAR_KERNEL = 512, FAR_WEIGHTS = 65536 };
+enum { TILE_CHANNEL = 80, KERNEL = 40, FAR_KERNEL = 512, FARTHEST_KERNEL = 1300, KEPT_KERNEL = 40 };
+enum { FAR_WEIGHTS = 65536, FARTHEST_WEIGHTS = 131072 }; /* from more than so many kernels on */
 
-/* Channels that the kernels can take, and the widest vectors they may use: partial ones cost as much. */
-enum { MOST_CHANNELS = 256, LANES = CONV_LANES };
+/* Channels for which the choice is measured, and the widest vectors they may use: partial ones cost as much. */
+enum { MOST_CHANNELS = 512, MOST_CHANNELS_DW = 256, LANES = CONV_LANES };
 
 static int64_t wide(int64_t channels)
 {
@@ -34,10 +35,9 @@ static int64_t pairs(int64_t in, int64_t out, int64_t pad)
 bool winograd_pays(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
                    const ConvAttrs *a)
 {
-    const int64_t ci = w->dim[1], co = w->dim[0];
+    const int64_t ci = w->dim[1], co = w->dim[0], most = pass == WINOGRAD_DW ? MOST_CHANNELS_DW : MOST_CHANNELS;
     if (w->dim[2] != 3 || w->dim[3] != 3 || a->groups != 1 || a->stride[0] != 1 ||
-        a->stride[1] != 1 || a->dilation[0] != 1 || a->dilation[1] != 1 || ci > MOST_CHANNELS ||
-        co > MOST_CHANNELS)
+        a->stride[1] != 1 || a->dilation[0] != 1 || a->dilation[1] != 1 || ci > most || co > most)
         return false;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
@@ -47,10 +47,13 @@ bool winograd_pays(WinogradPass pass, const TensorType *x, const TensorType *y, 
                  taps = (double)pairs(x->dim[2], y->dim[2], pad[0]) *
                         (double)pairs(x->dim[3], y->dim[3], pad[1]);
     double images = (double)type_numel_max(x) / (double)type_numel(x, 1, 4);
-    /* Steps are made for large batches, inference is also for small ones. */
-    if (pass == WINOGRAD_Y) images = sqrt(images);
-    const double winograd = images * tiles * (16 * kernels + TILE_CHANNEL * channels) +
-                            kernels * (kernels > FAR_WEIGHTS ? FAR_KERNEL : KERNEL);
+    /* Steps are made for large batches, inference, for which weights are kept, is also for small ones. */
+    if (pass == WINOGRAD_KEPT) images = sqrt(images);
+    const int kernel = pass == WINOGRAD_KEPT          ? KEPT_KERNEL
+                       : kernels > FARTHEST_WEIGHTS ? FARTHEST_KERNEL
+                       : kernels > FAR_WEIGHTS      ? FAR_KERNEL
+                                                    : KERNEL;
+    const double winograd = images * tiles * (16 * kernels + TILE_CHANNEL * channels) + kernels * kernel;
     return winograd < 0.9 * images * taps * kernels;
 }
 

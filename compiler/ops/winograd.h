@@ -9,9 +9,10 @@
 
 /* The three kernels of a convolution from x to y with weights w. */
 typedef enum WinogradPass {
-    WINOGRAD_Y,  /* forward */
-    WINOGRAD_DX, /* gradient of the input */
-    WINOGRAD_DW  /* gradient of the weights */
+    WINOGRAD_Y,    /* forward */
+    WINOGRAD_KEPT, /* the same from weights that are transformed once and kept */
+    WINOGRAD_DX,   /* gradient of the input */
+    WINOGRAD_DW    /* gradient of the weights */
 } WinogradPass;
 
 bool winograd_pays(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,

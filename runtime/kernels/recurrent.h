@@ -210,20 +210,26 @@ NN_INLINE void nn_gate_tile(int rows, int parts, nn_dim n, const nn_real *h, con
     const nn_dim cols = parts * NN_VL, width = apart * NN_VL, next = (n + 1) * width;
     for (int g0 = 0; g0 < parts; g0 += group, panel += next) {
         nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
-        const nn_real *b = panel;
-        for (nn_dim k = -1; k < n; k++, b += width) {
+        NN_UNROLL_FULL
+        for (int j = 0; j < group; j++) {
+            const nn_vec bias = nn_load(panel + j / apart * next + j % apart * NN_VL);
+            NN_UNROLL_FULL
+            for (int i = 0; i < rows; i++) acc[i][j] = bias;
+        }
+        for (nn_dim k = 0; k < n; k++) {
+            const nn_real *b = panel + (k + 1) * width;
             nn_vec bv[NN_TILE_VECS];
             NN_UNROLL_FULL
             for (int j = 0; j < group; j++) {
                 bv[j] = nn_load(b + j / apart * next + j % apart * NN_VL);
                 NN_KEEP(rows * group + group, bv[j]);
             }
-            if (g0 == 0 && k >= 0 && k < soon->count) __builtin_prefetch(soon->line[k]);
+            if (g0 == 0 && k < soon->count) __builtin_prefetch(soon->line[k]);
             NN_UNROLL_FULL
             for (int i = 0; i < rows; i++) {
+                const nn_vec hv = nn_splat(h[i * n + k]);
                 NN_UNROLL_FULL
-                for (int j = 0; j < group; j++)
-                    acc[i][j] = k < 0 ? bv[j] : acc[i][j] + nn_splat(h[i * n + k]) * bv[j];
+                for (int j = 0; j < group; j++) acc[i][j] += hv * bv[j];
             }
         }
         nn_tile_end(rows, group, 0, 0, z + g0 * NN_VL, cols, acc);

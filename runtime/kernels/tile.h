@@ -78,14 +78,18 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
 #define NN_KEEP(acc_count, v) (void)0
 #endif
 
-/* acc[i][j] += sum over k of a[i*a_m + k*a_k] * b[k*b_k + j*NN_VL ..] */
-NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
-                           const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
+/* acc[i][j] += sum over k of a[i*a_m + k*a_k] * b[k*b_k + j*NN_VL ..]; unless NULL, `soon` is memory that is wanted
+ * soon: each step asks for a line of it. */
+enum { NN_LINE = 64 / NN_REAL_BYTES }; /* elements of a line */
+NN_INLINE void nn_tile_mul_ask(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
+                               const nn_real *b, nn_dim b_k, const nn_real *soon,
+                               nn_vec (*restrict acc)[NN_TILE_VECS])
 {
     NN_UNROLL(NN_TILE_STEPS)
     for (nn_dim k = 0; k < depth; k++) {
         nn_vec bv[NN_TILE_VECS] = { { 0 } }; /* for compilers that do not see that nv bounds both loops */
         NN_FRESH_LOADS;
+        if (soon) __builtin_prefetch(soon + k * NN_LINE, 0, 2);
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) {
             nn_vec v = nn_load(b + k * b_k + j * NN_VL);
@@ -100,6 +104,12 @@ NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_di
         }
         NN_LONE(mr * nv, acc[0][0]);
     }
+}
+
+NN_INLINE void nn_tile_mul(int mr, int nv, nn_dim depth, const nn_real *a, nn_dim a_m, nn_dim a_k,
+                           const nn_real *b, nn_dim b_k, nn_vec (*restrict acc)[NN_TILE_VECS])
+{
+    nn_tile_mul_ask(mr, nv, depth, a, a_m, a_k, b, b_k, NULL, acc);
 }
 
 /* How many leading rows of b may be read in whole vectors when b's memory ends at b_end. */
@@ -188,8 +198,6 @@ typedef struct nn_ahead {
     const nn_real *at; /* the row whose lines are asked for */
     nn_dim rows, pitch, lines, line, at_a_time;
 } nn_ahead;
-
-enum { NN_LINE = 64 / NN_REAL_BYTES }; /* elements of a line */
 
 NN_INLINE nn_ahead nn_ahead_of(const nn_real *at, nn_dim rows, nn_dim pitch, nn_dim cols, nn_dim tiles)
 {

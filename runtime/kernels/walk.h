@@ -93,11 +93,15 @@ NN_INLINE void nn_axis_taps(nn_axis a, nn_dim o, nn_dim *from, nn_dim *to)
 }
 
 /* What a tile of a walk sums over: taps n_h x n_w and `depth` channels; distances between taps of x and of w. At tap s
- * the first pixel of a row counts where first <= s, the last one where s < last; elsewhere `zeros` stand for it. */
+ * the first pixel of a row counts where first <= s, the last one where s < last; elsewhere `zeros` stand for it.
+ * Each step of the sum asks for `asks` lines (a literal) of what is wanted soon, and then for the ones soon_next on. */
 typedef struct nn_taps {
     nn_dim n_h, n_w, depth, x_h, x_w, w_h, w_w, w_c;
     nn_dim first, last;
     const nn_real *zeros;
+    int asks;
+    const nn_real *soon;
+    nn_dim soon_next;
 } nn_taps;
 
 /* The one tile all walks are made of: mr pixels a_m apart in x and y_m apart in y, nv vectors of channels, the last
@@ -125,6 +129,8 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
                 NN_UNROLL_FULL
                 for (int j = 0; j < nv; j++) bv[j] = nn_load(b + k * t.w_c + j * NN_VL);
                 NN_UNROLL_FULL
+                for (int j = 0; j < t.asks; j++) __builtin_prefetch(t.soon + k * t.soon_next + j * NN_LINE, 0, 2);
+                NN_UNROLL_FULL
                 for (int i = 0; i < mr; i++) {
                     const nn_vec av = nn_splat(i == 0 ? first[k] : i == mr - 1 ? last[k] : a[i * a_m + k]);
                     NN_UNROLL_FULL
@@ -135,6 +141,16 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
         }
     }
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
+}
+
+/* Prepared panels come from a far cache, one block of a pane after the other: tile `i` of a block asks for its part of
+ * the block that follows, until that is all; then again and again for a line it has. */
+NN_INLINE void nn_walk_ask(nn_taps *t, int panels, const nn_real *pane, nn_dim width, nn_dim i)
+{
+    const nn_dim part = t->asks * t->depth * NN_LINE, all = t->depth * width;
+    const int some = panels && i * part < all;
+    t->soon = some ? pane + all + i * part : pane;
+    t->soon_next = some ? t->asks * NN_LINE : 0;
 }
 
 /* `n` pixels of x for each of `rows` rows, x_row and step*x_pix apart, from column `col` on; columns outside [0, in)
@@ -315,13 +331,14 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                 const nn_dim tiles = (cols + pane - 1) / pane * nn_min_dim(block, last_row - row0) *
                                      nn_max_dim(1, g.w.out / mr);
                 nn_ahead ahead = nn_ahead_of(next, more ? depth : 0, g.w_c, nn_min_dim(most, to - k2), tiles);
+                nn_dim done = 0; /* tiles of each pane */
                 for (nn_dim row = row0; row < nn_min_dim(last_row, row0 + block); row++) {
                     const nn_dim n = row / g.h.out, oh = row % g.h.out, ih = oh * g.h.step + r * g.h.dil + g.h.base;
                     const int inside = ih >= 0 && ih < g.h.in;
                     if (!inside && b > 0 && b < blocks - 1) continue;
                     const nn_dim out = g.total ? nn_min_dim(g.w.out, g.total - n * g.w.out) : g.w.out;
-                    nn_taps t = { .n_h = inside, .n_w = 1, .depth = depth, .w_c = pane, .last = 1 };
-                    for (nn_dim o = 0; o < out; o += mr) {
+                    nn_taps t = { .n_h = inside, .n_w = 1, .depth = depth, .w_c = pane, .last = 1, .asks = 1 };
+                    for (nn_dim o = 0; o < out; o += mr, done++) {
                         const nn_dim m = nn_min_dim(mr, out - o);
                         if (inside)
                             nn_walk_gather(1, mr, depth, x + n * x_next + ih * g.x_row + c, 0, g.x_pix,
@@ -333,6 +350,7 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                             const int whole = m == mr && some_cols == pane;
                             nn_ask_ahead(&ahead);
                             if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
+                            nn_walk_ask(&t, g.panels, panes + k / pane * apart, pane, done);
                             nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t,
                                          DEPTH, rows, panes + k / pane * apart, start + k, whole ? yt : some,
                                          whole ? g.y_pix : pane);
@@ -377,7 +395,8 @@ NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples,
                     nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + first * g.w_c + k0, g.w_c, panel);
                 const nn_real *panes = g.panels ? w + k0 * all + c * pane : panel;
                 const nn_dim apart = g.panels ? all * pane : depth * pane;
-                const nn_taps t = { .n_h = 1, .n_w = 1, .depth = depth, .w_c = pane, .last = 1 };
+                nn_taps t = { .n_h = 1, .n_w = 1, .depth = depth, .w_c = pane, .last = 1, .asks = 2 };
+                nn_dim done = 0; /* tiles of each pane */
                 int m = 0;
                 for (nn_dim p = p0; p <= p1; p++) {
                     if (p < p1) {
@@ -393,11 +412,13 @@ NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples,
                     for (nn_dim k = 0; k < cols && m > 0; k += pane) {
                         const size_t bytes = (size_t)nn_min_dim(pane, cols - k) * sizeof *some;
                         for (int i = 0; i < m; i++) memcpy(some + i * pane, to[i] + k, bytes);
+                        nn_walk_ask(&t, g.panels, panes + k / pane * apart, pane, done);
                         nn_walk_tile(mr, nv, 0, NN_FROM_RESULT, 0, t, DEPTH, rows, panes + k / pane * apart, NULL, some,
                                      pane);
                         for (int i = 0; i < m; i++) memcpy(to[i] + k, some + i * pane, bytes);
                     }
                     m = 0;
+                    done++;
                 }
             }
             for (nn_dim p = p0; p < p1 && relu; p++) {

@@ -19,9 +19,11 @@
 #include "kernels/conv2d.h"
 
 /* A thread transforms a block of tiles at a time, which stays in a near cache: at most so many reals, which allows
- * NN_WINOGRAD_CHANNELS input channels, and so many tiles. */
+ * NN_WINOGRAD_CHANNELS input channels, and so many tiles. Each block passes over all of U: where that comes from a far
+ * cache, blocks are as large as the next one holds. */
 enum { NN_WINOGRAD_CHANNELS = 2048 };
 enum { NN_WINOGRAD_BLOCK = 32768, NN_WINOGRAD_TILES = 16 };
+enum { NN_WINOGRAD_FAR_BLOCK = NN_VL > 1 ? 131072 : NN_WINOGRAD_BLOCK, NN_WINOGRAD_FAR_TILES = 32 };
 
 /* Elements of V, M and W lie this much further apart than their tiles need: equal distances of a power of two would
  * send all 16 to one set of the cache. */
@@ -48,21 +50,31 @@ NN_INLINE int nn_winograd_group(nn_dim cols)
     return cols <= NN_VL ? 1 : 2;
 }
 
+/* Whether U is far, and reals and tiles of a block. */
+NN_INLINE int nn_winograd_far(nn_conv c)
+{
+    return 16 * c.ci * c.co > NN_NEAR;
+}
+
+NN_INLINE nn_dim nn_winograd_reals(nn_conv c)
+{
+    return nn_winograd_far(c) ? NN_WINOGRAD_FAR_BLOCK : NN_WINOGRAD_BLOCK;
+}
+
 /* Tiles in a register tile, a literal; a divisor of those of an image where these are enough. */
 NN_INLINE int nn_winograd_rows(nn_conv c)
 {
     const int group = nn_winograd_group(c.co),
               most = group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group;
     return nn_tile_rows(nn_max_dim(8, nn_winograd_tiles(c)),
-                        (int)nn_min_dim(most, NN_WINOGRAD_BLOCK / (16 * nn_winograd_wide(c.ci))));
+                        (int)nn_min_dim(most, nn_winograd_reals(c) / (16 * nn_winograd_wide(c.ci))));
 }
 
 /* Tiles in a block. */
 NN_INLINE nn_dim nn_winograd_block(nn_conv c)
 {
-    const nn_dim mr = nn_winograd_rows(c);
-    return nn_min_dim(NN_WINOGRAD_TILES, NN_WINOGRAD_BLOCK / (16 * nn_winograd_wide(c.ci))) / mr *
-           mr;
+    const nn_dim mr = nn_winograd_rows(c), most = nn_winograd_far(c) ? NN_WINOGRAD_FAR_TILES : NN_WINOGRAD_TILES;
+    return nn_min_dim(most, nn_winograd_reals(c) / (16 * nn_winograd_wide(c.ci))) / mr * mr;
 }
 
 /* ---- weights: U[group of columns][e][row][column], groups as in nn_winograd_group ---- */
@@ -308,14 +320,24 @@ NN_INLINE void nn_winograd_output(int nv, int tail, int relu, nn_conv c, nn_dim 
 
 /* ---- forward ---- */
 
-/* The products and the results of tiles [t0, t0 + count) for one group of columns; u is the group's. */
+/* One register tile of a product: mr tiles of V, all channels, times nv vectors of columns of U. */
+NN_INLINE void nn_winograd_product(int mr, int nv, nn_dim depth, const nn_real *v, nn_dim t_next, const nn_real *u,
+                                   const nn_real *soon, nn_real *m, nn_dim m_row)
+{
+    nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
+    nn_tile_start(mr, nv, 0, NN_FROM_ZERO, NULL, m, m_row, acc);
+    nn_tile_mul_ask(mr, nv, depth, v, t_next, 1, u, nv * NN_VL, soon, acc);
+    nn_tile_end(mr, nv, 0, 0, m, m_row, acc);
+}
+
+/* The products and the results of tiles [t0, t0 + count) for one group of columns; u is the group's. What the next
+ * product reads of a far U follows there; it is asked for meanwhile. */
 NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
                                    nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u,
                                    const nn_real *bias, const nn_real *add, const nn_real *ahead,
                                    nn_real *y)
 {
-    nn_real apart[16 * (NN_WINOGRAD_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)]
-        __attribute__((aligned(64)));
+    nn_real apart[16 * (NN_WINOGRAD_FAR_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)] __attribute__((aligned(64)));
     const int mr = nn_winograd_rows(c);
     const nn_dim width = nv * NN_VL;
     /* A single group of columns that fits takes the place of V, whose rows are in registers by then. */
@@ -327,10 +349,14 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
         const nn_dim a0 = nn_cut(count, 1, e, 16), a1 = nn_cut(count, 1, e + 1, 16);
         if (ahead) nn_winograd_ask_input(c, t0 + count + a0, t0 + count + a1, ahead);
         nn_winograd_ask_output(c, t0 + a0, t0 + a1, width, y, 1);
-        for (nn_dim t = 0; t < count; t += mr)
-            nn_tile_product(mr, nv, 0, NN_FROM_ZERO, 0, c.ci, v + e * e_next + t * t_next, t_next,
-                            1, u + e * c.ci * width, width, NULL, NULL, m + e * m_next + t * m_row,
-                            m_row);
+        const nn_real *ue = u + e * c.ci * width, *soon = ue + c.ci * width;
+        nn_dim t = 0;
+        for (; nn_winograd_far(c) && t < count && soon < ue + 2 * c.ci * width; t += mr, soon += c.ci * NN_LINE)
+            nn_winograd_product(mr, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, soon, m + e * m_next + t * m_row,
+                                m_row);
+        for (; t < count; t += mr)
+            nn_winograd_product(mr, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, NULL, m + e * m_next + t * m_row,
+                                m_row);
     }
     nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias, add, y);
 }
@@ -339,7 +365,7 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
 NN_INLINE void nn_winograd_part(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *u,
                                 const nn_real *bias, const nn_real *add, nn_real *y)
 {
-    nn_real v[NN_WINOGRAD_BLOCK + 16 * NN_WINOGRAD_GAP] __attribute__((aligned(64)));
+    nn_real v[NN_WINOGRAD_FAR_BLOCK + 16 * NN_WINOGRAD_GAP] __attribute__((aligned(64)));
     const nn_dim block = nn_winograd_block(c), mr = nn_winograd_rows(c),
                  t_next = nn_winograd_wide(c.ci), e_next = block * t_next + NN_WINOGRAD_GAP;
     const int group = nn_winograd_group(c.co);
