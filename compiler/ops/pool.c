@@ -100,19 +100,19 @@ static PoolAttrs with_like(const Node *n)
     return a;
 }
 
-/* "h, w, c, oh, ow, kh, kw, step_h, step_w, top, left, dil_h, dil_w" */
-static void pool_emit(CWriter *w, const Node *n, const char *call, const TensorType *x,
-                      const TensorType *y, const char *rest)
+/* The kernel's call with "h, w, c, oh, ow, kh, kw, step_h, step_w, top, left, dil_h, dil_w"; `team`: of the form that
+ * divides all samples. */
+static void pool_emit(CWriter *w, const Node *n, const char *call, bool team, const TensorType *x, const TensorType *y,
+                      const char *rest)
 {
     const PoolAttrs *a = n->attrs;
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    cw_stmt(
-        w, n,
-        "%s($rows, NN_POOL(%lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld), %s);",
-        call, (ll)x->dim[2], (ll)x->dim[3], (ll)x->dim[1], (ll)y->dim[2], (ll)y->dim[3],
-        (ll)a->k[0], (ll)a->k[1], (ll)a->stride[0], (ll)a->stride[1], (ll)pad[0], (ll)pad[1],
-        (ll)dilation_of(a, 0), (ll)dilation_of(a, 1), rest);
+    cw_stmt(w, n,
+            "%s%s%s, NN_POOL(%lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld, %lld), %s);", call,
+            team ? "_team($team, " : "(", team ? rows_text(x, 1).s : "$rows", (ll)x->dim[2], (ll)x->dim[3],
+            (ll)x->dim[1], (ll)y->dim[2], (ll)y->dim[3], (ll)a->k[0], (ll)a->k[1], (ll)a->stride[0], (ll)a->stride[1],
+            (ll)pad[0], (ll)pad[1], (ll)dilation_of(a, 0), (ll)dilation_of(a, 1), rest);
 }
 
 static Work pool_work(const Node *n)
@@ -135,9 +135,14 @@ static void max_pool2d_grad(Builder *b, const Node *n, Node *const *dy, Node **d
     if (dy[0]) dx[0] = mk2(b, &op_max_pool2d_dx, &a, dy[0], mk_result(b, (Node *)n, 1));
 }
 
+static bool max_pool2d_is_lead(const Node *n)
+{
+    return type_numel(&n->in[0]->type, 1, 4) < LARGE_SAMPLE;
+}
+
 static void max_pool2d_emit(CWriter *w, const Node *n)
 {
-    pool_emit(w, n, n->more[0].dtype == DT_U8 ? "nn_max_pool2d_u8" : "nn_max_pool2d_i32",
+    pool_emit(w, n, n->more[0].dtype == DT_U8 ? "nn_max_pool2d_u8" : "nn_max_pool2d_i32", !max_pool2d_is_lead(n),
               &n->in[0]->type, &n->type, cw_result_is_read(w, n, 1) ? "$0, $out, $out1" : "$0, $out, NULL");
 }
 
@@ -162,7 +167,8 @@ const OpDesc op_max_pool2d = {
     .in = { "x" },
     .attrs = max_attrs,
     .attr_size = sizeof(PoolAttrs),
-    .flags = OPF_LEAD | OPF_CHANNELS_LAST | OPF_SEEN_THROUGH,
+    .flags = OPF_CHANNELS_LAST | OPF_SEEN_THROUGH,
+    .is_lead = max_pool2d_is_lead,
     .n_results = 2,
     .shape = max_pool2d_shape,
     .grad = max_pool2d_grad,
@@ -184,7 +190,7 @@ const OpDesc op_max_pool2d = {
 
 static void max_pool2d_dx_emit(CWriter *w, const Node *n)
 {
-    pool_emit(w, n, n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_dx_u8" : "nn_max_pool2d_dx_i32",
+    pool_emit(w, n, n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_dx_u8" : "nn_max_pool2d_dx_i32", false,
               &n->type, &n->in[0]->type, "$0, $1, $out");
 }
 
@@ -220,7 +226,7 @@ static bool pick_shape(ShapeCtx *c, const Node *n, TensorType *out)
 static void max_pool2d_pick_emit(CWriter *w, const Node *n)
 {
     pool_emit(w, n,
-              n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_pick_u8" : "nn_max_pool2d_pick_i32",
+              n->in[1]->type.dtype == DT_U8 ? "nn_max_pool2d_pick_u8" : "nn_max_pool2d_pick_i32", false,
               &n->in[0]->type, &n->type, "$0, $1, $out");
 }
 
@@ -266,7 +272,7 @@ static const char *avg_rest(const Node *n, char text[64])
 static void avg_pool2d_emit(CWriter *w, const Node *n)
 {
     char rest[64];
-    pool_emit(w, n, "nn_avg_pool2d", &n->in[0]->type, &n->type, avg_rest(n, rest));
+    pool_emit(w, n, "nn_avg_pool2d", false, &n->in[0]->type, &n->type, avg_rest(n, rest));
 }
 
 const OpDesc op_avg_pool2d = {
@@ -300,7 +306,7 @@ const OpDesc op_avg_pool2d = {
 static void avg_pool2d_dx_emit(CWriter *w, const Node *n)
 {
     char rest[64];
-    pool_emit(w, n, "nn_avg_pool2d_dx", &n->type, &n->in[0]->type, avg_rest(n, rest));
+    pool_emit(w, n, "nn_avg_pool2d_dx", false, &n->type, &n->in[0]->type, avg_rest(n, rest));
 }
 
 static void avg_pool2d_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)

@@ -3,7 +3,7 @@
  * The operators that generic code may name: where values come from (inputs, parameters, state, hypers,
  * constants, further results of a node), where effects go, and what passes insert.
  */
-#include "ops/op.h"
+#include "ops/window.h"
 #include "ir/shape_ctx.h"
 
 static const AttrDef index_attrs[] = {
@@ -184,9 +184,17 @@ static const AttrDef to_layout_attrs[] = {
     { 0 },
 };
 
+/* Large samples are divided by lines, so that all threads have work with one sample too. */
+static bool to_layout_is_lead(const Node *n)
+{
+    int order[MAX_RANK];
+    layout_order(n->type.layout, n->type.rank, order);
+    return n->type.rank != 4 || order[0] != 0 || type_numel(&n->type, 1, 4) < LARGE_SAMPLE;
+}
+
 /* A transposition between two orders is a loop over the result's order with the operand's strides. Orders
- * that keep axis 0 in front let every thread convert its own rows; otherwise the plan gives the whole
- * node to one thread. */
+ * that keep axis 0 in front let every thread convert its own rows, or a part of all; otherwise the plan gives the
+ * whole node to one thread. */
 static void to_layout_emit(CWriter *w, const Node *n)
 {
     const TensorType *to = &n->type, *from = &n->in[0]->type;
@@ -199,8 +207,10 @@ static void to_layout_emit(CWriter *w, const Node *n)
         step[4 - to->rank + i] = stride[order[i]];
     }
     if (to->rank == 4 && order[0] == 0) {
-        cw_stmt(w, n, "nn_permute4($rows, %lld, %lld, %lld, $0, %lld, %lld, %lld, %lld, $out);", (ll)size[1],
-                (ll)size[2], (ll)size[3], (ll)step[0], (ll)step[1], (ll)step[2], (ll)step[3]);
+        const bool lead = to_layout_is_lead(n);
+        cw_stmt(w, n, "nn_permute4%s%s, %lld, %lld, %lld, $0, %lld, %lld, %lld, %lld, $out);",
+                lead ? "(" : "_team($team, ", lead ? "$rows" : rows_text(to, 1).s, (ll)size[1], (ll)size[2],
+                (ll)size[3], (ll)step[0], (ll)step[1], (ll)step[2], (ll)step[3]);
     } else {
         cw_stmt(w, n, "nn_permute4(%lld, %lld, %lld, %lld, $0, %lld, %lld, %lld, %lld, $out);", (ll)size[0],
                 (ll)size[1], (ll)size[2], (ll)size[3], (ll)step[0], (ll)step[1], (ll)step[2], (ll)step[3]);
@@ -210,6 +220,7 @@ static void to_layout_emit(CWriter *w, const Node *n)
 const OpDesc op_to_layout = {
     .name = "to_layout", .summary = "the same values in another order in memory",
     .doc = "Inserted where a kernel wants another layout than its operand has.",
-    .in = { "x" }, .flags = OPF_INTERNAL | OPF_LEAD, .attrs = to_layout_attrs, .attr_size = sizeof(ToLayoutAttrs),
+    .in = { "x" }, .flags = OPF_INTERNAL, .attrs = to_layout_attrs, .attr_size = sizeof(ToLayoutAttrs),
+    .is_lead = to_layout_is_lead,
     .shape = shape_from_attr, .no_grad = "layouts are chosen after autodiff", .emit = to_layout_emit,
 };

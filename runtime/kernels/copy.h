@@ -76,6 +76,19 @@ NN_INLINE void nn_permute4(nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, const nn_
     nn_copy(sizeof(nn_real), b, x, y);
 }
 
+/* The same; the team divides the lines of all n0 parts. */
+NN_INLINE void nn_permute4_team(const nn_team *team, nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, const nn_real *x,
+                                nn_dim s0, nn_dim s1, nn_dim s2, nn_dim s3, nn_real *y)
+{
+    nn_dim line, end;
+    nn_share(team->rank, team->size, n0 * n1, 1, &line, &end);
+    while (line < end) {
+        const nn_dim first = line % n1, lines = nn_min_dim(n1 - first, end - line);
+        nn_permute4(1, lines, n2, n3, x + line / n1 * s0 + first * s1, s0, s1, s2, s3, y + line * n2 * n3);
+        line += lines;
+    }
+}
+
 NN_INLINE void nn_fill(nn_dim n, nn_real value, nn_real *y)
 {
     for (nn_dim i = 0; i < n; i++) y[i] = value;

@@ -123,13 +123,14 @@ NN_INLINE int nn_pool_partition(nn_pool2d g)
 }
 
 /* Maxima of windows that neither overlap nor leave gaps, of fewer channels than a vector has lanes: first down the
- * rows, where vectors are full, then across what is left. */
-NN_INLINE void nn_max_narrow(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y)
+ * rows, where vectors are full, then across what is left. Lines [from, to) of the results. */
+NN_INLINE void nn_max_narrow(nn_dim from, nn_dim to, nn_pool2d g, const nn_real *x, nn_real *y)
 {
     nn_real best[(NN_POOL_SOME * NN_POOL_WIDTH + 1) * NN_VL] = { 0 };
-    const nn_real *const end = y + rows * g.oh * g.ow * g.c;
+    const nn_real *const end = y + to * g.ow * g.c;
     nn_ivec none = { 0 };
-    for (nn_dim i = 0; i < rows * g.oh; i++) {
+    y += from * g.ow * g.c;
+    for (nn_dim i = from; i < to; i++) {
         const nn_dim n = i / g.oh, ih = i % g.oh * g.kh, down = nn_min_dim(g.kh, g.h - ih);
         for (nn_dim ow = 0; ow < g.ow; ow += NN_POOL_SOME) {
             const nn_dim across = nn_min_dim(g.w - ow * g.kw, NN_POOL_SOME * g.kw), size = across * g.c;
@@ -151,29 +152,36 @@ NN_INLINE void nn_max_narrow(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real
     }
 }
 
-/* y = maximum, index = its position within the window (r*kw + s); index may be NULL. */
-NN_INLINE void nn_max_pool2d(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, void *index, int bytes)
+/* y = maximum, index = its position within the window (r*kw + s), for lines [from, to) of the results of `rows`
+ * samples; index may be NULL. Nothing of other lines is written. */
+NN_INLINE void nn_max_lines(nn_dim rows, nn_dim from, nn_dim to, nn_pool2d g, const nn_real *x, nn_real *y, void *index,
+                            int bytes)
 {
     const int tail = (int)(g.c % NN_VL);
     if (!index && g.c < NN_VL && g.kw <= NN_POOL_WIDTH && nn_pool_partition(g)) {
-        nn_max_narrow(rows, g, x, y);
+        nn_max_narrow(from, to, g, x, y);
         return;
     }
-    for (nn_dim n = 0; n < rows; n++)
-        for (nn_dim oh = 0; oh < g.oh; oh++) {
-            const int whole = nn_pool_whole(g, rows, n, oh);
-            for (nn_dim ow = 0; ow < g.ow; ow++) {
-                const nn_dim ih = oh * g.step_h - g.pad_top, iw = ow * g.step_w - g.pad_left;
-                const nn_dim at = ((n * g.oh + oh) * g.ow + ow) * g.c;
-                const nn_real *xn = x + n * g.h * g.w * g.c;
-                nn_dim k = 0;
-                for (; k + NN_VL <= g.c; k += NN_VL) nn_max_window(g, ih, iw, k, NN_VL, 1, xn, y, index, at + k, bytes);
-                if (tail && whole)
-                    nn_max_window(g, ih, iw, k, tail, 1, xn, y, index, at + k, bytes);
-                else if (tail)
-                    nn_max_window(g, ih, iw, k, tail, 0, xn, y, index, at + k, bytes);
-            }
+    for (nn_dim i = from; i < to; i++) {
+        const nn_dim n = i / g.oh, oh = i % g.oh;
+        const int whole = nn_pool_whole(g, rows, n, oh) && (to - i - 1) * g.ow * g.c >= NN_VL - tail;
+        for (nn_dim ow = 0; ow < g.ow; ow++) {
+            const nn_dim ih = oh * g.step_h - g.pad_top, iw = ow * g.step_w - g.pad_left;
+            const nn_dim at = (i * g.ow + ow) * g.c;
+            const nn_real *xn = x + n * g.h * g.w * g.c;
+            nn_dim k = 0;
+            for (; k + NN_VL <= g.c; k += NN_VL) nn_max_window(g, ih, iw, k, NN_VL, 1, xn, y, index, at + k, bytes);
+            if (tail && whole)
+                nn_max_window(g, ih, iw, k, tail, 1, xn, y, index, at + k, bytes);
+            else if (tail)
+                nn_max_window(g, ih, iw, k, tail, 0, xn, y, index, at + k, bytes);
         }
+    }
+}
+
+NN_INLINE void nn_max_pool2d(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, void *index, int bytes)
+{
+    nn_max_lines(rows, 0, rows * g.oh, g, x, y, index, bytes);
 }
 
 NN_INLINE void nn_max_pool2d_u8(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, uint8_t *index)
@@ -184,6 +192,27 @@ NN_INLINE void nn_max_pool2d_u8(nn_dim rows, nn_pool2d g, const nn_real *x, nn_r
 NN_INLINE void nn_max_pool2d_i32(nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y, int32_t *index)
 {
     nn_max_pool2d(rows, g, x, y, index, 4);
+}
+
+/* The same, lines divided by the team. */
+NN_INLINE void nn_max_pool2d_team(const nn_team *team, nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y,
+                                  void *index, int bytes)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows * g.oh, 1, &from, &to);
+    nn_max_lines(rows, from, to, g, x, y, index, bytes);
+}
+
+NN_INLINE void nn_max_pool2d_u8_team(const nn_team *team, nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y,
+                                     uint8_t *index)
+{
+    nn_max_pool2d_team(team, rows, g, x, y, index, 1);
+}
+
+NN_INLINE void nn_max_pool2d_i32_team(const nn_team *team, nn_dim rows, nn_pool2d g, const nn_real *x, nn_real *y,
+                                      int32_t *index)
+{
+    nn_max_pool2d_team(team, rows, g, x, y, index, 4);
 }
 
 /* n channels of the pixel at `position` of its window. */

@@ -41,11 +41,12 @@ typedef struct nn_part {
 
 #define NN_WHOLE ((nn_part){ 0, 1, 0, 1 })
 
-/* A team divides channels where weights are more than what they are applied to, so that each weight is read by one
- * thread, as far as there are `vecs` vectors of channels. */
+/* A team divides channels where weights are so much more than what they are applied to that one thread should read
+ * each of them, as far as there are `vecs` vectors of channels. Else a thread goes on with the rows that are in its
+ * cache. */
 NN_INLINE nn_part nn_part_of(const nn_team *team, nn_dim weights, nn_dim input, nn_dim vecs)
 {
-    int cols = weights > input ? (int)nn_clamp(vecs, 1, team->size) : 1;
+    int cols = weights > 4 * input ? (int)nn_clamp(vecs, 1, team->size) : 1;
     while (team->size % cols) cols--;
     return (nn_part){ team->rank / cols, team->size / cols, team->rank % cols, cols };
 }
@@ -351,9 +352,14 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                             nn_ask_ahead(&ahead);
                             if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
                             nn_walk_ask(&t, g.panels, panes + k / pane * apart, pane, done);
-                            nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t,
-                                         DEPTH, rows, panes + k / pane * apart, start + k, whole ? yt : some,
-                                         whole ? g.y_pix : pane);
+#define NN_ROWS(mr)                                                                                             \
+    nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t, DEPTH, rows,               \
+                 panes + k / pane * apart, start + k, whole ? yt : some, whole ? g.y_pix : pane)
+                            if (g.total && mr > 8 && m <= (mr + 1) / 2) /* the last pixels of few */
+                                NN_ROWS((mr + 1) / 2);
+                            else
+                                NN_ROWS(mr);
+#undef NN_ROWS
                             if (!whole) nn_walk_copy(m, some_cols, some_cols, some, pane, yt, g.y_pix);
                         }
                     }

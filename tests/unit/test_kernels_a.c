@@ -682,9 +682,16 @@ static void copy_body(void *arg, const nn_team *team)
     nn_copy_team(team, sizeof(nn_real), c->box, c->x, c->y);
 }
 
+enum { N0 = 3, N1 = 4, N2 = 5, N3 = 7, N = N0 * N1 * N2 * N3 };
+
+static void permute_body(void *arg, const nn_team *team)
+{
+    const CopyCase *c = arg;
+    nn_permute4_team(team, N0, N2, N3, N1, c->x, N1 * N2 * N3, N3, 1, N2 * N3, c->y);
+}
+
 START_TEST(copies_follow_their_strides)
 {
-    enum { N0 = 3, N1 = 4, N2 = 5, N3 = 7, N = N0 * N1 * N2 * N3 };
     nn_real *x = reals(N), *y = reals(N), *z = reals(N);
     nn_permute4(N0, N2, N3, N1, x, N1 * N2 * N3, N3, 1, N2 * N3, y);
     for (int a = 0; a < N0; a++)
@@ -695,6 +702,10 @@ START_TEST(copies_follow_their_strides)
                               x[((a * N1 + b) * N2 + c) * N3 + d]);
     nn_permute4(N0, N1, N2, N3, y, N1 * N2 * N3, 1, N3 * N1, N1, z);
     ck_assert_mem_eq(x, z, N * sizeof *x);
+    CopyCase lines = { .x = x, .y = z };
+    memset(z, 0, N * sizeof *z);
+    same_on_all_teams(permute_body, &lines, z, N * sizeof *z, "permute");
+    ck_assert_mem_eq(y, z, N * sizeof *y);
     /* Every other column of the middle rows, the box's own rows shared by the team. */
     CopyCase c = {
         { { N0, 1, 1, 1, 2, 4 }, { N1 * N2 * N3, 0, 0, 0, N3, 2 }, { 8, 0, 0, 0, 4, 1 } }, x + N3, y

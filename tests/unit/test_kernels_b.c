@@ -1096,6 +1096,13 @@ static void pool_any(void *arg, const nn_team *team)
                      p->davg + from * image);
 }
 
+/* Lines divided by the team instead of samples, with positions and without. */
+static void pool_lines(void *arg, const nn_team *team)
+{
+    const Pool *p = arg;
+    nn_max_pool2d_team(team, p->rows, p->g, p->x, p->y, p->index, p->bytes);
+}
+
 static void check_pool(Pool p)
 {
     const nn_pool2d g = p.g;
@@ -1114,6 +1121,18 @@ static void check_pool(Pool p)
     nn_max_pool2d(half, g, p.x, alone, NULL, p.bytes);
     nn_max_pool2d(p.rows - half, g, p.x + half * (nx / p.rows), alone + half * (ny / p.rows), NULL, p.bytes);
     ck_assert_mem_eq(alone, p.y, (size_t)ny * sizeof *alone);
+    void *index = malloc((size_t)(ny * p.bytes));
+    for (int t = 1; t <= TEAMS; t++)
+        for (int positions = 0; positions < 2; positions++) {
+            Pool lines = p;
+            lines.y = alone;
+            lines.index = positions ? index : NULL;
+            memset(alone, 0, (size_t)ny * sizeof *alone);
+            nn_pool_run(pools[t], pool_lines, &lines);
+            ck_assert_mem_eq(alone, p.y, (size_t)ny * sizeof *alone);
+            if (positions) ck_assert_mem_eq(index, p.index, (size_t)(ny * p.bytes));
+        }
+    free(index);
     free(alone);
     for (nn_dim o = 0; o < ny; o++) {
         const nn_dim k = o % g.c, j = o / g.c % g.ow, i = o / g.c / g.ow % g.oh,
