@@ -5,7 +5,7 @@
 #include "ops/window.h"
 
 typedef struct DenseAttrs {
-    TensorType like; /* dense_dx only */
+    TensorType like; /* dense_dx and dense_panels only */
     bool relu;
 } DenseAttrs;
 
@@ -151,6 +151,8 @@ static Node *dense_absorb_affine(Builder *b, const Node *n, Node *scale, Node *s
     return layer_with_affine(b, n, 0, scale, shift);
 }
 
+static Node *dense_prepare(Builder *b, const Node *n);
+
 const OpDesc op_dense = {
     .name = "dense",
     .summary = "fully connected layer",
@@ -170,6 +172,7 @@ const OpDesc op_dense = {
     .emit = dense_emit,
     .fuse_epilogue = dense_fuse_epilogue,
     .absorb_affine = dense_absorb_affine,
+    .prepare = dense_prepare,
     .row_axes = 1 + 1,
     .onnx = "Gemm",
     .gradient = "dx = dy weight, dweight = dy' x summed over all rows, dbias sums dy",
@@ -179,6 +182,86 @@ const OpDesc op_dense = {
         { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },
         { "dense(x: f32[5,1], weight: f32[66,1], bias: f32[66], relu = true)", "f32[5,66]" }),
 };
+
+/* ---- with weights as panels ---- */
+
+static bool panels_weights_shape(ShapeCtx *c, const Node *n, TensorType *out)
+{
+    const TensorType *w = &n->in[0]->type;
+    /* As many columns as the widest panel could hold. */
+    const int64_t most = 2 * CONV_LANES, cols = (w->dim[0] + most - 1) / most * most;
+    *out = type_of(DT_F32, 1, (int64_t[]){ w->dim[1] * cols });
+    return want(c, w->rank == 2, IN(0), "the weight is f32[out, in]");
+}
+
+static void panels_weights_emit(CWriter *w, const Node *n)
+{
+    const TensorType *wt = &n->in[0]->type;
+    cw_stmt(w, n, "nn_dense_panels_weights($team, %lld, %lld, $0, $out);", (ll)wt->dim[1], (ll)wt->dim[0]);
+}
+
+static const Layout weight_first[OP_MAX_IN] = { LAYOUT_KERNEL };
+
+const OpDesc op_dense_panels_weights = {
+    .name = "dense_panels_weights",
+    .summary = "weight of a dense layer in the order in which its tiles read it",
+    .doc = "Panels of columns, one after another.",
+    .in = { "weight" },
+    .flags = OPF_INTERNAL,
+    .operand_layout = weight_first,
+    .shape = panels_weights_shape,
+    .no_grad = "weights are copied to panels apart in infer routines only",
+    .emit = panels_weights_emit,
+};
+
+static Work dense_panels_work(const Node *n)
+{
+    const TensorType *x = &n->in[0]->type, *y = &n->type;
+    return (Work){ .macs = type_numel(y, 0, y->rank) * x->dim[x->rank - 1], .flops = type_numel(y, 0, y->rank) };
+}
+
+static void dense_panels_emit(CWriter *w, const Node *n)
+{
+    const TensorType *x = &n->in[0]->type, *y = &n->type;
+    cw_stmt(w, n, "nn_dense_kept($team, %s, %lld, %lld, %d, $0, $1, $2, $out);", rows_text(x, x->rank - 1).s,
+            (ll)x->dim[x->rank - 1], (ll)y->dim[y->rank - 1], ((const DenseAttrs *)n->attrs)->relu);
+}
+
+static const AttrDef dense_panels_attrs[] = {
+    LIKE_ATTR(DenseAttrs),
+    { "relu", ATTR_BOOL, offsetof(DenseAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { 0 },
+};
+
+const OpDesc op_dense_panels = {
+    .name = "dense_panels",
+    .summary = "dense from a weight as panels",
+    .doc = "As dense; `like` gives the shape of the result, which panels do not show.",
+    .in = { "x", "panels", "bias?" },
+    .attrs = dense_panels_attrs,
+    .attr_size = sizeof(DenseAttrs),
+    .flags = OPF_INTERNAL,
+    .whole = 1 << 1 | 1 << 2,
+    .shape = shape_from_attr,
+    .no_grad = "weights are copied to panels apart in infer routines only",
+    .work = dense_panels_work,
+    .emit = dense_panels_emit,
+    .fuse_epilogue = dense_fuse_epilogue,
+};
+
+/* Large weights lie in panels where they are kept: no kernel copies them then, and what a thread reads of them is one
+ * piece of memory, which fits a cache better than every other half of rows. */
+static Node *dense_prepare(Builder *b, const Node *n)
+{
+    const TensorType *wt = &n->in[1]->type;
+    if (wt->dim[0] * wt->dim[1] < DENSE_LARGE_DEEP || goes_to_blas(wt, 1)) return NULL;
+    const DenseAttrs a = { .like = n->type, .relu = ((const DenseAttrs *)n->attrs)->relu };
+    const char *name = b->name;
+    b->name = arena_printf(b->module->arena, "%s_panels", n->name);
+    Node *w = mk1(b, &op_dense_panels_weights, NULL, n->in[1]);
+    b->name = name;
+    return mk3(b, &op_dense_panels, &a, n->in[0], w, n->in[2]);
+}
 
 /* ---- gradients ---- */
 

@@ -212,43 +212,51 @@ NN_INLINE void nn_dense_panel_columns(int kept, nn_dim c0, nn_dim to, nn_dim row
         nn_dense_panels(kept, c0, to, nn_min_dim(most, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
 }
 
-/* Columns of one sample, nv vectors of them: the weight is read once, in long pieces. */
-NN_INLINE void nn_dense_piece(int nv, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
-                              const nn_real *bias, nn_real *y)
+/* Columns of one sample, nv vectors of them, the last one of `tail` lanes (0: all): the weight is read once, in long
+ * pieces. Its rows are w_k apart, and its panels, of NN_PANEL_VECS vectors, `apart`. */
+NN_INLINE void nn_dense_piece(int nv, int tail, int relu, nn_dim in, const nn_real *x, const nn_real *w, nn_dim w_k,
+                              nn_dim apart, const nn_real *bias, nn_real *y)
 {
     nn_vec acc[16];
     NN_UNROLL_FULL
-    for (int j = 0; j < nv; j++) acc[j] = bias ? nn_load(bias + j * NN_VL) : (nn_vec){ 0 };
+    for (int j = 0; j < nv; j++) acc[j] = bias ? nn_load_tail(bias + j * NN_VL, j == nv - 1, tail) : (nn_vec){ 0 };
     NN_UNROLL(2)
     for (nn_dim k = 0; k < in; k++) {
         const nn_vec xk = nn_splat(x[k]);
         NN_UNROLL_FULL
-        for (int j = 0; j < nv; j++) acc[j] += xk * nn_load(w + k * out + j * NN_VL);
+        for (int j = 0; j < nv; j++)
+            acc[j] += xk * nn_load(w + j / NN_PANEL_VECS * apart + k * w_k + j % NN_PANEL_VECS * NN_VL);
+        NN_LONE(nv, acc[0]);
     }
     NN_UNROLL_FULL
     for (int j = 0; j < nv; j++) {
         if (relu) acc[j] = (nn_vec)((nn_ivec)acc[j] & ~(acc[j] < (nn_vec){ 0 }));
-        nn_store(y + j * NN_VL, acc[j]);
+        nn_store_tail(y + j * NN_VL, acc[j], j == nv - 1, tail);
     }
 }
 
 /* Columns [c, end) of one sample; c is a multiple of NN_PANEL_COLS, and so is `end` unless it is `out`. As many sums at
- * a time as there are columns for: a few would wait for their own additions. */
-NN_INLINE void nn_dense_row(nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
-                            const nn_real *bias, nn_real *y)
+ * a time as there are columns for: a few would wait for their own additions. With `kept`, w holds panels. */
+NN_INLINE void nn_dense_row(int kept, nn_dim c, nn_dim end, int relu, nn_dim in, nn_dim out, const nn_real *x,
+                            const nn_real *w, const nn_real *bias, nn_real *y)
 {
     const int rest = (int)(out % NN_PANEL_COLS);
-#define NN_PIECES(nv)                                      \
-    for (; c + (nv) * NN_VL <= end; c += (nv) * NN_VL) \
-    nn_dense_piece(nv, relu, in, out, x, w + c, bias ? bias + c : NULL, y + c)
+    const nn_dim w_k = kept ? NN_PANEL_COLS : out, apart = kept ? in * NN_PANEL_COLS : NN_PANEL_COLS;
+#define NN_PIECE(nv, tail)                                                                                         \
+    nn_dense_piece(nv, tail, relu, in, x, w + (kept ? c * in : c), w_k, apart, bias ? bias + c : NULL, y + c)
+#define NN_PIECES(nv) \
+    for (; c + (nv) * NN_VL <= end; c += (nv) * NN_VL) NN_PIECE(nv, 0)
     if (NN_TILE_ACC > 16) NN_PIECES(16);
     NN_PIECES(8);
     NN_PIECES(4);
     NN_PIECES(NN_PANEL_VECS);
-    if (rest && c < end)
+    if (rest && c < end && kept)
+        NN_PIECE((rest + NN_VL - 1) / NN_VL, rest % NN_VL);
+    else if (rest && c < end)
         nn_product(1, rest, in, NN_FROM_BIAS, relu, x, 0, 1, w + c, out, w + in * out, bias ? bias + c : NULL, y + c,
                    out);
 #undef NN_PIECES
+#undef NN_PIECE
 }
 
 /* Columns [c0, end) of y = x w + bias, then relu if asked; c0 is a multiple of NN_PANEL_COLS, and so is `end` unless it
@@ -259,7 +267,7 @@ NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, n
     enum { COLS = NN_PANEL_COLS };
     const int rest = (int)(out % COLS);
     if (rows == 1) {
-        nn_dense_row(c0, end, relu, in, out, x, w, bias, y);
+        nn_dense_row(0, c0, end, relu, in, out, x, w, bias, y);
     } else if (rows >= NN_PANEL_FEW) {
         nn_dense_panel_columns(0, c0, end, rows, in, out, relu, x, w, bias, y);
     } else {
@@ -278,7 +286,7 @@ NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_r
                         const nn_real *bias, nn_real *y)
 {
     if (rows == 1) {
-        nn_dense_row(0, out, relu, in, out, x, w, bias, y);
+        nn_dense_row(0, 0, out, relu, in, out, x, w, bias, y);
     } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
         nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);
     } else {
@@ -303,6 +311,42 @@ NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
                          nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
         item += last - first;
     }
+}
+
+/* A weight as panels of columns, one after another, each with all inputs; columns beyond the last are zero. The team
+ * divides the panels. */
+NN_INLINE void nn_dense_panels_weights(const nn_team *team, nn_dim in, nn_dim out, const nn_real *w, nn_real *panels)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, (out + NN_PANEL_COLS - 1) / NN_PANEL_COLS, 1, &from, &to);
+    for (nn_dim c = from * NN_PANEL_COLS; c < nn_min_dim(out, to * NN_PANEL_COLS); c += NN_PANEL_COLS) {
+        const nn_dim cols = nn_min_dim(NN_PANEL_COLS, out - c);
+        for (nn_dim k = 0; k < in; k++) {
+            nn_real *row = panels + c * in + k * NN_PANEL_COLS;
+            memcpy(row, w + k * out + c, (size_t)cols * sizeof *row);
+            for (nn_dim j = cols; j < NN_PANEL_COLS; j++) row[j] = 0;
+        }
+    }
+}
+
+/* y = x w + bias, then relu if asked, from such panels: nothing is copied, and what a thread reads of them is one piece
+ * of memory. Rows are divided where there are many, panels where there are few; the bits are those of nn_dense_wide. */
+NN_INLINE void nn_dense_kept(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                             const nn_real *panels, const nn_real *bias, nn_real *y)
+{
+    enum { MANY = 4 * NN_PANEL_ROWS };
+    nn_dim from = 0, to = rows, c = 0, end = out;
+    if (rows >= MANY * team->size) {
+        nn_share(team->rank, team->size, rows, NN_PANEL_ROWS, &from, &to);
+    } else {
+        nn_share(team->rank, team->size, (out + NN_PANEL_COLS - 1) / NN_PANEL_COLS, 1, &c, &end);
+        c *= NN_PANEL_COLS;
+        end = nn_min_dim(out, end * NN_PANEL_COLS);
+    }
+    if (rows == 1)
+        nn_dense_row(1, c, end, relu, in, out, x, panels, bias, y);
+    else
+        nn_dense_panel_columns(1, c, end, to - from, in, out, relu, x + from * in, panels, bias, y + from * out);
 }
 
 /* The same for samples of many rows: the team divides these, however few samples there are. */

@@ -76,6 +76,11 @@ WINOGRAD(images, 32, 32, 64, 32, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
     {                                                                                                                 \
         nn_dense_wide(team, rows, in, out, 1, x, w, bias, y);                                                         \
     }                                                                                                                 \
+    void dense_kept_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *w,                \
+                                 const nn_real *bias, nn_real *y)                                                     \
+    {                                                                                                                 \
+        nn_dense_kept(team, rows, in, out, 1, x, w, bias, y);                                                         \
+    }                                                                                                                 \
     void dense_dx_##in##_##out(nn_dim rows, const nn_real *dy, const nn_real *w, nn_real *y)                          \
     {                                                                                                                 \
         nn_dense_dx(rows, in, out, dy, w, y);                                                                         \

@@ -127,6 +127,8 @@ typedef struct Dense {
     nn_dim rows, in, out;
     int relu, acc;
     nn_real *x, *w, *bias, *dy, *y, *dx, *dw, *db, *scratch;
+    nn_real *panels, *y_kept; /* of kernels that read large weights as panels */
+    int *keeps;               /* set by those */
 } Dense;
 
 NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
@@ -148,6 +150,10 @@ NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_di
         nn_dense_dw_blas(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     } else {
         nn_dense_wide(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
+        nn_dense_panels_weights(team, in, out, d->w, d->panels);
+        if (team->rank == 0) *d->keeps = 1;
+        nn_barrier(team);
+        nn_dense_kept(team, d->rows, in, out, d->relu, d->x, d->panels, d->bias, d->y_kept);
         nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->dx);
         nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     }
@@ -197,6 +203,10 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
     d.bias = draw(0, 2) ? reals(out, 1) : NULL;
     d.dy = reals(rows * out, 1);
     d.scratch = reals(NN_BIAS_PARTS * out, 0);
+    int keeps = 0;
+    d.keeps = &keeps;
+    d.panels = reals(in * (out + NN_PANEL_COLS), 1);
+    d.y_kept = reals(rows * out, 1);
     double *y = doubles(rows * out), *dx = doubles(rows * in), *dw = doubles(in * out),
            *db = doubles(out);
     double *db_scale = doubles(out);
@@ -221,6 +231,7 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
         d.db = reals(out, 0);
         d.acc = 0;
         nn_pool_run(pools[t], fn, &d);
+        if (keeps) expect_same("dense, kept panels", rows * out, d.y_kept, d.y);
         if (t == 1) {
             expect_close("dense", rows * out, d.y, y);
             expect_close("dense_dx", rows * in, d.dx, dx);
@@ -244,8 +255,8 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
         free(d.dw), free(d.db);
     }
     for (int i = 0; i < 4; i++) free(first[i]);
-    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(y), free(dx), free(dw),
-        free(db), free(db_scale);
+    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(d.panels), free(d.y_kept), free(y), free(dx),
+        free(dw), free(db), free(db_scale);
 }
 
 #ifdef NN_SMALL_CODE
