@@ -28,7 +28,7 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
 {
     return (nn_walk){ .h = { 1, 1, 1, 1, 1, 0 }, .w = { NN_CONV_ROW, NN_CONV_ROW, 1, 1, 1, 0 }, .x_pix = depth,
                       .y_pix = cols, .w_h = depth * cols, .w_w = depth * cols, .w_c = cols, .depth = depth,
-                      .cols = cols, .last = cols, .total = pixels };
+                      .cols = cols, .last = cols, .total = pixels, .asks = NN_VL > 1 };
 }
 
 /* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. Where tiles

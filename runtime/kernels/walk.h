@@ -26,6 +26,7 @@ typedef struct nn_walk {
     nn_dim last;          /* output channels of the last pixel of a row: fewer than cols in widened walks */
     nn_dim total;         /* where the samples are parts of one long row: its outputs, else 0 */
     int panels;           /* the weights are those of nn_conv2d_panels_weights */
+    int asks;             /* tiles ask for what the next row reads and writes */
 } nn_walk;
 
 NN_INLINE nn_dim nn_clamp(nn_dim x, nn_dim lo, nn_dim hi)
@@ -268,7 +269,15 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
                 const nn_real *xt = xr + o * a_m + x_col;
                 nn_taps t = { .n_h = r1 - r0, .n_w = g.w.taps, .depth = g.depth, .x_h = g.h.dil * x_h,
                               .x_w = g.w.dil * g.x_pix, .w_h = g.w_h, .w_w = g.w_w, .w_c = g.w_c, .first = 0,
-                              .last = g.w.taps, .zeros = patch };
+                              .last = g.w.taps, .zeros = patch, .asks = g.asks };
+                if (g.asks) {
+                    /* With short sums, x and y come from far away about as fast as they are used. */
+                    const nn_dim tile = i * ((out + mr - 1) / mr) + at / mr, first = tile * g.depth * NN_LINE,
+                                 xs = out * g.x_pix, ys = out * g.y_pix;
+                    const int more = row + 1 < last_row && first < xs + ys;
+                    t.soon = !more ? xt : first < xs ? x + (n + 1) * x_next + first : y + (n + 1) * y_next + first - xs;
+                    t.soon_next = more ? NN_LINE : 0;
+                }
                 if (inner && merged) {
                     t.n_w = 1;
                     t.depth = g.w.taps * g.depth;
