@@ -24,6 +24,12 @@ NN_INLINE int nn_conv_is_point(nn_conv c)
            c.h == c.oh && c.w == c.ow && c.groups == 1;
 }
 
+/* The same but for a stride, which leaves out some of x: a product over the pixels of y. */
+NN_INLINE int nn_conv_is_product(nn_conv c)
+{
+    return c.r == 1 && c.s == 1 && c.pad_top == 0 && c.pad_left == 0 && c.groups == 1;
+}
+
 NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
 {
     return (nn_walk){ .h = { 1, 1, 1, 1, 1, 0 }, .w = { NN_CONV_ROW, NN_CONV_ROW, 1, 1, 1, 0 }, .x_pix = depth,
@@ -195,10 +201,23 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, tap = c.co * ci;
     const nn_dim x_next = c.oh * c.ow * c.co, y_next = c.h * c.w * c.ci;
     const nn_dim width = (c.w + c.step_w - 1) / c.step_w;
-    const int far = NN_WALK_FAR(nn_conv_weights(c) / (c.step_h * c.step_w), c.r * (15 + c.s * c.dil_w) * c.co);
+    const int far = NN_WALK_FAR(nn_div_up(c.r, c.step_h) * nn_div_up(c.s, c.step_w) * ci * c.co, /* of a phase */
+                                c.r * (15 + c.s * c.dil_w) * c.co);
     if (nn_conv_is_point(c) && ci >= NN_VL) {
         nn_walk_points(far, 0, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, dx);
         return;
+    }
+    /* Where the stride is wider than the kernel, some pixels meet no tap: rows are set to zero once, and only the
+     * others are computed. */
+    const int gaps = nn_conv_is_product(c) && c.step_h * c.step_w > 1 && c.oh == (c.h - 1) / c.step_h + 1 &&
+                     ci >= NN_VL && !bias && part.cols == 1;
+    if (gaps) {
+        nn_dim line, last;
+        nn_share(part.row, part.rows, rows * c.oh, 1, &line, &last);
+        for (; line < last; line++) {
+            const nn_dim h = line % c.oh * c.step_h, lines = nn_min_dim(c.step_h, c.h - h);
+            memset(dx + line / c.oh * y_next + h * c.w * c.ci, 0, (size_t)(lines * c.w * c.ci) * sizeof *dx);
+        }
     }
     /* Pixels of a wide one are side by side in memory only where there is one group. */
     const nn_dim wide = c.dil_w != 1 || ci > NN_VL ? 0
@@ -237,6 +256,7 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
         g.cols = g.last = g.w_c = ci;
         g.w_h = w_h * c.s * tap;
         for (nn_dim pw = 0; pw < c.step_w; pw++) {
+            if (gaps && ph + pw > 0) break;
             g.w = nn_phase_axis(nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left), c.ow, c.s, flipped, &s0,
                                 &w_w);
             g.w_w = w_w * tap;

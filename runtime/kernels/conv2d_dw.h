@@ -272,6 +272,10 @@ NN_INLINE void nn_dw_wide_lines(nn_conv c, nn_dim line0, nn_dim line1, const nn_
 
 /* A point convolution's gradient is a product over all pixels, in blocks that stay in a near cache for all items. */
 enum { NN_DW_NEAR = 98304 };
+/* Or panels of both sides are copied, of any weights where registers hold tiles of many rows. */
+enum { NN_DW_PANELS = NN_TILE_ACC >= 24 };
+/* Elements of dy that the nearest cache holds beside others. */
+enum { NN_DW_BLOCK = 4096 };
 
 /* Of small images, pixels of many samples that a tap brings together are gathered side by side: then a tile of dw is
  * loaded and stored once for all of them. */
@@ -327,6 +331,11 @@ NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_
         .a_moves = 1,
     };
     const nn_real *dy_end = dy + rows * c.oh * c.ow * c.co;
+    if (NN_DW_PANELS && nn_conv_is_point(c) && co >= NN_DW_COLS) {
+        nn_dense_dw_rows(0, ci, (last - line) * c.ow, ci, co, NN_ROWS_APART(ci), x + line * c.ow * ci,
+                         dy + line * c.ow * co, dw, 1);
+        return;
+    }
     if (nn_conv_is_point(c)) {
         const nn_dim block = nn_max_dim(32, NN_DW_NEAR / (ci + co));
         for (nn_dim p = line * c.ow, n; p < last * c.ow; p += n) {
@@ -354,8 +363,11 @@ NN_INLINE void nn_dw_merged_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim ro
         nn_dw_wide_lines(c, line, last, x, dy, dy_end, dw);
         return;
     }
-    NN_DW_LINES(c.oh, nn_dw_merged_sample(c, l0, l1, from, to, x + n * c.h * c.w * c.ci,
-                                          dy + n * c.oh * c.ow * c.co, dy_end, dw))
+    /* Each item reads all of dy: a few lines of it stay in the nearest cache for all of them. */
+    const nn_dim block = nn_max_dim(1, NN_DW_BLOCK / (c.ow * c.co));
+    NN_DW_LINES(c.oh, for (nn_dim l = l0; l < l1; l += block)
+                          nn_dw_merged_sample(c, l, nn_min_dim(l1, l + block), from, to, x + n * c.h * c.w * c.ci,
+                                              dy + n * c.oh * c.ow * c.co, dy_end, dw))
 }
 
 NN_INLINE void nn_dw_depthwise_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
@@ -427,9 +439,13 @@ NN_INLINE nn_dim nn_dw_parts(nn_dim lines, nn_dim width)
 NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
                             const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
-    /* With tiles of few rows, panels of both sides are worth their copy. */
-    if (NN_TILE_ACC < 24 && nn_conv_is_point(c) && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
-        nn_dense_dw(team, rows * c.h * c.w, c.ci, c.co, x, dy, dw, acc);
+    const int panels = nn_conv_is_point(c) ? !NN_DW_PANELS || c.co >= NN_DW_COLS : c.co >= NN_DENSE_SHORT;
+    if (nn_conv_is_product(c) && panels && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
+        const nn_grid g = { c.ow, c.oh, c.step_w * c.ci, c.step_h * c.w * c.ci, c.h * c.w * c.ci, 0 };
+        nn_dim from, to;
+        nn_share(team->rank, team->size, c.ci, NN_DW_ROWS, &from, &to);
+        nn_dense_dw_rows(from, to, rows * c.oh * c.ow, c.ci, c.co, nn_conv_is_point(c) ? NN_ROWS_APART(c.ci) : g, x, dy,
+                         dw, acc);
         return;
     }
     NN_DW_DRIVER(nn_dw_lines, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);

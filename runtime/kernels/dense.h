@@ -478,34 +478,53 @@ NN_SHARED_TILE void nn_dense_dw_tile(int start, nn_dim depth, const nn_real *lef
                     right + depth * NN_DW_COLS, NULL, dw, out);
 }
 
-/* dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o]. The team divides the rows of dw; each
- * element is summed by one thread over blocks of samples, in order. Both operands are walked down their columns, from
- * row to row; where rows are long, what a block of dw needs of them is copied to panels first. */
-NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
-                           const nn_real *dy, nn_real *dw, int acc)
+/* Where the rows of a matrix lie that are pixels of images: row p, counted from `first` on, is column p % w of line
+ * p / w, and images have h lines. */
+typedef struct nn_grid {
+    nn_dim w, h, col, row, next; /* distances between columns, lines and images */
+    nn_dim first;
+} nn_grid;
+
+#define NN_ROWS_APART(m) ((nn_grid){ 1, 1, 0, 0, m, 0 })
+
+NN_INLINE nn_dim nn_grid_at(nn_grid g, nn_dim p)
+{
+    const nn_dim line = (p + g.first) / g.w;
+    return (p + g.first) % g.w * g.col + line % g.h * g.row + line / g.h * g.next;
+}
+
+/* Rows [from, to) of dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o], multiples of NN_DW_ROWS but for the
+ * last of all. Each element is summed over blocks of samples, in order. Both operands are walked down their columns,
+ * from row to row; where rows are long, or many, what a block of dw needs of them is copied to panels first. Rows of x
+ * that are not side by side (g) need at least NN_DENSE_SHORT outputs. */
+NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, nn_grid g,
+                                const nn_real *x, const nn_real *dy, nn_real *dw, int acc)
 {
     /* 176: the panels of a block do not lie a multiple of 4 KiB apart. */
     enum { SAMPLES = NN_TILE_ACC >= 24 ? 176 : 256, ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
-    enum { BLOCK = 16 * ROWS, FEW = 24 };
+    enum { BLOCK = 16 * ROWS, FEW = 24, MANY = 1024 };
     const nn_real *const dy_end = dy + rows * out;
-    const nn_dim cols = out >= NN_DENSE_SHORT ? out / COLS * COLS : 0, rest = out - cols;
-    nn_dim from, to;
-    nn_share(team->rank, team->size, in, ROWS, &from, &to);
+    const nn_dim least = NN_TILE_ACC >= 24 && rows >= MANY ? COLS : NN_DENSE_SHORT;
+    const nn_dim cols = out >= least ? out / COLS * COLS : 0, rest = out - cols;
+    const int plain = g.w == 1 && g.h == 1;
     const nn_dim last = from + (to - from) / ROWS * ROWS; /* only the last rows of the matrix are fewer */
     for (nn_dim m = 0; m < rows || m == 0; m += SAMPLES) {
         const nn_dim depth = nn_min_dim(SAMPLES, rows - m);
         const int start = m > 0 || acc ? NN_FROM_RESULT : NN_FROM_ZERO;
-        const nn_real *xm = x + m * in, *dym = dy + m * out;
-        if (!cols || depth < FEW) {
+        const nn_real *dym = dy + m * out;
+        nn_real left[SAMPLES * BLOCK], right[SAMPLES * COLS];
+        if (plain && (!cols || depth < FEW)) {
             for (nn_dim i = from; i < last; i += ROWS)
-                nn_product(ROWS, out, depth, start, 0, xm + i, 1, in, dym, out, dy_end, NULL, dw + i * out, out);
+                nn_product(ROWS, out, depth, start, 0, x + nn_grid_at(g, m) + i, 1, g.next, dym, out, dy_end, NULL,
+                           dw + i * out, out);
         } else {
             for (nn_dim i0 = from; i0 < last; i0 += BLOCK) {
-                nn_real left[SAMPLES * BLOCK], right[SAMPLES * COLS];
                 const nn_dim i1 = nn_min_dim(last, i0 + BLOCK);
-                for (nn_dim k = 0; k < depth; k++)
+                for (nn_dim k = 0; k < depth; k++) {
+                    const nn_real *xk = x + nn_grid_at(g, m + k);
                     for (nn_dim i = i0; i < i1; i += ROWS)
-                        memcpy(left + ((i - i0) * SAMPLES + k * ROWS), xm + k * in + i, ROWS * sizeof *left);
+                        memcpy(left + ((i - i0) * SAMPLES + k * ROWS), xk + i, ROWS * sizeof *left);
+                }
                 for (nn_dim c = 0; c < cols; c += COLS) {
                     /* The lines of the next panel lie a row apart; they are asked for while this one is multiplied. */
                     const nn_real *ahead = dym + (c + COLS < cols ? c + COLS : c);
@@ -529,9 +548,21 @@ NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim o
                                NULL, dw + i * out + cols, out);
             }
         }
-        if (last < to)
-            nn_product(in % ROWS, out, depth, start, 0, xm + last, 1, in, dym, out, dy_end, NULL, dw + last * out, out);
+        if (last < to) {
+            for (nn_dim k = 0; k < depth; k++)
+                memcpy(left + k * ROWS, x + nn_grid_at(g, m + k) + last, (size_t)(in % ROWS) * sizeof *left);
+            nn_product(in % ROWS, out, depth, start, 0, left, 1, ROWS, dym, out, dy_end, NULL, dw + last * out, out);
+        }
     }
+}
+
+/* All of dw; the team divides its rows. */
+NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
+                           const nn_real *dy, nn_real *dw, int acc)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, in, NN_DW_ROWS, &from, &to);
+    nn_dense_dw_rows(from, to, rows, in, out, NN_ROWS_APART(in), x, dy, dw, acc);
 }
 
 /* db[c] = (acc ? db : 0) + sum over n and p of dy[n][c][p], n < outer, p < inner. Partial sums of at most

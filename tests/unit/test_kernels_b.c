@@ -1017,7 +1017,13 @@ END_TEST
     C(deep, 1, TEAM, 4, 40, 280, 4, 40, 9, 5, 1, 1, 1, 2, 0, 1, 1, 1)                             \
     C(many_points, 2, TEAM, 13, 11, 40, 13, 11, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1)                    \
     C(colours, 2, PLAIN, 14, 17, 3, 7, 9, 20, 4, 4, 2, 2, 1, 1, 1, 1, 1)                           \
-    C(skipped, 2, TEAM, 9, 13, 20, 3, 5, 18, 2, 1, 3, 3, 0, 0, 1, 1, 1)
+    C(skipped, 2, TEAM, 9, 13, 20, 3, 5, 18, 2, 1, 3, 3, 0, 0, 1, 1, 1)                            \
+    C(sparse, 3, TEAM, 10, 12, 100, 5, 6, 170, 1, 1, 2, 2, 0, 0, 1, 1, 1)                         \
+    C(sparse_odd, 2, TEAM, 9, 11, 101, 3, 6, 190, 1, 1, 3, 2, 0, 0, 1, 1, 1)                      \
+    C(sparse_far, 2, TEAM, 8, 9, 300, 4, 5, 450, 1, 1, 2, 2, 0, 0, 1, 1, 1)                       \
+    C(point_parts, 3, TEAM, 13, 11, 42, 13, 11, 170, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
+    C(point_many, 9, TEAM, 13, 11, 140, 13, 11, 130, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
+    C(stem_wide, 2, TEAM_MERGED, 60, 64, 3, 30, 32, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 
 #define DEFINE(name, rows, forms, ...) CONV_CASE_(conv_##name, forms, NN_CONV(__VA_ARGS__))
 #define CONV_CASE_(...)                CONV_CASE(__VA_ARGS__)
