@@ -565,6 +565,23 @@ NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim o
     nn_dense_dw_rows(from, to, rows, in, out, NN_ROWS_APART(in), x, dy, dw, acc);
 }
 
+/* Adds n rows to their sum s. */
+NN_INLINE void nn_bias_rows(int n, nn_dim channels, const nn_real *d, nn_real *restrict s)
+{
+    const nn_dim whole = channels / NN_VL * NN_VL;
+    for (nn_dim c = 0; c < whole; c += NN_VL) {
+        nn_vec v = nn_load(d + c);
+        NN_UNROLL_FULL
+        for (int i = 1; i < n; i++) v += nn_load(d + i * channels + c);
+        nn_store(s + c, nn_load(s + c) + v);
+    }
+    for (nn_dim c = whole; c < channels; c++) {
+        nn_real v = d[c];
+        for (int i = 1; i < n; i++) v += d[i * channels + c];
+        s[c] += v;
+    }
+}
+
 /* db[c] = (acc ? db : 0) + sum over n and p of dy[n][c][p], n < outer, p < inner. Partial sums of at most
  * 32 parts of the outer axis, then their sum in order; scratch holds 32 * channels. */
 enum { NN_BIAS_PARTS = 32 };
@@ -595,26 +612,14 @@ NN_INLINE void nn_bias_grad(const nn_team *team, nn_dim outer, nn_dim channels, 
                 s[c] = sum;
             }
         } else if (inner == 1) {
-            nn_dim c = 0;
-            for (; c + NN_VL <= channels; c += NN_VL) {
-                nn_vec v[4] = { { 0 } };
-                nn_dim n = n0;
-                for (; n + 4 <= n1; n += 4) {
-                    NN_UNROLL_FULL
-                    for (int u = 0; u < 4; u++) v[u] += nn_load(dy + (n + u) * channels + c);
-                }
-                for (; n < n1; n++) v[0] += nn_load(dy + n * channels + c);
-                nn_store(s + c, (v[0] + v[1]) + (v[2] + v[3]));
-            }
-            if (channels % NN_VL) {
-                const int tail = (int)(channels % NN_VL);
-                nn_vec v = { 0 };
-                nn_dim n = n0;
-                const nn_dim whole = (outer * channels - c - NN_VL) / channels + 1;
-                for (; n < nn_min_dim(n1, outer * channels >= c + NN_VL ? whole : 0); n++)
-                    v += nn_load(dy + n * channels + c);
-                for (; n < n1; n++) v += nn_load_part(dy + n * channels + c, tail, 0);
-                nn_store_part(s + c, v, tail);
+            /* Whole rows, as they lie in memory, on sums that stay in a near cache. */
+            memset(s, 0, (size_t)channels * sizeof *s);
+            for (nn_dim n = n0; n < n1; n += 4) {
+                const nn_real *d = dy + n * channels;
+                if (n + 4 <= n1)
+                    nn_bias_rows(4, channels, d, s);
+                else
+                    for (nn_dim i = 0; i < n1 - n; i++) nn_bias_rows(1, channels, d + i * channels, s);
             }
         } else {
             for (nn_dim c = 0; c < channels; c++) {

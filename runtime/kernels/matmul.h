@@ -71,6 +71,14 @@ NN_INLINE void nn_matmul(const nn_team *team, nn_dim n0, nn_dim n1, nn_dim n2, n
     for (nn_dim item = from; item < to; item++) {
         const nn_dim l = item / blocks, r0 = item % blocks * BLOCK, r1 = nn_min_dim(m, r0 + BLOCK);
         const nn_dim l0 = l / (n1 * n2), l1 = l / n2 % n1, l2 = l % n2;
+        if (trans_a && item + 1 < to) {
+            /* Pieces of rows: no prefetcher of the hardware sees them. */
+            const nn_dim next = (item + 1) / blocks, from_row = (item + 1) % blocks * BLOCK;
+            const nn_real *an = a + next / (n1 * n2) * sa.s0 + next / n2 % n1 * sa.s1 + next % n2 * sa.s2;
+            for (nn_dim i = 0; i < k; i++)
+                for (nn_dim r = from_row; r < nn_min_dim(m, from_row + BLOCK); r += NN_LINE)
+                    __builtin_prefetch(an + i * m + r, 0, 2);
+        }
         nn_matmul_rows(r0, r1, m, n, k, trans_a, trans_b, a + l0 * sa.s0 + l1 * sa.s1 + l2 * sa.s2,
                        b + l0 * sb.s0 + l1 * sb.s1 + l2 * sb.s2, y + l * m * n, acc);
     }
