@@ -22,7 +22,10 @@ NN_INLINE nn_real nn_row_max(nn_dim n, const nn_real *x)
         }
         nn_real lane[NN_VL];
         memcpy(lane, &v, sizeof lane);
-        for (int j = 0; j < NN_VL; j++) m = lane[j] > m ? lane[j] : m;
+        NN_UNROLL_FULL
+        for (int half = NN_VL / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++) lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
+        m = lane[0];
     }
     for (; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
