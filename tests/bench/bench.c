@@ -22,7 +22,7 @@
 
 #include "nn_harness.h"
 
-enum { N_FIRST = 3, RESTART = 50, MAX_PORTS = 8, SEED = 1 };
+enum { N_FIRST = 3, RESTART = 15, MAX_PORTS = 8, SEED = 1 };
 
 typedef struct Call { /* one routine with its data */
     const nn_harness_routine *r;
