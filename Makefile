@@ -49,7 +49,7 @@ RUN_OBJ := $(RUN_SRC:%.c=$(B)/obj/%.o)
 # The compiler without its main: what unit tests and fuzz targets link.
 NNC_LIB_OBJ := $(filter-out $(B)/obj/compiler/main.o,$(NNC_OBJ))
 
-.PHONY: all deps test unit text demo examples check-ops bless emit-diff bench bench-growth bench-doc bench-deps fuzz soak asan coverage \
+.PHONY: all deps test unit text demo examples check-ops bless emit-diff bench bench-profile bench-growth bench-doc bench-deps fuzz soak asan coverage \
         targets ulp format lint doc install clean help compile-commands
 
 all: $(B)/nnc $(B)/libnn.a ## build the compiler and the library
@@ -220,6 +220,9 @@ $(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a $(wi
 M ?=
 bench: all ## time the models of tests/bench against their peers: M=m3 ROUNDS=3 THREADS="1 2" PEERS="eager compile onnxruntime"
 	@B=$(B) CC=$(CC) python3 tests/bench/bench.py $(M)
+
+bench-profile: all ## where the time of one cell goes, by operator and layer: M=m7 WHAT=train BATCH=8 THREADS=2
+	@B=$(B) CC=$(CC) python3 tests/bench/profiler.py $(M)
 
 bench-growth: all ## how time and memory grow with batch, width, depth, image size: M=conv-batch
 	@B=$(B) CC=$(CC) python3 tests/bench/growth.py $(M)

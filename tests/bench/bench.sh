@@ -17,6 +17,14 @@ else
     fail "an unknown model is refused" "$WORK/unknown.log"
 fi
 
+if env OUT="$WORK/out" BENCH_OPT=-O1 RUNS=5 make bench-profile "B=$B" "CC=$CC" M=m1 >"$WORK/profile.log" 2>&1 &&
+    grep -q '^m1 train, B = 64' "$WORK/profile.log" && grep -q '^dense_dw  *2 ' "$WORK/profile.log" &&
+    grep -q 'm1.nn:.* dense_dw f32\[' "$WORK/profile.log"; then
+    pass "make bench-profile M=m1"
+else
+    fail "make bench-profile M=m1" "$WORK/profile.log"
+fi
+
 # The models compile without a warning, and those of PyTorch's side have the same names.
 for model in tests/bench/models/*.nn; do
     name=$(basename "$model" .nn)
