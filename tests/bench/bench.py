@@ -96,6 +96,9 @@ def save(records, notes, builds, before, after, rounds):
         records = [r for r in read_old(paths[0], []) if key(r) not in new] + records
         details["notes"] = [n for n in old["notes"] if n["cell"] not in new] + notes
         details["builds"] = {**old["builds"], **builds}
+        for when, new in details["ceilings"].items():
+            kept = old.get("ceilings", {}).get(when, {})
+            details["ceilings"][when] = {**kept, **{str(t): c for t, c in new.items()}}
     for path, data in zip(paths, (records, details)):
         with open(path, "w") as f:
             json.dump(data, f, indent=1)
