@@ -131,8 +131,7 @@ NN_INLINE void nn_conv2d_panels_weights(const nn_team *team, nn_conv c, const nn
                  all = c.r * c.s * c.ci;
     nn_dim from, to;
     nn_share(team->rank, team->size, c.co, pane, &from, &to);
-    for (nn_dim k = from; k < to; k += pane)
-        nn_walk_pack(all, nn_min_dim(pane, to - k), pane, w + k, c.co, panels + k * all);
+    nn_pack_panels(all, to - from, pane, w + from, c.co, panels + from * all);
 }
 
 /* nn_conv2d_team of such panels. */

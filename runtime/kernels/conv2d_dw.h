@@ -441,11 +441,9 @@ NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const n
 {
     const int panels = nn_conv_is_point(c) ? !NN_DW_PANELS || c.co >= NN_DW_COLS : c.co >= NN_DENSE_SHORT;
     if (nn_conv_is_product(c) && panels && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
-        const nn_grid g = { c.ow, c.oh, c.step_w * c.ci, c.step_h * c.w * c.ci, c.h * c.w * c.ci, 0 };
-        nn_dim from, to;
-        nn_share(team->rank, team->size, c.ci, NN_DW_ROWS, &from, &to);
-        nn_dense_dw_rows(from, to, rows * c.oh * c.ow, c.ci, c.co, nn_conv_is_point(c) ? NN_ROWS_APART(c.ci) : g, x, dy,
-                         dw, acc);
+        const nn_grid g = { c.ow, c.oh, c.step_w * c.ci, c.step_h * c.w * c.ci, c.h * c.w * c.ci };
+        nn_dense_dw_grid(team, rows * c.oh * c.ow, c.ci, c.co, nn_conv_is_point(c) ? NN_ROWS_APART(c.ci) : g, x, dy, dw,
+                         acc);
         return;
     }
     NN_DW_DRIVER(nn_dw_lines, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);

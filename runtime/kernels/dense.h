@@ -319,14 +319,8 @@ NN_INLINE void nn_dense_panels_weights(const nn_team *team, nn_dim in, nn_dim ou
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, (out + NN_PANEL_COLS - 1) / NN_PANEL_COLS, 1, &from, &to);
-    for (nn_dim c = from * NN_PANEL_COLS; c < nn_min_dim(out, to * NN_PANEL_COLS); c += NN_PANEL_COLS) {
-        const nn_dim cols = nn_min_dim(NN_PANEL_COLS, out - c);
-        for (nn_dim k = 0; k < in; k++) {
-            nn_real *row = panels + c * in + k * NN_PANEL_COLS;
-            memcpy(row, w + k * out + c, (size_t)cols * sizeof *row);
-            for (nn_dim j = cols; j < NN_PANEL_COLS; j++) row[j] = 0;
-        }
-    }
+    from *= NN_PANEL_COLS;
+    nn_pack_panels(in, nn_min_dim(out, to * NN_PANEL_COLS) - from, NN_PANEL_COLS, w + from, out, panels + from * in);
 }
 
 /* y = x w + bias, then relu if asked, from such panels: nothing is copied, and what a thread reads of them is one piece
@@ -478,19 +472,18 @@ NN_SHARED_TILE void nn_dense_dw_tile(int start, nn_dim depth, const nn_real *lef
                     right + depth * NN_DW_COLS, NULL, dw, out);
 }
 
-/* Where the rows of a matrix lie that are pixels of images: row p, counted from `first` on, is column p % w of line
- * p / w, and images have h lines. */
+/* Where the rows of a matrix lie that are pixels of images: row p is column p % w of line p / w, and images have h
+ * lines. */
 typedef struct nn_grid {
     nn_dim w, h, col, row, next; /* distances between columns, lines and images */
-    nn_dim first;
 } nn_grid;
 
-#define NN_ROWS_APART(m) ((nn_grid){ 1, 1, 0, 0, m, 0 })
+#define NN_ROWS_APART(m) ((nn_grid){ 1, 1, 0, 0, m })
 
 NN_INLINE nn_dim nn_grid_at(nn_grid g, nn_dim p)
 {
-    const nn_dim line = (p + g.first) / g.w;
-    return (p + g.first) % g.w * g.col + line % g.h * g.row + line / g.h * g.next;
+    const nn_dim line = p / g.w;
+    return p % g.w * g.col + line % g.h * g.row + line / g.h * g.next;
 }
 
 /* Rows [from, to) of dw[i][o] = (acc ? dw : 0) + sum over m of x[m][i] * dy[m][o], multiples of NN_DW_ROWS but for the
@@ -557,12 +550,18 @@ NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, 
 }
 
 /* All of dw; the team divides its rows. */
-NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
-                           const nn_real *dy, nn_real *dw, int acc)
+NN_INLINE void nn_dense_dw_grid(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, nn_grid g, const nn_real *x,
+                                const nn_real *dy, nn_real *dw, int acc)
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, in, NN_DW_ROWS, &from, &to);
-    nn_dense_dw_rows(from, to, rows, in, out, NN_ROWS_APART(in), x, dy, dw, acc);
+    nn_dense_dw_rows(from, to, rows, in, out, g, x, dy, dw, acc);
+}
+
+NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *x,
+                           const nn_real *dy, nn_real *dw, int acc)
+{
+    nn_dense_dw_grid(team, rows, in, out, NN_ROWS_APART(in), x, dy, dw, acc);
 }
 
 /* Adds n rows to their sum s. */

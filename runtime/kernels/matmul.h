@@ -14,6 +14,12 @@ typedef struct nn_steps {
 } nn_steps;
 #define NN_STEPS(a, b, c) ((nn_steps){ a, b, c })
 
+/* How far matrix l lies from the first, where the two inner axes have n1 and n2. */
+NN_INLINE nn_dim nn_steps_to(nn_steps s, nn_dim l, nn_dim n1, nn_dim n2)
+{
+    return l / (n1 * n2) * s.s0 + l / n2 % n1 * s.s1 + l % n2 * s.s2;
+}
+
 /* Rows [r0, r1) of one product; m rows, n columns, k summed in all. */
 NN_INLINE void nn_matmul_rows(nn_dim r0, nn_dim r1, nn_dim m, nn_dim n, nn_dim k, int trans_a, int trans_b,
                               const nn_real *a, const nn_real *b, nn_real *y, int acc)
@@ -70,17 +76,16 @@ NN_INLINE void nn_matmul(const nn_team *team, nn_dim n0, nn_dim n1, nn_dim n2, n
     nn_share(team->rank, team->size, n0 * n1 * n2 * blocks, 1, &from, &to);
     for (nn_dim item = from; item < to; item++) {
         const nn_dim l = item / blocks, r0 = item % blocks * BLOCK, r1 = nn_min_dim(m, r0 + BLOCK);
-        const nn_dim l0 = l / (n1 * n2), l1 = l / n2 % n1, l2 = l % n2;
         if (trans_a && item + 1 < to) {
             /* Pieces of rows: no prefetcher of the hardware sees them. */
             const nn_dim next = (item + 1) / blocks, from_row = (item + 1) % blocks * BLOCK;
-            const nn_real *an = a + next / (n1 * n2) * sa.s0 + next / n2 % n1 * sa.s1 + next % n2 * sa.s2;
+            const nn_real *an = a + nn_steps_to(sa, next, n1, n2);
             for (nn_dim i = 0; i < k; i++)
                 for (nn_dim r = from_row; r < nn_min_dim(m, from_row + BLOCK); r += NN_LINE)
                     __builtin_prefetch(an + i * m + r, 0, 2);
         }
-        nn_matmul_rows(r0, r1, m, n, k, trans_a, trans_b, a + l0 * sa.s0 + l1 * sa.s1 + l2 * sa.s2,
-                       b + l0 * sb.s0 + l1 * sb.s1 + l2 * sb.s2, y + l * m * n, acc);
+        nn_matmul_rows(r0, r1, m, n, k, trans_a, trans_b, a + nn_steps_to(sa, l, n1, n2),
+                       b + nn_steps_to(sb, l, n1, n2), y + l * m * n, acc);
     }
 }
 

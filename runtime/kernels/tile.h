@@ -490,4 +490,26 @@ NN_INLINE void nn_sum_parts(const nn_team *team, nn_dim n, nn_dim parts, const n
     }
 }
 
+/* `rows` rows of `cols` columns of weights as panels of `width` columns; columns beyond the last are zero. Rows
+ * are far apart in memory, which no prefetcher of the hardware sees. */
+static __attribute__((noinline, unused)) void nn_pack_panels(nn_dim rows, nn_dim cols, nn_dim width, const nn_real *w,
+                                                             nn_dim w_row, nn_real *panel)
+{
+    for (nn_dim k = 0; k < cols; k += width) {
+        const nn_dim n = nn_min_dim(width, cols - k);
+        for (nn_dim c = 0; c < rows; c++, panel += width) {
+            const nn_real *from = w + c * w_row + k;
+            if (n < width) {
+                memset(panel, 0, (size_t)width * sizeof *panel);
+                memcpy(panel, from, (size_t)n * sizeof *panel);
+                continue;
+            }
+            for (nn_dim j = 0; j < width; j += NN_VL) {
+                __builtin_prefetch(from + 16 * w_row + j);
+                nn_store(panel + j, nn_load(from + j));
+            }
+        }
+    }
+}
+
 #endif

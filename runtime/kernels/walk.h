@@ -182,28 +182,6 @@ static __attribute__((noinline, unused)) void nn_walk_copy(nn_dim m, nn_dim n, n
         memcpy(to + i * to_row, from + i * from_row, (size_t)(i == m - 1 ? last : n) * sizeof *to);
 }
 
-/* `rows` rows of `cols` columns of weights as panels of `width` columns; columns beyond the last are zero. Rows
- * are far apart in memory, which no prefetcher of the hardware sees. */
-static __attribute__((noinline, unused)) void nn_walk_pack(nn_dim rows, nn_dim cols, nn_dim width, const nn_real *w,
-                                                           nn_dim w_row, nn_real *panel)
-{
-    for (nn_dim k = 0; k < cols; k += width) {
-        const nn_dim n = nn_min_dim(width, cols - k);
-        for (nn_dim c = 0; c < rows; c++, panel += width) {
-            const nn_real *from = w + c * w_row + k;
-            if (n < width) {
-                memset(panel, 0, (size_t)width * sizeof *panel);
-                memcpy(panel, from, (size_t)n * sizeof *panel);
-                continue;
-            }
-            for (nn_dim j = 0; j < width; j += NN_VL) {
-                __builtin_prefetch(from + 16 * w_row + j);
-                nn_store(panel + j, nn_load(from + j));
-            }
-        }
-    }
-}
-
 /* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
  * with few columns. */
 #if NN_VL > 1
@@ -327,7 +305,7 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                 const nn_dim r = empty ? 0 : b / steps / g.w.taps, s = empty ? 0 : b / steps % g.w.taps,
                              c = b % steps * DEPTH, depth = empty ? 0 : nn_min_dim(DEPTH, g.depth - c);
                 if (!g.panels)
-                    nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + c * g.w_c + k0, g.w_c, panel);
+                    nn_pack_panels(depth, cols, pane, w + r * g.w_h + s * g.w_w + c * g.w_c + k0, g.w_c, panel);
                 /* The panes of this block, and their distance. */
                 const nn_dim all = g.h.taps * g.w.taps * g.depth;
                 const nn_real *panes = g.panels ? w + k0 * all + ((r * g.w.taps + s) * g.depth + c) * pane : panel;
@@ -407,7 +385,7 @@ NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples,
                 const nn_dim tap = c / g.depth, first = c % g.depth, r = tap / g.w.taps, s = tap % g.w.taps;
                 depth = nn_min_dim(DEPTH, g.depth - first);
                 if (!g.panels)
-                    nn_walk_pack(depth, cols, pane, w + r * g.w_h + s * g.w_w + first * g.w_c + k0, g.w_c, panel);
+                    nn_pack_panels(depth, cols, pane, w + r * g.w_h + s * g.w_w + first * g.w_c + k0, g.w_c, panel);
                 const nn_real *panes = g.panels ? w + k0 * all + c * pane : panel;
                 const nn_dim apart = g.panels ? all * pane : depth * pane;
                 nn_taps t = { .n_h = 1, .n_w = 1, .depth = depth, .w_c = pane, .last = 1, .asks = 2 };

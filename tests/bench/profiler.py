@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections import defaultdict
 
-from suite import CC, FLAGS, LIBS, MODELS, NNC, OUT, run, WORK
+from suite import CC, FLAGS, LIBS, MODELS, NNC, OUT, run, source_of, WORK
 
 SKIP = 2  # the first runs, in which memory is touched for the first time
 CALL = re.compile(r"/\*(.*?)\*/|^( +(?:if \(a->apply\) )?)((run_\w+|nn_barrier|\w+_update)\([^;{}]*\);)", re.S | re.M)
@@ -76,11 +76,11 @@ def main():
     runs, top = int(os.environ.get("RUNS", "30")), int(os.environ.get("TOP", "25"))
     os.makedirs(WORK, exist_ok=True)
     c, program = os.path.join(WORK, name + ".c"), os.path.join(WORK, name + "_profile")
-    source = f"tests/bench/models/{model.file or name}.nn"
-    run(NNC, source, *[f"-D{k}={v}" for k, v in model.defines.items()], f"--prefix={name}", "--emit=harness", "-o", c)
+    source = source_of(name, model)
+    run(NNC, *source, f"--prefix={name}", "--emit=harness", "-o", c)
     with open(c) as f:
         text = f.read()
-    summary = run(NNC, source, *[f"-D{k}={v}" for k, v in model.defines.items()], "--emit=summary")
+    summary = run(NNC, *source, "--emit=summary")
     kind = "step" if what == "train" else "infer"
     routines = re.findall(rf"^{kind} (\w+):", summary, re.M)
     text, sites = instrument(text, routines if what == "train" else routines[:1], threads, runs + 8)

@@ -76,17 +76,21 @@ class Built:
     parameters: int
 
 
+def source_of(name, model):
+    """What of nnc's command line says which model."""
+    return [f"tests/bench/models/{model.file or name}.nn", *(f"-D{k}={v}" for k, v in model.defines.items())]
+
+
 def build(name, model):
     """Compiles a model, or takes what an earlier run compiled from the same C and headers with the same flags."""
-    source = f"tests/bench/models/{model.file or name}.nn"
-    defines = [f"-D{k}={v}" for k, v in model.defines.items()]
+    source = source_of(name, model)
     c, program = os.path.join(WORK, name + ".c"), os.path.join(WORK, name)
     t = time.monotonic()
-    run(NNC, source, *defines, f"--prefix={name}", "-o", os.path.join(WORK, "plain.c"))
+    run(NNC, *source, f"--prefix={name}", "-o", os.path.join(WORK, "plain.c"))
     nnc_s = time.monotonic() - t
     with open(os.path.join(WORK, "plain.c")) as f:
         lines = sum(1 for _ in f)
-    run(NNC, source, *defines, f"--prefix={name}", "--emit=harness", "-o", c)
+    run(NNC, *source, f"--prefix={name}", "--emit=harness", "-o", c)
 
     key = hashlib.sha256(repr([CC, FLAGS[:-1]]).encode())
     files = [c, "tests/bench/bench.c", LIBS[0]]
@@ -114,7 +118,7 @@ def build(name, model):
             json.dump(note, f)
     size = run("size", program + ".o").splitlines()[1].split()
 
-    summary = run(NNC, source, *defines, "--emit=summary")
+    summary = run(NNC, *source, "--emit=summary")
     kinds = {"train": "step", "infer": "infer"}
     macs, arena, bound = {}, {}, {}
     for what, kind in kinds.items():
