@@ -122,10 +122,10 @@ static void batch_norm_call(CWriter *w, const Node *n, const char *call, const T
             (ll)x->dim[1], last ? 1 : (ll)type_numel(x, 2, x->rank), rest);
 }
 
-/* NN_NORM_PARTS = 32 parts of three sums per channel, and three combined values. */
+/* NN_NORM_PARTS = 32 parts of three sums per channel with their numbers of rows, and three combined values. */
 static int64_t norm_scratch(int64_t channels)
 {
-    return (32 * 3 + 3) * channels;
+    return 32 * (3 * channels + 1) + 3 * channels;
 }
 
 static int64_t batch_norm_train_scratch(const Node *n)
@@ -205,7 +205,7 @@ static bool batch_norm_act_shape(ShapeCtx *c, const Node *n, TensorType *out)
 static void batch_norm_act_emit(CWriter *w, const Node *n)
 {
     char text[96];
-    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, $scratch, $out, $out1, $out2, %s, %s",
+    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, NULL, $scratch, $out, $out1, $out2, %s, %s",
              ((const NormAttrs *)n->attrs)->relu, cw_result_is_read(w, n, 3) ? "$out3" : "NULL",
              cw_result_is_read(w, n, 4) ? "$out4" : "NULL");
     batch_norm_call(w, n, "nn_batch_norm_act", &n->in[0]->type, text);
@@ -248,7 +248,7 @@ static void batch_norm_train_dx_emit(CWriter *w, const Node *n)
 {
     if (has_relu_in(n))
         batch_norm_call(w, n, "nn_batch_norm_act_dx", &n->in[1]->type,
-                        "$eps, 1, $0, $1, $2, $3, $4, $5, $6, $scratch, $out, $out1, $out2");
+                        "$eps, 1, $0, $1, $2, $3, $4, $5, $6, NULL, $scratch, $out, $out1, $out2");
     else
         batch_norm_call(w, n, "nn_batch_norm_train_dx", &n->in[1]->type,
                         "$eps, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2");

@@ -2,8 +2,8 @@
  *
  * Batch and layer normalisation. Statistics take two passes, the mean from differences to a first value, then
  * differences to that mean, so a mean of 1e4 costs no digits of a small variance. For a batch both passes go over one
- * block at a time, which is still in the nearest cache the second time; blocks are combined as they come, and a fixed
- * number of parts in order, in double precision.
+ * block at a time, which is still in the nearest cache the second time; blocks are combined as they come, and parts
+ * in order, in double precision. Where x or dy comes from a convolution, that takes the sums (conv2d_norm.h).
  *
  * Batch normalisation sees memory as [outer][channels][inner]: inner = 1 for features and channels-last images.
  */
@@ -22,55 +22,76 @@ NN_INLINE nn_vec nn_load_before(const nn_real *p, int n, const nn_real *end, nn_
 
 /* ---- statistics of a batch ---- */
 
-/* Mean of x - ref and sum of squared differences to it of n channels from k on over rows [r0, r1) of
- * [outer][channels], where ref is the channel's first value. `total` has outer * channels elements. A block's sums are
- * taken around the mean of the blocks before it, so that squares of a distance that has nothing to do with the variance
+/* The rows of a batch are summed in parts, whose number depends on the rows alone. A part's sums lie together:
+ * number i of channel c of part p at part[(p * NN_NORM_SUMS + i) * channels + c]. */
+NN_INLINE nn_dim nn_norm_parts_of(nn_dim rows, nn_dim inner)
+{
+    return nn_max_dim(1, nn_min_dim(NN_NORM_PARTS, inner > 1 ? rows : rows / 8));
+}
+
+/* Moments are three numbers for each channel: a value of the part (its first), the mean of the differences to it, and
+ * the sum of squared differences to that mean. Behind those of NN_NORM_PARTS parts stands how many rows each part has.
+ */
+NN_INLINE nn_real *nn_norm_counts(nn_dim channels, nn_real *part)
+{
+    return part + NN_NORM_PARTS * NN_NORM_SUMS * channels;
+}
+
+/* Moments of n channels from k on over rows [r0, r1) of [outer][channels]. `before` rows were counted earlier, whose
+ * moments `out` holds, `out_step` between its three numbers. Memory of x ends with row r1. A block's sums are taken
+ * around the mean of the blocks before it, so that squares of a distance that has nothing to do with the variance
  * matter in none but the first, which is passed twice. */
-NN_INLINE void nn_norm_moments_rows(int n, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k, nn_dim total,
+NN_INLINE void nn_norm_moments_rows(int n, nn_dim before, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k,
                                     const nn_real *x, nn_dim out_step, nn_real *out)
 {
     enum { BLOCK = 64, WAYS = 4 };
-    const nn_vec ref = nn_load_before(x + k, n, x + total, 0);
+    const nn_real *const stop = x + r1 * channels;
+    const nn_vec ref = before ? nn_load_part(out + k, n, 0) : nn_load_before(x + r0 * channels + k, n, stop, 0);
     nn_vec mean = { 0 }, square = { 0 };
+    if (before) {
+        mean = nn_load_part(out + out_step + k, n, 0);
+        square = nn_load_part(out + 2 * out_step + k, n, 0);
+    }
     for (nn_dim b = r0; b < r1; b += BLOCK) {
-        const nn_dim end = nn_min_dim(b + BLOCK, r1);
-        const nn_real part = (nn_real)1 / (nn_real)(end - b), weight = (nn_real)(end - b) / (nn_real)(end - r0);
-        for (int pass = b > r0; pass < 2; pass++) {
+        const nn_dim end = nn_min_dim(b + BLOCK, r1), had = before + b - r0;
+        const nn_real part = (nn_real)1 / (nn_real)(end - b), weight = (nn_real)(end - b) / (nn_real)(end - b + had);
+        for (int pass = had > 0; pass < 2; pass++) {
             const nn_vec centre = ref + mean;
             nn_vec s[WAYS] = { { 0 } }, q[WAYS] = { { 0 } };
             nn_dim r = b;
             for (; r + WAYS <= end; r += WAYS) {
                 NN_UNROLL_FULL
                 for (int u = 0; u < WAYS; u++) {
-                    const nn_vec c = nn_load_before(x + (r + u) * channels + k, n, x + total, 0) - centre;
+                    const nn_vec c = nn_load_before(x + (r + u) * channels + k, n, stop, 0) - centre;
                     s[u] += c;
                     q[u] += c * c;
                 }
             }
             for (; r < end; r++) {
-                const nn_vec c = nn_load_before(x + r * channels + k, n, x + total, 0) - centre;
+                const nn_vec c = nn_load_before(x + r * channels + k, n, stop, 0) - centre;
                 s[0] += c;
                 q[0] += c * c;
             }
             const nn_vec sum = (s[0] + s[1]) + (s[2] + s[3]), rest = sum * part;
             const nn_vec from_ref = (centre - ref) + rest, apart = from_ref - mean;
             if (pass) {
-                square += ((q[0] + q[1]) + (q[2] + q[3])) - sum * rest + apart * apart * ((nn_real)(b - r0) * weight);
+                square += ((q[0] + q[1]) + (q[2] + q[3])) - sum * rest + apart * apart * ((nn_real)had * weight);
                 mean += apart * weight;
             } else {
                 mean = from_ref;
             }
         }
     }
-    nn_store_part(out + k, mean, n);
-    nn_store_part(out + out_step + k, square, n);
+    nn_store_part(out + k, ref, n);
+    nn_store_part(out + out_step + k, mean, n);
+    nn_store_part(out + 2 * out_step + k, square, n);
 }
 
 /* The same for one channel whose `inner` values lie together in each of rows [r0, r1). */
 NN_INLINE void nn_norm_moments_inner(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner, nn_dim k, const nn_real *x,
                                      nn_dim out_step, nn_real *out)
 {
-    const nn_real ref = x[k * inner];
+    const nn_real ref = x[(r0 * channels + k) * inner];
     const int tail = (int)(inner % NN_VL);
     nn_real mean = 0, square = 0;
     for (int pass = 0; pass < 2; pass++) {
@@ -101,8 +122,9 @@ NN_INLINE void nn_norm_moments_inner(nn_dim r0, nn_dim r1, nn_dim channels, nn_d
         else
             mean = nn_hsum(sum) / (nn_real)((r1 - r0) * inner);
     }
-    out[k] = mean;
-    out[out_step + k] = square;
+    out[k] = ref;
+    out[out_step + k] = mean;
+    out[2 * out_step + k] = square;
 }
 
 /* ---- sums for the gradients: dy, dy*c and c, where c = x - m ---- */
@@ -127,11 +149,12 @@ NN_INLINE void nn_norm_add(nn_vec dy, nn_vec c, nn_vec s[NN_NORM_SUMS])
 }
 
 /* Sums of n channels from k on over rows [r0, r1) of [outer][channels], in blocks so that rounding errors do not
- * pile up. `total` has outer * channels elements. */
-NN_INLINE void nn_norm_sum_rows(int relu, int n, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k, nn_dim total,
+ * pile up; with `before` added to those that `out` holds. Memory of x and dy ends with row r1. */
+NN_INLINE void nn_norm_sum_rows(int relu, int n, nn_dim before, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim k,
                                 nn_norm_dy g, nn_dim out_step, nn_real *out)
 {
     enum { BLOCK = 64, WAYS = 4 };
+    const nn_dim total = r1 * channels;
     const nn_vec mv = nn_load_part(g.m + k, n, 0);
     const nn_vec scale = relu ? nn_load_part(g.scale + k, n, 0) : mv;
     const nn_vec shift = relu ? nn_load_part(g.shift + k, n, 0) : mv;
@@ -159,7 +182,10 @@ NN_INLINE void nn_norm_sum_rows(int relu, int n, nn_dim r0, nn_dim r1, nn_dim ch
         for (int i = 0; i < NN_NORM_SUMS; i++) sum[i] += (s[0][i] + s[1][i]) + (s[2][i] + s[3][i]);
     }
     NN_UNROLL_FULL
-    for (int i = 0; i < NN_NORM_SUMS; i++) nn_store_part(out + i * out_step + k, sum[i], n);
+    for (int i = 0; i < NN_NORM_SUMS; i++) {
+        if (before) sum[i] += nn_load_part(out + i * out_step + k, n, 0);
+        nn_store_part(out + i * out_step + k, sum[i], n);
+    }
 }
 
 /* The same for one channel whose `inner` values lie together in each of rows [r0, r1). */
@@ -186,37 +212,45 @@ NN_INLINE void nn_norm_sum_inner(int relu, nn_dim r0, nn_dim r1, nn_dim channels
     for (int j = 0; j < NN_NORM_SUMS; j++) out[j * out_step + k] = nn_hsum(sum[j]);
 }
 
-/* This thread's parts: part p, number i of channel c at part[(p*NN_NORM_SUMS + i)*channels + c]; moments of g.x where
- * g.dy is NULL, else sums for the gradients. The last part comes first: the end of what was just computed is in a near
- * cache, and so is the beginning when the parts are done. */
-NN_INLINE void nn_norm_parts(const nn_team *team, int relu, nn_dim parts, nn_dim outer, nn_dim channels, nn_dim inner,
-                             nn_norm_dy g, nn_real *part)
+/* Rows [r0, r1) of part p: moments of g.x where g.dy is NULL, else sums for the gradients, added to those of the
+ * `before` rows of the part that were counted earlier (inner = 1 only). */
+NN_INLINE void nn_norm_part(int relu, nn_dim p, nn_dim before, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner,
+                            nn_norm_dy g, nn_real *part)
 {
-    const nn_dim total = outer * channels;
     const int tail = (int)(channels % NN_VL);
+    nn_real *out = part + p * NN_NORM_SUMS * channels;
+    nn_dim k = 0;
+    if (!g.dy) nn_norm_counts(channels, part)[p] = (nn_real)((before + r1 - r0) * inner);
+    if (r0 == r1) {
+        if (!before) memset(out, 0, (size_t)(NN_NORM_SUMS * channels) * sizeof *out);
+    } else if (inner > 1) {
+        for (; k < channels; k++) {
+            if (g.dy)
+                nn_norm_sum_inner(relu, r0, r1, channels, inner, k, g, channels, out);
+            else
+                nn_norm_moments_inner(r0, r1, channels, inner, k, g.x, channels, out);
+        }
+    } else if (g.dy) {
+        for (; k + NN_VL <= channels; k += NN_VL)
+            nn_norm_sum_rows(relu, NN_VL, before, r0, r1, channels, k, g, channels, out);
+        if (tail) nn_norm_sum_rows(relu, tail, before, r0, r1, channels, k, g, channels, out);
+    } else {
+        for (; k + NN_VL <= channels; k += NN_VL)
+            nn_norm_moments_rows(NN_VL, before, r0, r1, channels, k, g.x, channels, out);
+        if (tail) nn_norm_moments_rows(tail, before, r0, r1, channels, k, g.x, channels, out);
+    }
+}
+
+/* This thread's parts. The last part comes first: the end of what was just computed is in a near cache, and so is the
+ * beginning when the parts are done. */
+NN_INLINE void nn_norm_all_parts(const nn_team *team, int relu, nn_dim outer, nn_dim channels, nn_dim inner,
+                                 nn_norm_dy g, nn_real *part)
+{
+    const nn_dim parts = nn_norm_parts_of(outer, inner);
     nn_dim from, to;
     nn_share(team->rank, team->size, parts, 1, &from, &to);
-    for (nn_dim p = to - 1; p >= from; p--) {
-        const nn_dim r0 = nn_cut(outer, 1, p, parts), r1 = nn_cut(outer, 1, p + 1, parts);
-        nn_real *out = part + p * NN_NORM_SUMS * channels;
-        nn_dim k = 0;
-        if (inner > 1) {
-            for (; k < channels; k++) {
-                if (g.dy)
-                    nn_norm_sum_inner(relu, r0, r1, channels, inner, k, g, channels, out);
-                else
-                    nn_norm_moments_inner(r0, r1, channels, inner, k, g.x, channels, out);
-            }
-        } else if (g.dy) {
-            for (; k + NN_VL <= channels; k += NN_VL)
-                nn_norm_sum_rows(relu, NN_VL, r0, r1, channels, k, total, g, channels, out);
-            if (tail) nn_norm_sum_rows(relu, tail, r0, r1, channels, k, total, g, channels, out);
-        } else {
-            for (; k + NN_VL <= channels; k += NN_VL)
-                nn_norm_moments_rows(NN_VL, r0, r1, channels, k, total, g.x, channels, out);
-            if (tail) nn_norm_moments_rows(tail, r0, r1, channels, k, total, g.x, channels, out);
-        }
-    }
+    for (nn_dim p = to - 1; p >= from; p--)
+        nn_norm_part(relu, p, 0, nn_cut(outer, 1, p, parts), nn_cut(outer, 1, p + 1, parts), channels, inner, g, part);
 }
 
 /* Sum i of channel c over all parts. */
@@ -311,33 +345,40 @@ NN_INLINE void nn_norm_apply(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias, plus `more`, then relu if asked; mean[c], the biased var[c], and
  * the factors of y = (x - mean) * scale + shift, whose shift makes up for the rounding of the mean. more and any result
- * may be NULL. scratch: (NN_NORM_PARTS*NN_NORM_SUMS + 3)*channels. */
+ * may be NULL. moments: of x, where they are known, else NULL; scratch: 3*channels, and without moments
+ * NN_NORM_PARTS*(NN_NORM_SUMS*channels + 1) more. */
 NN_INLINE void nn_batch_norm_act(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
                                  int relu, const nn_real *x, const nn_real *weight, const nn_real *bias,
-                                 const nn_real *more, nn_real *scratch, nn_real *y, nn_real *mean, nn_real *var,
-                                 nn_real *scale, nn_real *shift)
+                                 const nn_real *more, const nn_real *moments, nn_real *scratch, nn_real *y,
+                                 nn_real *mean, nn_real *var, nn_real *scale, nn_real *shift)
 {
-    const nn_dim parts = nn_min_dim(NN_NORM_PARTS, outer);
+    const nn_dim parts = nn_norm_parts_of(outer, inner);
     const double count = (double)(outer * inner);
-    nn_real *const m = scratch, *const part = scratch + 3 * channels;
+    nn_real *const m = scratch;
+    const nn_real *part = moments;
     nn_dim from, to;
     if (!scale) scale = scratch + channels;
     if (!shift) shift = scratch + 2 * channels;
-    nn_norm_parts(team, 0, parts, outer, channels, inner, (nn_norm_dy){ .x = x }, part);
-    nn_barrier(team);
+    if (!moments) {
+        nn_real *const own = scratch + 3 * channels;
+        nn_norm_all_parts(team, 0, outer, channels, inner, (nn_norm_dy){ .x = x }, own);
+        nn_barrier(team);
+        part = own;
+    }
+    const nn_real *rows = part + NN_NORM_PARTS * NN_NORM_SUMS * channels;
     nn_share(team->rank, team->size, channels, 1, &from, &to);
     for (nn_dim c = from; c < to; c++) {
+        const double ref = (double)part[c]; /* distances to it are small and keep their digits */
         double sum = 0, square = 0;
         for (nn_dim p = 0; p < parts; p++) {
-            const double n = (double)((nn_cut(outer, 1, p + 1, parts) - nn_cut(outer, 1, p, parts)) * inner);
-            sum += n * (double)part[p * NN_NORM_SUMS * channels + c];
+            const nn_real *at = part + p * NN_NORM_SUMS * channels + c;
+            sum += (double)rows[p] * (((double)at[0] - ref) + (double)at[channels]);
         }
         for (nn_dim p = 0; p < parts; p++) {
-            const double n = (double)((nn_cut(outer, 1, p + 1, parts) - nn_cut(outer, 1, p, parts)) * inner);
-            const double apart = (double)part[p * NN_NORM_SUMS * channels + c] - sum / count;
-            square += (double)part[(p * NN_NORM_SUMS + 1) * channels + c] + n * apart * apart;
+            const nn_real *at = part + p * NN_NORM_SUMS * channels + c;
+            const double apart = (((double)at[0] - ref) + (double)at[channels]) - sum / count;
+            square += (double)at[2 * channels] + (double)rows[p] * apart * apart;
         }
-        const double ref = (double)x[c * inner];
         const nn_real v = (nn_real)(square / count);
         const double k = (double)weight[c] / sqrt((double)v + (double)eps);
         m[c] = (nn_real)(ref + sum / count);
@@ -356,25 +397,32 @@ NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim cha
                                    const nn_real *x, const nn_real *weight, const nn_real *bias, nn_real *scratch,
                                    nn_real *y, nn_real *mean, nn_real *var)
 {
-    nn_batch_norm_act(team, outer, channels, inner, eps, 0, x, weight, bias, NULL, scratch, y, mean, var, NULL, NULL);
+    nn_batch_norm_act(team, outer, channels, inner, eps, 0, x, weight, bias, NULL, NULL, scratch, y, mean, var, NULL,
+                      NULL);
 }
 
 /* Gradients; any result may be NULL, and dx may be dy. relu: of relu after the layer, whose scale and shift are given.
- * The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. scratch
- * as in nn_batch_norm_act. */
+ * The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. sums: of
+ * dy, where they are known, else NULL; scratch: 3*channels, and without sums NN_NORM_PARTS*NN_NORM_SUMS*channels more.
+ */
 NN_INLINE void nn_batch_norm_act_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
                                     int relu, const nn_real *dy, const nn_real *x, const nn_real *mean,
                                     const nn_real *var, const nn_real *weight, const nn_real *was_scale,
-                                    const nn_real *was_shift, nn_real *scratch, nn_real *dx, nn_real *dweight,
-                                    nn_real *dbias)
+                                    const nn_real *was_shift, const nn_real *sums, nn_real *scratch, nn_real *dx,
+                                    nn_real *dweight, nn_real *dbias)
 {
-    const nn_dim parts = nn_min_dim(NN_NORM_PARTS, outer);
+    const nn_dim parts = nn_norm_parts_of(outer, inner);
     const double count = (double)(outer * inner);
-    nn_real *scale = scratch, *shift = scale + channels, *gain = shift + channels, *part = gain + channels;
+    nn_real *scale = scratch, *shift = scale + channels, *gain = shift + channels;
+    const nn_real *part = sums;
     nn_dim from, to;
-    nn_norm_parts(team, relu, parts, outer, channels, inner,
-                  (nn_norm_dy){ .x = x, .dy = dy, .m = mean, .scale = was_scale, .shift = was_shift }, part);
-    nn_barrier(team);
+    if (!sums) {
+        nn_real *const own = gain + channels;
+        nn_norm_all_parts(team, relu, outer, channels, inner,
+                          (nn_norm_dy){ .x = x, .dy = dy, .m = mean, .scale = was_scale, .shift = was_shift }, own);
+        nn_barrier(team);
+        part = own;
+    }
     nn_share(team->rank, team->size, channels, 1, &from, &to);
     for (nn_dim c = from; c < to; c++) {
         const double sum_dy = nn_norm_total(parts, channels, c, 0, part);
@@ -399,7 +447,7 @@ NN_INLINE void nn_batch_norm_train_dx(const nn_team *team, nn_dim outer, nn_dim 
                                       const nn_real *weight, nn_real *scratch, nn_real *dx, nn_real *dweight,
                                       nn_real *dbias)
 {
-    nn_batch_norm_act_dx(team, outer, channels, inner, eps, 0, dy, x, mean, var, weight, NULL, NULL, scratch, dx,
+    nn_batch_norm_act_dx(team, outer, channels, inner, eps, 0, dy, x, mean, var, weight, NULL, NULL, NULL, scratch, dx,
                          dweight, dbias);
 }
 

@@ -1294,7 +1294,7 @@ static void check_batch_norm(nn_dim outer, nn_dim channels, nn_dim inner, double
     p.weight = reals(channels, 1);
     p.bias = reals(channels, 1);
     for (nn_dim i = 0; i < n; i++) p.x[i] = (nn_real)(offset + spread * (double)p.x[i]);
-    p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels, 0);
+    p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels + NN_NORM_PARTS, 0);
     /* The reference takes differences to a first value, too: doubles alone would lose digits at a large mean. */
     double *y = doubles(n), *dx = doubles(n), *mean = doubles(channels), *var = doubles(channels);
     double *dw = doubles(channels), *db = doubles(channels), *h = doubles(n),
@@ -1364,14 +1364,14 @@ static void batch_norm_act_any(void *arg, const nn_team *team)
 {
     const NormAct *p = arg;
     const nn_real eps = (nn_real)1e-5;
-    nn_batch_norm_act(team, p->outer, p->channels, p->inner, eps, 1, p->x, p->weight, p->bias, p->more, p->scratch,
-                      p->sum, NULL, NULL, NULL, NULL);
+    nn_batch_norm_act(team, p->outer, p->channels, p->inner, eps, 1, p->x, p->weight, p->bias, p->more, NULL,
+                      p->scratch, p->sum, NULL, NULL, NULL, NULL);
     nn_barrier(team);
-    nn_batch_norm_act(team, p->outer, p->channels, p->inner, eps, 1, p->x, p->weight, p->bias, NULL, p->scratch, p->y,
-                      p->mean, p->var, p->scale, p->shift);
+    nn_batch_norm_act(team, p->outer, p->channels, p->inner, eps, 1, p->x, p->weight, p->bias, NULL, NULL, p->scratch,
+                      p->y, p->mean, p->var, p->scale, p->shift);
     nn_barrier(team);
     nn_batch_norm_act_dx(team, p->outer, p->channels, p->inner, eps, 1, p->dx, p->x, p->mean, p->var, p->weight,
-                         p->scale, p->shift, p->scratch, p->dx, p->dw, p->db);
+                         p->scale, p->shift, NULL, p->scratch, p->dx, p->dw, p->db);
 }
 
 static void check_batch_norm_act(nn_dim outer, nn_dim channels, nn_dim inner)
@@ -1383,7 +1383,7 @@ static void check_batch_norm_act(nn_dim outer, nn_dim channels, nn_dim inner)
     p.weight = reals(channels, 1), p.bias = reals(channels, 1);
     p.y = reals(n, 0), p.sum = reals(n, 0), p.dx = reals(n, 0);
     for (int i = 0; i < 6; i++) *per_channel[i] = reals(channels, 0);
-    p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels, 0);
+    p.scratch = reals((NN_NORM_PARTS * NN_NORM_SUMS + 3) * channels + NN_NORM_PARTS, 0);
     Norm plain = { .outer = outer, .channels = channels, .inner = inner, .eps = (nn_real)1e-5 };
     plain.x = p.x, plain.weight = p.weight, plain.bias = p.bias, plain.scratch = p.scratch;
     plain.y = reals(n, 0), plain.y2 = reals(n, 0), plain.dx = reals(n, 0), plain.dy = reals(n, 0);
