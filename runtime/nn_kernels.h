@@ -10,6 +10,7 @@
 #include "kernels/blas.h"
 #include "kernels/conv2d.h"
 #include "kernels/conv2d_dw.h"
+#include "kernels/conv2d_norm.h"
 #include "kernels/conv2d_transpose.h"
 #include "kernels/copy.h"
 #include "kernels/dense.h"

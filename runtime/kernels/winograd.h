@@ -272,6 +272,18 @@ NN_INLINE void nn_winograd_ask_output(nn_conv c, nn_dim t0, nn_dim t1, nn_dim n,
     }
 }
 
+/* Tensors that lie like the result and are wanted right behind it: tiles ask for their part of them, too. */
+typedef struct nn_beside {
+    const nn_real *at[3]; /* NULL: fewer */
+} nn_beside;
+
+NN_INLINE void nn_winograd_ask_beside(nn_conv c, nn_dim t0, nn_dim t1, nn_dim k, nn_dim n, nn_beside b)
+{
+    NN_UNROLL_FULL
+    for (int i = 0; i < 3; i++)
+        if (b.at[i]) nn_winograd_ask_output(c, t0, t1, n, b.at[i] + k, 0);
+}
+
 /* ---- output ---- */
 
 /* y = A^T M A + bias + add for tiles [t0, t0 + count) and nv vectors of channels; `add` lies like y, or is NULL. */
@@ -330,12 +342,11 @@ NN_INLINE void nn_winograd_product(int mr, int nv, nn_dim depth, const nn_real *
     nn_tile_end(mr, nv, 0, 0, m, m_row, acc);
 }
 
-/* The products and the results of tiles [t0, t0 + count) for one group of columns; u is the group's. What the next
- * product reads of a far U follows there; it is asked for meanwhile. */
-NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count,
-                                   nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u,
-                                   const nn_real *bias, const nn_real *add, const nn_real *ahead,
-                                   nn_real *y)
+/* The products and the results of tiles [t0, t0 + count) for one group of columns, from column k on; u is the group's.
+ * What the next product reads of a far U follows there; it is asked for meanwhile. */
+NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count, nn_dim k,
+                                   nn_real *v, nn_dim e_next, nn_dim t_next, const nn_real *u, const nn_real *bias,
+                                   const nn_real *add, nn_beside beside, const nn_real *ahead, nn_real *y)
 {
     nn_real apart[16 * (NN_WINOGRAD_FAR_TILES * 2 * NN_VL + NN_WINOGRAD_GAP)] __attribute__((aligned(64)));
     const int mr = nn_winograd_rows(c);
@@ -348,7 +359,8 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
     for (nn_dim e = 0; e < 16; e++) {
         const nn_dim a0 = nn_cut(count, 1, e, 16), a1 = nn_cut(count, 1, e + 1, 16);
         if (ahead) nn_winograd_ask_input(c, t0 + count + a0, t0 + count + a1, ahead);
-        nn_winograd_ask_output(c, t0 + a0, t0 + a1, width, y, 1);
+        nn_winograd_ask_output(c, t0 + a0, t0 + a1, width, y + k, 1);
+        nn_winograd_ask_beside(c, t0 + a0, t0 + a1, k, width, beside);
         const nn_real *ue = u + e * c.ci * width, *soon = ue + c.ci * width;
         nn_dim t = 0;
         for (; nn_winograd_far(c) && t < count && soon < ue + 2 * c.ci * width; t += mr, soon += c.ci * NN_LINE)
@@ -358,12 +370,14 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
             nn_winograd_product(mr, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, NULL, m + e * m_next + t * m_row,
                                 m_row);
     }
-    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias, add, y);
+    nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias ? bias + k : NULL, add ? add + k : NULL,
+                       y + k);
 }
 
-/* A part of the tiles of `rows` samples and of the groups of columns of y. */
-NN_INLINE void nn_winograd_part(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *u,
-                                const nn_real *bias, const nn_real *add, nn_real *y)
+/* Tiles [from, to) of all images, and groups of columns [g0, g1), of y. */
+NN_INLINE void nn_winograd_some(nn_dim from, nn_dim to, nn_dim g0, nn_dim g1, nn_conv c, int relu, const nn_real *x,
+                                const nn_real *u, const nn_real *bias, const nn_real *add, nn_beside beside,
+                                nn_real *y)
 {
     nn_real v[NN_WINOGRAD_FAR_BLOCK + 16 * NN_WINOGRAD_GAP] __attribute__((aligned(64)));
     const nn_dim block = nn_winograd_block(c), mr = nn_winograd_rows(c),
@@ -371,9 +385,6 @@ NN_INLINE void nn_winograd_part(nn_part part, nn_dim rows, nn_conv c, int relu, 
     const int group = nn_winograd_group(c.co);
     const nn_dim n_vec = (c.co + NN_VL - 1) / NN_VL, n_main = c.co / NN_VL / group;
     const int rest = (int)(n_vec - n_main * group), tail = (int)(c.co % NN_VL);
-    nn_dim from, to, g0, g1;
-    nn_share(part.row, part.rows, rows * nn_winograd_tiles(c), mr, &from, &to);
-    nn_share(part.col, part.cols, n_main + (rest > 0), 1, &g0, &g1);
     for (nn_dim t = from; t < to; t += block) {
         const nn_dim count = nn_min_dim(block, to - t);
         const nn_real *ahead = t + 2 * block <= to ? x : NULL;
@@ -383,12 +394,28 @@ NN_INLINE void nn_winograd_part(nn_part part, nn_dim rows, nn_conv c, int relu, 
                    (size_t)((mr - count % mr) * t_next) * sizeof *v);
         nn_dim g = g0, k = g0 * group * NN_VL;
         for (; g < nn_min_dim(g1, n_main); g++, k += group * NN_VL)
-            nn_winograd_columns(group, 0, relu, c, t, count, v, e_next, t_next, u + 16 * c.ci * k,
-                                bias ? bias + k : NULL, add ? add + k : NULL, g == g0 ? ahead : NULL, y + k);
+            nn_winograd_columns(group, 0, relu, c, t, count, k, v, e_next, t_next, u + 16 * c.ci * k, bias, add,
+                                beside, g == g0 ? ahead : NULL, y);
         if (rest && g1 > n_main)
-            nn_winograd_columns(rest, tail, relu, c, t, count, v, e_next, t_next, u + 16 * c.ci * k,
-                                bias ? bias + k : NULL, add ? add + k : NULL, g == g0 ? ahead : NULL, y + k);
+            nn_winograd_columns(rest, tail, relu, c, t, count, k, v, e_next, t_next, u + 16 * c.ci * k, bias, add,
+                                beside, g == g0 ? ahead : NULL, y);
     }
+}
+
+NN_INLINE nn_dim nn_winograd_groups(nn_conv c)
+{
+    const nn_dim width = nn_winograd_group(c.co) * NN_VL;
+    return (c.co + width - 1) / width;
+}
+
+/* A part of the tiles of `rows` samples and of the groups of columns of y. */
+NN_INLINE void nn_winograd_part(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *u,
+                                const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_dim from, to, g0, g1;
+    nn_share(part.row, part.rows, rows * nn_winograd_tiles(c), nn_winograd_rows(c), &from, &to);
+    nn_share(part.col, part.cols, nn_winograd_groups(c), 1, &g0, &g1);
+    nn_winograd_some(from, to, g0, g1, c, relu, x, u, bias, add, (nn_beside){ { NULL } }, y);
 }
 
 /* Threads divide the groups of columns where U is more than the images, so that each element of it is read by one. */
@@ -414,25 +441,30 @@ NN_INLINE void nn_conv2d_winograd(const nn_team *team, nn_dim rows, nn_conv c, i
     nn_conv2d_winograd_u(team, rows, c, relu, x, scratch, bias, NULL, y);
 }
 
-/* dx from dy, which is a convolution of dy with another frame. */
+/* The convolution of dy that gives dx: the same with another frame. */
+NN_INLINE nn_conv nn_winograd_back(nn_conv c)
+{
+    return (nn_conv){ .h = c.oh,
+                      .w = c.ow,
+                      .ci = c.co,
+                      .oh = c.h,
+                      .ow = c.w,
+                      .co = c.ci,
+                      .r = 3,
+                      .s = 3,
+                      .step_h = 1,
+                      .step_w = 1,
+                      .pad_top = 2 - c.pad_top,
+                      .pad_left = 2 - c.pad_left,
+                      .dil_h = 1,
+                      .dil_w = 1,
+                      .groups = 1 };
+}
+
 NN_INLINE void nn_conv2d_winograd_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
                                      const nn_real *w, nn_real *scratch, nn_real *dx)
 {
-    const nn_conv b = { .h = c.oh,
-                        .w = c.ow,
-                        .ci = c.co,
-                        .oh = c.h,
-                        .ow = c.w,
-                        .co = c.ci,
-                        .r = 3,
-                        .s = 3,
-                        .step_h = 1,
-                        .step_w = 1,
-                        .pad_top = 2 - c.pad_top,
-                        .pad_left = 2 - c.pad_left,
-                        .dil_h = 1,
-                        .dil_w = 1,
-                        .groups = 1 };
+    const nn_conv b = nn_winograd_back(c);
     nn_winograd_weights_dx(team, b.ci, b.co, w, scratch);
     nn_barrier(team);
     nn_winograd_part(nn_winograd_part_of(team, rows, b), rows, b, 0, dy, scratch, NULL, NULL, dx);

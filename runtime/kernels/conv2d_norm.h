@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Convolutions with what comes next, done while the result is near. Forward: the moments of each channel, which batch
+ * norm begins with. Backward: the gradient of the input plus that of another branch, relu's gradient of it, and the
+ * sums that batch norm's gradient begins with. The tensors are large and little is computed, so what counts is how
+ * often they pass through memory.
+ *
+ * In: what the kernels of conv2d.h, depthwise.h and winograd.h take. Out: their result in its final form, and the sums
+ * in the parts of norm.h. Invariant: a part is computed and summed by one thread, in pieces that a near cache holds;
+ * both are a function of the problem alone, so bits do not depend on the team.
+ */
+#ifndef NN_KERNELS_CONV2D_NORM_H
+#define NN_KERNELS_CONV2D_NORM_H
+
+#include "kernels/norm.h"
+#include "kernels/winograd.h"
+
+/* How a convolution is computed: a literal. */
+enum { NN_CONV_DIRECT, NN_CONV_DEPTHWISE, NN_CONV_WINOGRAD };
+
+/* `parts` parts of `each` pieces. */
+typedef struct nn_pieces {
+    nn_dim parts, each;
+} nn_pieces;
+
+/* Of `pixels` pixels of a result with so many channels. */
+NN_INLINE nn_pieces nn_pieces_of(nn_dim pixels, nn_dim channels)
+{
+    enum { PIECE = 262144 / NN_REAL_BYTES };
+    const nn_dim parts = nn_norm_parts_of(pixels, 1);
+    return (nn_pieces){ parts, nn_max_dim(1, pixels / parts * channels / PIECE) };
+}
+
+/* Cut p of `pieces` equal ones through the lines of `rows` images of h lines, each `step` of which are computed
+ * together, as a pixel; through any pixels where lines do not count (NN_CONV_ROW). */
+NN_INLINE nn_dim nn_piece_cut(nn_dim p, nn_dim pieces, int any, nn_dim rows, nn_dim h, nn_dim w, nn_dim step)
+{
+    if (any) return nn_cut(rows * h * w, NN_TILE_ACC / 2, p, pieces);
+    const nn_dim some = (h + step - 1) / step, line = nn_cut(rows * some, 1, p, pieces);
+    return (line / some * h + line % some * step) * w;
+}
+
+/* d[i] = (y[i] > 0) * (d[i] + add[i]) for i in [from, to); without y the sum alone, and without `add` the product. */
+NN_INLINE void nn_act_dx(nn_dim from, nn_dim to, const nn_real *add, const nn_real *y, nn_real *d)
+{
+    NN_IVDEP
+    for (nn_dim i = from; i < to; i++) {
+        const nn_real sum = add ? d[i] + add[i] : d[i];
+        d[i] = y && y[i] <= 0 ? 0 : sum;
+    }
+}
+
+/* ---- forward ---- */
+
+/* Moments of y = conv(x, w) + bias, then relu if asked, and y itself. moments: as nn_batch_norm_act takes them; scratch:
+ * as the convolution's. */
+NN_INLINE void nn_conv2d_moments(const nn_team *team, int form, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                 const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y, nn_real *moments)
+{
+    const nn_pieces q = nn_pieces_of(rows * c.oh * c.ow, c.co);
+    const int any = form == NN_CONV_DIRECT && nn_conv_is_point(c) && c.co >= NN_VL;
+    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : 1, pieces = q.parts * q.each;
+    nn_dim from, to;
+    if (form == NN_CONV_WINOGRAD) {
+        nn_winograd_weights(team, c.ci, c.co, w, scratch);
+        nn_barrier(team);
+    }
+    nn_share(team->rank, team->size, q.parts, 1, &from, &to);
+    for (nn_dim i = from * q.each, begin = 0; i < to * q.each; i++) {
+        const nn_part part = { (int)i, (int)pieces, 0, 1 };
+        const nn_dim r0 = nn_piece_cut(i, pieces, any, rows, c.oh, c.ow, step),
+                     r1 = nn_piece_cut(i + 1, pieces, any, rows, c.oh, c.ow, step);
+        if (i % q.each == 0) begin = r0;
+        if (form == NN_CONV_WINOGRAD) {
+            const nn_dim lines = rows * ((c.oh + 1) / 2), tiles = (c.ow + 1) / 2;
+            nn_winograd_some(nn_cut(lines, 1, i, pieces) * tiles, nn_cut(lines, 1, i + 1, pieces) * tiles, 0,
+                             nn_winograd_groups(c), c, relu, x, scratch, bias, NULL, (nn_beside){ { NULL } }, y);
+        } else if (form == NN_CONV_DEPTHWISE) {
+            nn_depthwise_walk(part, rows, nn_depthwise_forward(c, relu), x, w, bias, y);
+        } else {
+            nn_conv2d_part(part, rows, c, 0, relu, x, w, bias, y);
+        }
+        nn_norm_part(0, i / q.each, r0 - begin, r0, r1, c.co, 1, (nn_norm_dy){ .x = y }, moments);
+    }
+}
+
+/* ---- backward ---- */
+
+/* dx from dy, plus `add`, and 0 where y is not positive; `add` and y may be NULL. sums, where not NULL: of dx for the
+ * gradient of batch norm of x (nn_batch_norm_act_dx), with scale and shift where relu followed that layer. Where the
+ * stride is not 1, it divides the height. scratch: as the convolution's. */
+NN_INLINE void nn_conv2d_act_dx(const nn_team *team, int form, nn_dim rows, nn_conv c, const nn_real *dy,
+                                const nn_real *w, const nn_real *add, const nn_real *y, const nn_real *x,
+                                const nn_real *mean, const nn_real *scale, const nn_real *shift, nn_real *scratch,
+                                nn_real *dx, nn_real *sums)
+{
+    const nn_pieces q = nn_pieces_of(rows * c.h * c.w, c.ci);
+    const int any = form == NN_CONV_DIRECT && nn_conv_is_point(c) && c.ci >= NN_VL;
+    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : form == NN_CONV_DEPTHWISE ? 1 : c.step_h,
+                 pieces = q.parts * q.each;
+    const nn_conv back = nn_winograd_back(c);
+    nn_dim from, to;
+    if (form == NN_CONV_WINOGRAD)
+        nn_winograd_weights_dx(team, back.ci, back.co, w, scratch);
+    else if (form == NN_CONV_DIRECT)
+        nn_conv_flip(team, c, w, scratch);
+    if (form != NN_CONV_DEPTHWISE) nn_barrier(team);
+    nn_share(team->rank, team->size, q.parts, 1, &from, &to);
+    for (nn_dim i = from * q.each, begin = 0; i < to * q.each; i++) {
+        const nn_part part = { (int)i, (int)pieces, 0, 1 };
+        const nn_dim r0 = nn_piece_cut(i, pieces, any, rows, c.h, c.w, step),
+                     r1 = nn_piece_cut(i + 1, pieces, any, rows, c.h, c.w, step);
+        if (i % q.each == 0) begin = r0;
+        if (form == NN_CONV_WINOGRAD) {
+            const nn_dim lines = rows * ((c.h + 1) / 2), tiles = (c.w + 1) / 2;
+            nn_winograd_some(nn_cut(lines, 1, i, pieces) * tiles, nn_cut(lines, 1, i + 1, pieces) * tiles, 0,
+                             nn_winograd_groups(back), back, 0, dy, scratch, NULL, NULL,
+                             (nn_beside){ { add, y, sums ? x : NULL } }, dx);
+        } else if (form == NN_CONV_DEPTHWISE) {
+            nn_depthwise_walk(part, rows, nn_depthwise_backward(c), dy, w, NULL, dx);
+        } else {
+            nn_conv_phases(part, rows, c, 1, 0, dy, scratch, NULL, dx);
+        }
+        if (add || y) nn_act_dx(r0 * c.ci, r1 * c.ci, add, y, dx);
+        if (sums)
+            nn_norm_part(scale != NULL, i / q.each, r0 - begin, r0, r1, c.ci, 1,
+                         (nn_norm_dy){ .x = x, .dy = dx, .m = mean, .scale = scale, .shift = shift }, sums);
+    }
+}
+
+#endif
