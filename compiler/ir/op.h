@@ -141,6 +141,14 @@ struct OpDesc {
        and the bias. The pass has judged the cost by operand 1, the weights. */
     Node *(*fuse_epilogue)(Builder *b, const Node *n, const Node *user);
     Node *(*fuse_prologue)(Builder *b, const Node *n, Node *const *in);
+    /* wants_sums: n begins with sums over its operand 0. Sets in over[] which other operands of n they are made of,
+       numbers or -1, and returns how many; -1: no such sums.
+       with_sums (n is that operand): an equal node with one more result, the sums with the values `over`, taken while
+       n's result is near; NULL where that saves nothing.
+       take_sums: a node equal to n over the operands `in` that begins with the sums. */
+    int (*wants_sums)(const Node *n, int over[OP_MAX_IN]);
+    Node *(*with_sums)(Builder *b, const Node *n, int n_over, Node *const *over);
+    Node *(*take_sums)(Builder *b, const Node *n, Node *const *in, Node *sums);
     bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
     Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
     /* Optional (n in an infer routine, all its operands but the first known before the call): an equal node that takes

@@ -32,13 +32,13 @@
             .doc = "Round the number of windows up instead of down."                               \
     }
 
-static const AttrDef conv2d_attrs[] = {
+const AttrDef conv2d_attrs[] = {
     CONV_ATTRS,
     { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu),
       .doc = "Apply relu to the result; set by fusion." },
     { 0 },
 };
-static const AttrDef conv2d_grad_attrs[] = { LIKE_ATTR(ConvAttrs), CONV_ATTRS, { 0 } };
+const AttrDef conv2d_grad_attrs[] = { LIKE_ATTR(ConvAttrs), CONV_ATTRS, { 0 } };
 
 static const Layout weight_second[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
 static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
@@ -132,8 +132,7 @@ ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t 
     return t;
 }
 
-static ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w,
-                            const ConvAttrs *a)
+ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a)
 {
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
@@ -141,7 +140,7 @@ static ConvText conv2d_text(const TensorType *x, const TensorType *y, const Tens
 }
 
 /* weight[O, I/g, R, S] */
-static bool depthwise(const TensorType *w, const ConvAttrs *a)
+bool conv_is_depthwise(const TensorType *w, const ConvAttrs *a)
 {
     return a->groups > 1 && w->dim[0] == a->groups && w->dim[1] == 1;
 }
@@ -190,7 +189,7 @@ static void conv2d_emit(CWriter *w, const Node *n)
                 rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s, a->relu);
         return;
     }
-    const char *deep = depthwise(wt, a) ? "_depthwise" : "";
+    const char *deep = conv_is_depthwise(wt, a) ? "_depthwise" : "";
     const ConvText text = conv2d_text(x, &n->type, wt, a);
     if (conv2d_is_lead(n))
         cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);", deep, text.s, a->relu);
@@ -422,6 +421,7 @@ const OpDesc op_conv2d = {
     .window = conv2d_window,
     .emit = conv2d_emit,
     .fuse_epilogue = conv2d_fuse_epilogue,
+    .with_sums = conv2d_with_sums,
     .absorb_affine = conv2d_absorb_affine,
     .prepare = conv2d_prepare,
     .onnx = "Conv",
@@ -485,7 +485,7 @@ static Work conv2d_dx_work(const Node *n)
 static void conv2d_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *wt = &n->in[1]->type;
-    const bool deep = depthwise(wt, n->attrs), winograd = conv2d_dx_winograd(n);
+    const bool deep = conv_is_depthwise(wt, n->attrs), winograd = conv2d_dx_winograd(n);
     cw_stmt(w, n, "nn_conv2d%s_dx($team, %s, %s, $0, $1, $scratch, $out);",
             deep ? "_depthwise" : winograd ? "_winograd" : "", rows_text(&n->type, 1).s,
             conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
@@ -515,6 +515,8 @@ const OpDesc op_conv2d_dx = {
     .work = conv2d_dx_work,
     .scratch = conv2d_dx_scratch,
     .emit = conv2d_dx_emit,
+    .fuse_epilogue = conv2d_dx_fuse_epilogue,
+    .with_sums = conv2d_dx_with_sums,
 };
 
 static bool conv2d_dw_winograd(const Node *n)
@@ -535,7 +537,7 @@ static Work conv2d_dw_work(const Node *n)
 static void conv2d_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type;
-    const bool deep = depthwise(&n->type, n->attrs), winograd = conv2d_dw_winograd(n);
+    const bool deep = conv_is_depthwise(&n->type, n->attrs), winograd = conv2d_dw_winograd(n);
     cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);",
             deep ? "_depthwise" : winograd ? "_winograd" : "",
             !deep && !winograd && merged(&n->type, n->attrs) ? "_merged" : "",

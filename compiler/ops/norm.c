@@ -48,6 +48,16 @@ static Node *fill_like(Builder *b, const Node *n, double value)
 
 /* ---- batch normalisation ---- */
 
+static bool has_relu_in(const Node *dx)
+{
+    return dx->n_in > 5 && dx->in[5];
+}
+
+static bool has_sums_in(const Node *dx)
+{
+    return dx->n_in > 7 && dx->in[7];
+}
+
 /* x[N, C, ...] of rank 2 to 4 and operands from..to with one number per channel. */
 static bool channels_ok(ShapeCtx *c, const Node *n, const TensorType *x, int from, int to)
 {
@@ -122,15 +132,26 @@ static void batch_norm_call(CWriter *w, const Node *n, const char *call, const T
             (ll)x->dim[1], last ? 1 : (ll)type_numel(x, 2, x->rank), rest);
 }
 
-/* NN_NORM_PARTS = 32 parts of three sums per channel with their numbers of rows, and three combined values. */
-static int64_t norm_scratch(int64_t channels)
+/* NN_NORM_PARTS = 32 parts of three sums per channel, with their numbers of rows. */
+int64_t norm_sums_numel(int64_t channels)
 {
-    return 32 * (3 * channels + 1) + 3 * channels;
+    return 32 * (3 * channels + 1);
 }
 
+/* Three combined values for each channel, and the sums where these are no operand. */
 static int64_t batch_norm_train_scratch(const Node *n)
 {
-    return norm_scratch(n->type.dim[1]);
+    return 3 * n->type.dim[1] + norm_sums_numel(n->type.dim[1]);
+}
+
+static int64_t batch_norm_act_scratch(const Node *n)
+{
+    return n->n_in > 4 && n->in[4] ? 3 * n->type.dim[1] : batch_norm_train_scratch(n);
+}
+
+static int64_t batch_norm_train_dx_scratch(const Node *n)
+{
+    return has_sums_in(n) ? 3 * n->type.dim[1] : batch_norm_train_scratch(n);
 }
 
 static Work norm_work(const Node *n)
@@ -158,7 +179,21 @@ static Node *batch_norm_fuse_epilogue(Builder *b, const Node *n, const Node *use
     } else {
         return NULL;
     }
-    return mk(b, &op_batch_norm_act, &a, 4, (Node *[]){ n->in[0], n->in[1], n->in[2], more });
+    return mk(b, &op_batch_norm_act, &a, 5, (Node *[]){ n->in[0], n->in[1], n->in[2], more, NULL });
+}
+
+/* Over x alone: its moments. */
+static int batch_norm_wants_moments(const Node *n, int over[OP_MAX_IN])
+{
+    (void)n;
+    (void)over;
+    return 0;
+}
+
+static Node *batch_norm_take_moments(Builder *b, const Node *n, Node *const *in, Node *moments)
+{
+    return mk(b, &op_batch_norm_act, n->attrs, 5,
+              (Node *[]){ in[0], in[1], in[2], op_is(n, &op_batch_norm_act) ? in[3] : NULL, moments });
 }
 
 const OpDesc op_batch_norm_train = {
@@ -180,6 +215,8 @@ const OpDesc op_batch_norm_train = {
     .least_batch = batch_norm_train_least,
     .emit = batch_norm_train_emit,
     .fuse_epilogue = batch_norm_fuse_epilogue,
+    .wants_sums = batch_norm_wants_moments,
+    .take_sums = batch_norm_take_moments,
     .onnx = "BatchNormalization(training_mode=1)",
     .gradient = "dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps) with g = dy weight and "
                 "means over the channel; dweight and dbias sum dy xhat and dy",
@@ -205,7 +242,7 @@ static bool batch_norm_act_shape(ShapeCtx *c, const Node *n, TensorType *out)
 static void batch_norm_act_emit(CWriter *w, const Node *n)
 {
     char text[96];
-    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, NULL, $scratch, $out, $out1, $out2, %s, %s",
+    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2, %s, %s",
              ((const NormAttrs *)n->attrs)->relu, cw_result_is_read(w, n, 3) ? "$out3" : "NULL",
              cw_result_is_read(w, n, 4) ? "$out4" : "NULL");
     batch_norm_call(w, n, "nn_batch_norm_act", &n->in[0]->type, text);
@@ -216,8 +253,9 @@ const OpDesc op_batch_norm_act = {
     .summary = "batch_norm_train with a sum and relu",
     .doc =
         "`batch_norm_train(x, weight, bias)`, plus `more` where it is given, and relu of that with `relu`. Results 3 "
-        "and 4 are the scale and the shift of the layer as `(x - mean) * scale + shift`.",
-    .in = { "x", "weight", "bias", "more?" },
+        "and 4 are the scale and the shift of the layer as `(x - mean) * scale + shift`. `moments` are those of x, if "
+        "another kernel took them.",
+    .in = { "x", "weight", "bias", "more?", "moments?" },
     .attrs = batch_norm_act_attrs,
     .attr_size = sizeof(NormAttrs),
     .flags = OPF_CHANNELS_LAST | OPF_INTERNAL,
@@ -225,10 +263,12 @@ const OpDesc op_batch_norm_act = {
     .shape = batch_norm_act_shape,
     .no_grad = "it is made when gradients are there already",
     .work = norm_work,
-    .scratch = batch_norm_train_scratch,
+    .scratch = batch_norm_act_scratch,
     .least_batch = batch_norm_train_least,
     .emit = batch_norm_act_emit,
     .fuse_epilogue = batch_norm_fuse_epilogue,
+    .wants_sums = batch_norm_wants_moments,
+    .take_sums = batch_norm_take_moments,
 };
 
 static bool batch_norm_train_dx_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -239,31 +279,46 @@ static bool batch_norm_train_dx_shape(ShapeCtx *c, const Node *n, TensorType *ou
     return want(c, type_same_shape(&n->in[0]->type, x), IN(0), "dy and x have the same shape");
 }
 
-static bool has_relu_in(const Node *n)
-{
-    return n->n_in > 5 && n->in[5];
-}
-
 static void batch_norm_train_dx_emit(CWriter *w, const Node *n)
 {
-    if (has_relu_in(n))
-        batch_norm_call(w, n, "nn_batch_norm_act_dx", &n->in[1]->type,
-                        "$eps, 1, $0, $1, $2, $3, $4, $5, $6, NULL, $scratch, $out, $out1, $out2");
+    char text[96];
+    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, $4, %s, %s, $scratch, $out, $out1, $out2", has_relu_in(n),
+             has_relu_in(n) ? "$5, $6" : "NULL, NULL", has_sums_in(n) ? "$7" : "NULL");
+    if (has_relu_in(n) || has_sums_in(n))
+        batch_norm_call(w, n, "nn_batch_norm_act_dx", &n->in[1]->type, text);
     else
         batch_norm_call(w, n, "nn_batch_norm_train_dx", &n->in[1]->type,
                         "$eps, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2");
 }
 
-/* relu's gradient from what the layer reads anyway: without a sum in between, relu's operand is the layer's formula. */
+/* From what the layer reads anyway: without a sum in between, relu's operand is the layer's formula. */
+bool batch_norm_masks(const Node *y)
+{
+    return op_is(y, &op_batch_norm_act) && ((const NormAttrs *)y->attrs)->relu && !y->in[3];
+}
+
 static Node *batch_norm_train_dx_fuse_prologue(Builder *b, const Node *n, Node *const *in)
 {
     if (has_relu_in(n) || !op_is(in[0], &op_relu_dx)) return NULL;
     Node *y = in[0]->in[1];
-    if (!op_is(y, &op_batch_norm_act) || !((const NormAttrs *)y->attrs)->relu || y->in[3] || y->in[0] != in[1] ||
-        !type_equal(&in[0]->in[0]->type, &in[1]->type))
-        return NULL;
+    if (!batch_norm_masks(y) || y->in[0] != in[1] || !type_equal(&in[0]->in[0]->type, &in[1]->type)) return NULL;
     Node *operand[] = { in[0]->in[0], in[1], in[2], in[3], in[4], mk_result(b, y, 3), mk_result(b, y, 4) };
     return mk(b, n->op, n->attrs, 7, operand);
+}
+
+static int batch_norm_train_dx_wants_sums(const Node *n, int over[OP_MAX_IN])
+{
+    const int relu = has_relu_in(n);
+    const int operand[NORM_DX_OVER] = { 1, 2, relu ? 5 : -1, relu ? 6 : -1 };
+    memcpy(over, operand, sizeof operand);
+    return NORM_DX_OVER;
+}
+
+static Node *batch_norm_train_dx_take_sums(Builder *b, const Node *n, Node *const *in, Node *sums)
+{
+    const bool relu = has_relu_in(n);
+    return mk(b, n->op, n->attrs, 8,
+              (Node *[]){ in[0], in[1], in[2], in[3], in[4], relu ? in[5] : NULL, relu ? in[6] : NULL, sums });
 }
 
 /* x[N, C, ...] from one number per channel. */
@@ -308,8 +363,9 @@ const OpDesc op_batch_norm_train_dx = {
     .doc =
         "With `h = (x - mean) / sqrt(var + eps)`: `dbias = sum dy`, `dweight = sum dy*h`, "
         "`dx = weight / sqrt(var + eps) * (dy - dbias/M - h*dweight/M)` over the M values of a channel. With `scale` "
-        "and `shift` of the layer `dy` is 0 where `(x - mean) * scale + shift <= 0`.",
-    .in = { "dy", "x", "mean", "var", "weight", "scale?", "shift?" },
+        "and `shift` of the layer `dy` is 0 where `(x - mean) * scale + shift <= 0`. `sums` are those of dy, where "
+        "another kernel took them.",
+    .in = { "dy", "x", "mean", "var", "weight", "scale?", "shift?", "sums?" },
     .attrs = batch_norm_attrs,
     .attr_size = sizeof(NormAttrs),
     .flags = OPF_CHANNELS_LAST | OPF_INTERNAL | OPF_INPLACE,
@@ -317,9 +373,11 @@ const OpDesc op_batch_norm_train_dx = {
     .shape = batch_norm_train_dx_shape,
     .grad = batch_norm_train_dx_grad,
     .work = norm_work,
-    .scratch = batch_norm_train_scratch,
+    .scratch = batch_norm_train_dx_scratch,
     .emit = batch_norm_train_dx_emit,
     .fuse_prologue = batch_norm_train_dx_fuse_prologue,
+    .wants_sums = batch_norm_train_dx_wants_sums,
+    .take_sums = batch_norm_train_dx_take_sums,
 };
 
 static bool batch_norm_shape(ShapeCtx *c, const Node *n, TensorType *out)

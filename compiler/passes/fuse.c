@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Fewer passes over memory. In: a graph with layouts. Out: activations inside the kernels that can
- * apply them (OpDesc.fuse_epilogue, fuse_prologue), and elementwise nodes of one shape grouped into
- * op_fused loops.
+ * apply them (OpDesc.fuse_epilogue, fuse_prologue), sums inside the kernels that compute what is summed
+ * (with_sums), and elementwise nodes of one shape grouped into op_fused loops.
  *
  * A group grows along edges from producer to user as long as the groups stay acyclic: no path may
  * leave a group and come back, since the loop runs as one. Values that are needed outside become
@@ -103,6 +103,72 @@ static Node *epilogue_node(Builder *b, const Node *old, Node *const *in, void *c
         return fused;
     }
     return NULL;
+}
+
+/* ---- sums ---- */
+
+/* A user that begins with sums over a value, and who computes that value with them. */
+typedef struct Sums {
+    const Node **user; /* by id of the value: the first user that wants sums over it, NULL: none */
+    bool *taken;       /* by id of the user: its operand 0 gives them */
+    Node **new_of;
+} Sums;
+
+/* What stands for x where `before` is being built; a projection may be made earlier than the routine has it. */
+static Node *new_before(Builder *b, const Sums *s, const Node *before, const Node *x)
+{
+    if (x->id < before->id) return s->new_of[x->id];
+    if (!op_is(x, &op_result) || x->in[0]->id >= before->id) return NULL;
+    return mk_result(b, s->new_of[x->in[0]->id], (int)((const IndexAttrs *)x->attrs)->index);
+}
+
+static Node *with_sums(Builder *b, const Sums *s, const Node *old, Node *const *in)
+{
+    const Node *user = s->user[old->id];
+    int operand[OP_MAX_IN];
+    Node *over[OP_MAX_IN] = { NULL };
+    if (!user || !old->op->with_sums) return NULL;
+    const int n_over = user->op->wants_sums(user, operand);
+    for (int i = 0; i < n_over; i++) {
+        const Node *x = operand[i] < 0 ? NULL : user->in[operand[i]];
+        over[i] = x ? new_before(b, s, old, x) : NULL;
+        if (x && !over[i]) return NULL;
+    }
+    Node asked = *old;
+    asked.in = (Node **)in;
+    Node *n = old->op->with_sums(b, &asked, n_over, over);
+    if (n) n->name = old->name;
+    return n;
+}
+
+static Node *sum_early(Builder *b, const Node *old, Node *const *in, void *ctx)
+{
+    Sums *s = ctx;
+    Node *n = with_sums(b, s, old, in);
+    if (n) s->taken[s->user[old->id]->id] = true;
+    if (!n && s->taken[old->id]) {
+        n = old->op->take_sums(b, old, in, mk_result(b, in[0], in[0]->n_results - 1));
+        n->name = old->name;
+    }
+    return s->new_of[old->id] = n ? n : mk_copy(b, old, in);
+}
+
+static void fuse_sums(Module *m, Routine *r)
+{
+    Arena *a = m->arena;
+    routine_renumber(r);
+    const size_t n = r->nodes.len;
+    Sums s = { .user = ARENA_ARRAY(a, const Node *, n),
+               .taken = ARENA_ARRAY(a, bool, n),
+               .new_of = ARENA_ARRAY(a, Node *, n) };
+    for (size_t i = 0; i < n; i++) {
+        const Node *user = r->nodes.data[i];
+        int over[OP_MAX_IN];
+        if (user->op->wants_sums && user->op->wants_sums(user, over) >= 0 && !s.user[user->in[0]->id])
+            s.user[user->in[0]->id] = user;
+    }
+    routine_rewrite(m, r, sum_early, &s);
+    routine_sweep(m, r);
 }
 
 /* ---- groups ---- */
@@ -389,6 +455,7 @@ bool pass_fuse(Module *m, Routine *r)
     fuse_early(m, r);
     routine_rewrite(m, r, epilogue_node, routine_count_uses(a, r));
     routine_sweep(m, r);
+    fuse_sums(m, r);
 
     const size_t n = r->nodes.len;
     Fuse f = { .m = m,
