@@ -28,7 +28,7 @@ typedef struct nn_dw_walk {
 
 /* dw[i][j] += sum over `rows` rows of `depth` pixels of a[i] * b[j], lane by lane: for the end of b's memory. An
  * ordinary function, compiled once. */
-static __attribute__((noinline, unused)) void
+NN_ONCE void
 nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_row,
                 nn_dim a_k, const nn_real *b, nn_dim b_row, nn_dim b_k, nn_real *dw, nn_dim dw_c)
 {

@@ -35,6 +35,12 @@
 #else
 #define NN_INLINE static inline __attribute__((always_inline, unused))
 #endif
+/* An ordinary function, compiled once whatever literals it is called with: copying, which gains nothing from them. */
+#if defined(__clang__)
+#define NN_ONCE static __attribute__((noinline, unused))
+#else
+#define NN_ONCE static __attribute__((noinline, noclone, unused))
+#endif
 /* What generated code puts a specialised kernel in: never merged into its callers. */
 #define NN_OUTLINE static __attribute__((noinline))
 

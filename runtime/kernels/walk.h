@@ -157,7 +157,7 @@ NN_INLINE void nn_walk_ask(nn_taps *t, int panels, const nn_real *pane, nn_dim w
 
 /* `n` pixels of x for each of `rows` rows, x_row and step*x_pix apart, from column `col` on; columns outside [0, in)
  * are zero. An ordinary function, compiled once, as are the next two. */
-static __attribute__((noinline, unused)) void nn_walk_gather(nn_dim rows, nn_dim n, nn_dim depth, const nn_real *x,
+NN_ONCE void nn_walk_gather(nn_dim rows, nn_dim n, nn_dim depth, const nn_real *x,
                                                              nn_dim x_row, nn_dim x_pix, nn_dim col, nn_dim step,
                                                              nn_dim in, nn_real *to, nn_dim to_row, nn_dim to_pix)
 {
@@ -175,7 +175,7 @@ static __attribute__((noinline, unused)) void nn_walk_gather(nn_dim rows, nn_dim
 }
 
 /* m rows of n elements, the last one of `last`. */
-static __attribute__((noinline, unused)) void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from,
+NN_ONCE void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from,
                                                            nn_dim from_row, nn_real *to, nn_dim to_row)
 {
     for (nn_dim i = 0; i < m; i++)
@@ -471,7 +471,7 @@ typedef struct nn_widen {
 } nn_widen;
 
 /* pack[r][u][c][lanes] from w, whose taps [r][s] are `tap` apart, rows w_c; `back` reverses s. */
-static __attribute__((noinline, unused)) void nn_walk_widen(nn_widen m, nn_dim n_r, nn_dim n_s, nn_dim tap,
+NN_ONCE void nn_walk_widen(nn_widen m, nn_dim n_r, nn_dim n_s, nn_dim tap,
                                                             nn_dim w_c, nn_dim depth, nn_dim cols, int back,
                                                             const nn_real *w, nn_real *pack)
 {
