@@ -214,8 +214,8 @@ NN_INLINE void nn_norm_sum_inner(int relu, nn_dim r0, nn_dim r1, nn_dim channels
 
 /* Rows [r0, r1) of part p: moments of g.x where g.dy is NULL, else sums for the gradients, added to those of the
  * `before` rows of the part that were counted earlier (inner = 1 only). */
-NN_INLINE void nn_norm_part(int relu, nn_dim p, nn_dim before, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner,
-                            nn_norm_dy g, nn_real *part)
+NN_ONCE void nn_norm_part(int relu, nn_dim p, nn_dim before, nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner,
+                          nn_norm_dy g, nn_real *part)
 {
     const int tail = (int)(channels % NN_VL);
     nn_real *out = part + p * NN_NORM_SUMS * channels;
@@ -230,10 +230,14 @@ NN_INLINE void nn_norm_part(int relu, nn_dim p, nn_dim before, nn_dim r0, nn_dim
             else
                 nn_norm_moments_inner(r0, r1, channels, inner, k, g.x, channels, out);
         }
+    } else if (g.dy && relu) {
+        for (; k + NN_VL <= channels; k += NN_VL)
+            nn_norm_sum_rows(1, NN_VL, before, r0, r1, channels, k, g, channels, out);
+        if (tail) nn_norm_sum_rows(1, tail, before, r0, r1, channels, k, g, channels, out);
     } else if (g.dy) {
         for (; k + NN_VL <= channels; k += NN_VL)
-            nn_norm_sum_rows(relu, NN_VL, before, r0, r1, channels, k, g, channels, out);
-        if (tail) nn_norm_sum_rows(relu, tail, before, r0, r1, channels, k, g, channels, out);
+            nn_norm_sum_rows(0, NN_VL, before, r0, r1, channels, k, g, channels, out);
+        if (tail) nn_norm_sum_rows(0, tail, before, r0, r1, channels, k, g, channels, out);
     } else {
         for (; k + NN_VL <= channels; k += NN_VL)
             nn_norm_moments_rows(NN_VL, before, r0, r1, channels, k, g.x, channels, out);
@@ -343,6 +347,37 @@ NN_INLINE void nn_norm_apply(nn_dim r0, nn_dim r1, nn_dim channels, nn_dim inner
 #undef NN_VALUE
 }
 
+/* What y = (x - mean) * scale + shift needs, for this thread's share of the channels, from the moments of `parts` parts
+ * of count values: m is the mean as rounded, which the shift makes up for. mean and var may be NULL. */
+NN_ONCE void nn_norm_statistics(const nn_team *team, nn_dim parts, nn_dim channels, double count, nn_real eps,
+                                const nn_real *part, const nn_real *weight, const nn_real *bias, nn_real *m,
+                                nn_real *mean, nn_real *var, nn_real *scale, nn_real *shift)
+{
+    const nn_real *rows = part + NN_NORM_PARTS * NN_NORM_SUMS * channels;
+    nn_dim from, to;
+    nn_share(team->rank, team->size, channels, 1, &from, &to);
+    for (nn_dim c = from; c < to; c++) {
+        const double ref = (double)part[c]; /* distances to it are small and keep their digits */
+        double sum = 0, square = 0;
+        for (nn_dim p = 0; p < parts; p++) {
+            const nn_real *at = part + p * NN_NORM_SUMS * channels + c;
+            sum += (double)rows[p] * (((double)at[0] - ref) + (double)at[channels]);
+        }
+        for (nn_dim p = 0; p < parts; p++) {
+            const nn_real *at = part + p * NN_NORM_SUMS * channels + c;
+            const double apart = (((double)at[0] - ref) + (double)at[channels]) - sum / count;
+            square += (double)at[2 * channels] + (double)rows[p] * apart * apart;
+        }
+        const nn_real v = (nn_real)(square / count);
+        const double k = (double)weight[c] / sqrt((double)v + (double)eps);
+        m[c] = (nn_real)(ref + sum / count);
+        if (mean) mean[c] = m[c];
+        if (var) var[c] = v;
+        scale[c] = (nn_real)k;
+        shift[c] = (nn_real)((double)bias[c] - k * (sum / count - ((double)m[c] - ref)));
+    }
+}
+
 /* y = (x - mean) / sqrt(var + eps) * weight + bias, plus `more`, then relu if asked; mean[c], the biased var[c], and
  * the factors of y = (x - mean) * scale + shift, whose shift makes up for the rounding of the mean. more and any result
  * may be NULL. moments: of x, where they are known, else NULL; scratch: 3*channels, and without moments
@@ -365,28 +400,7 @@ NN_INLINE void nn_batch_norm_act(const nn_team *team, nn_dim outer, nn_dim chann
         nn_barrier(team);
         part = own;
     }
-    const nn_real *rows = part + NN_NORM_PARTS * NN_NORM_SUMS * channels;
-    nn_share(team->rank, team->size, channels, 1, &from, &to);
-    for (nn_dim c = from; c < to; c++) {
-        const double ref = (double)part[c]; /* distances to it are small and keep their digits */
-        double sum = 0, square = 0;
-        for (nn_dim p = 0; p < parts; p++) {
-            const nn_real *at = part + p * NN_NORM_SUMS * channels + c;
-            sum += (double)rows[p] * (((double)at[0] - ref) + (double)at[channels]);
-        }
-        for (nn_dim p = 0; p < parts; p++) {
-            const nn_real *at = part + p * NN_NORM_SUMS * channels + c;
-            const double apart = (((double)at[0] - ref) + (double)at[channels]) - sum / count;
-            square += (double)at[2 * channels] + (double)rows[p] * apart * apart;
-        }
-        const nn_real v = (nn_real)(square / count);
-        const double k = (double)weight[c] / sqrt((double)v + (double)eps);
-        m[c] = (nn_real)(ref + sum / count);
-        if (mean) mean[c] = m[c];
-        if (var) var[c] = v;
-        scale[c] = (nn_real)k;
-        shift[c] = (nn_real)((double)bias[c] - k * (sum / count - ((double)m[c] - ref)));
-    }
+    nn_norm_statistics(team, parts, channels, count, eps, part, weight, bias, m, mean, var, scale, shift);
     nn_barrier(team);
     if (!y) return;
     nn_share(team->rank, team->size, outer, 1, &from, &to);
@@ -401,9 +415,30 @@ NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim cha
                       NULL);
 }
 
+/* What dx = (x - mean) * scale + shift + dy * gain needs, for this thread's share of the channels; dweight and dbias may
+ * be NULL. The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. */
+NN_ONCE void nn_norm_slopes(const nn_team *team, nn_dim parts, nn_dim channels, double count, nn_real eps,
+                            const nn_real *part, const nn_real *var, const nn_real *weight, nn_real *scale,
+                            nn_real *shift, nn_real *gain, nn_real *dweight, nn_real *dbias)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, channels, 1, &from, &to);
+    for (nn_dim c = from; c < to; c++) {
+        const double sum_dy = nn_norm_total(parts, channels, c, 0, part);
+        const double rest = nn_norm_total(parts, channels, c, 2, part) / count;
+        const double sum_dyc = nn_norm_total(parts, channels, c, 1, part) - rest * sum_dy;
+        const double deviation = sqrt((double)var[c] + (double)eps), rstd = 1 / deviation;
+        const double k = (double)weight[c] / deviation, slope = rstd * rstd * sum_dyc / count;
+        if (dweight) dweight[c] = (nn_real)(rstd * sum_dyc);
+        if (dbias) dbias[c] = (nn_real)sum_dy;
+        gain[c] = (nn_real)k; /* the very scale of the forward pass */
+        scale[c] = (nn_real)(-k * slope);
+        shift[c] = (nn_real)(k * (slope * rest - sum_dy / count));
+    }
+}
+
 /* Gradients; any result may be NULL, and dx may be dy. relu: of relu after the layer, whose scale and shift are given.
- * The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. sums: of
- * dy, where they are known, else NULL; scratch: 3*channels, and without sums NN_NORM_PARTS*NN_NORM_SUMS*channels more.
+ * sums: of dy, where they are known, else NULL; scratch: 3*channels, and without sums NN_NORM_PARTS*NN_NORM_SUMS*channels more.
  */
 NN_INLINE void nn_batch_norm_act_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
                                     int relu, const nn_real *dy, const nn_real *x, const nn_real *mean,
@@ -423,19 +458,7 @@ NN_INLINE void nn_batch_norm_act_dx(const nn_team *team, nn_dim outer, nn_dim ch
         nn_barrier(team);
         part = own;
     }
-    nn_share(team->rank, team->size, channels, 1, &from, &to);
-    for (nn_dim c = from; c < to; c++) {
-        const double sum_dy = nn_norm_total(parts, channels, c, 0, part);
-        const double rest = nn_norm_total(parts, channels, c, 2, part) / count;
-        const double sum_dyc = nn_norm_total(parts, channels, c, 1, part) - rest * sum_dy;
-        const double deviation = sqrt((double)var[c] + (double)eps), rstd = 1 / deviation;
-        const double k = (double)weight[c] / deviation, slope = rstd * rstd * sum_dyc / count;
-        if (dweight) dweight[c] = (nn_real)(rstd * sum_dyc);
-        if (dbias) dbias[c] = (nn_real)sum_dy;
-        gain[c] = (nn_real)k; /* the very scale of the forward pass */
-        scale[c] = (nn_real)(-k * slope);
-        shift[c] = (nn_real)(k * (slope * rest - sum_dy / count));
-    }
+    nn_norm_slopes(team, parts, channels, count, eps, part, var, weight, scale, shift, gain, dweight, dbias);
     nn_barrier(team);
     if (!dx) return;
     nn_share(team->rank, team->size, outer, 1, &from, &to);
