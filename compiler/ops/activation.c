@@ -12,11 +12,25 @@ static void relu_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
     dx[0] = mk2(b, &op_relu_dx, NULL, dy[0], n->in[1]); /* constant in y, except at the kink */
 }
 
+/* Behind dropout: what was dropped is 0 in its result as well, and what was kept has the sign of y. So no draw is made
+ * again; one random node less. */
+static Node *relu_dx_of_dropout(Builder *b, const Node *dropped, const Node *y)
+{
+    for (size_t i = 0; i < b->routine->nodes.len; i++) {
+        Node *kept = b->routine->nodes.data[i];
+        if (op_is(kept, &op_dropout) && kept->in[0] == y && attrs_equal(kept->op, kept->attrs, dropped->attrs) &&
+            kept != dropped)
+            return mk_scale(b, mk2(b, &op_relu_dx, NULL, dropped->in[0], kept), dropout_scale(kept));
+    }
+    return NULL;
+}
+
 /* Behind a maximum pool the mask goes on before dy is spread over the windows, where there are fewer values: dy lands
  * where y equals the pool's result, so both have the same sign. The mask moves on to an operand, so this ends. */
 static Node *relu_dx_simplify(Builder *b, const Node *n)
 {
     const Node *spread = n->in[0], *y = n->in[1];
+    if (op_is(spread, &op_dropout)) return relu_dx_of_dropout(b, spread, y);
     if (!op_is(spread, &op_max_pool2d_dx) || !op_is(spread->in[1], &op_result)) return NULL;
     Node *pool = spread->in[1]->in[0];
     if (!op_is(pool, &op_max_pool2d) || pool->in[0] != y) return NULL;

@@ -57,6 +57,9 @@ void shape_warn(ShapeCtx *c, Culprit who, const char *id, const char *fmt, ...)
 #define SAMPLES(...) ((const OpSample[]){ __VA_ARGS__, { NULL, NULL } })
 #define CHOICES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
+/* What a node of op_dropout multiplies the elements with that it keeps. */
+double dropout_scale(const Node *n);
+
 /* Shape rules shared by families. */
 bool shape_same(ShapeCtx *c, const Node *n,
                 TensorType *out); /* type of operand 0, which must be f32 */

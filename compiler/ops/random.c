@@ -221,6 +221,11 @@ static const AttrDef dropout_attrs[] = {
     { 0 }
 };
 
+double dropout_scale(const Node *n)
+{
+    return 1 / (1 - ((const DropoutAttrs *)n->attrs)->p);
+}
+
 /* The same elements are dropped and the same factor applied: the operator itself, with its stream. */
 static void same_draws_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 {
