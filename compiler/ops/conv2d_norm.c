@@ -22,7 +22,8 @@ static const char *form_of(WinogradPass pass, const TensorType *x, const TensorT
 static bool is_near(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
                     const ConvAttrs *a)
 {
-    return winograd_pays(pass, x, y, w, a) ? w->dim[0] * w->dim[1] <= NEAR_KERNELS : type_numel(w, 0, 4) <= NEAR_WEIGHTS;
+    if (winograd_pays(pass, x, y, w, a)) return w->dim[0] * w->dim[1] <= NEAR_KERNELS;
+    return type_numel(w, 0, 4) <= NEAR_WEIGHTS;
 }
 
 /* ---- forward ---- */
@@ -170,8 +171,8 @@ const OpDesc op_conv2d_dx_act = {
 const OpDesc op_conv2d_dx_sums = {
     .name = "conv2d_dx_sums",
     .summary = "conv2d_dx_act with the sums that batch norm's gradient begins with",
-    .doc = "Result 1 are the sums of result 0 with x and its mean as runtime/kernels/norm.h describes them; with `scale` "
-           "and `shift` they leave out what batch_norm_train_dx takes for 0.",
+    .doc = "Result 1 are the sums of result 0 with x and its mean as runtime/kernels/norm.h describes them; with "
+           "`scale` and `shift` they leave out what batch_norm_train_dx takes for 0.",
     .in = { "dy", "weight", "add?", "y?", "x", "mean", "scale?", "shift?" },
     .attrs = conv2d_grad_attrs,
     .attr_size = sizeof(ConvAttrs),

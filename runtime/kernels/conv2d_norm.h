@@ -52,8 +52,8 @@ NN_INLINE void nn_act_dx(nn_dim from, nn_dim to, const nn_real *add, const nn_re
 
 /* ---- forward ---- */
 
-/* Moments of y = conv(x, w) + bias, then relu if asked, and y itself. moments: as nn_batch_norm_act takes them; scratch:
- * as the convolution's. */
+/* y = conv(x, w) + bias, then relu if asked, and its moments, as nn_batch_norm_act takes them. scratch: as the
+ * convolution's. */
 NN_INLINE void nn_conv2d_moments(const nn_team *team, int form, nn_dim rows, nn_conv c, int relu, const nn_real *x,
                                  const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y, nn_real *moments)
 {

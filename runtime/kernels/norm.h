@@ -415,8 +415,8 @@ NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim cha
                       NULL);
 }
 
-/* What dx = (x - mean) * scale + shift + dy * gain needs, for this thread's share of the channels; dweight and dbias may
- * be NULL. The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. */
+/* What dx = (x - mean) * scale + shift + dy * gain needs, for this thread's share of the channels; dweight and dbias
+ * may be NULL. The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. */
 NN_ONCE void nn_norm_slopes(const nn_team *team, nn_dim parts, nn_dim channels, double count, nn_real eps,
                             const nn_real *part, const nn_real *var, const nn_real *weight, nn_real *scale,
                             nn_real *shift, nn_real *gain, nn_real *dweight, nn_real *dbias)
