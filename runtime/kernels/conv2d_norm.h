@@ -40,6 +40,31 @@ NN_INLINE nn_dim nn_piece_cut(nn_dim p, nn_dim pieces, int any, nn_dim rows, nn_
     return (line / some * h + line % some * step) * w;
 }
 
+/* Piece i: the part of a convolution that it is, the pixels [r0, r1) of all images, and how many pixels the pieces
+ * before it in its part have. */
+typedef struct nn_piece {
+    nn_part part;
+    nn_dim r0, r1, before;
+} nn_piece;
+
+NN_INLINE nn_piece nn_piece_of(nn_pieces q, nn_dim i, int any, nn_dim rows, nn_dim h, nn_dim w, nn_dim step)
+{
+    const nn_dim all = q.parts * q.each, r0 = nn_piece_cut(i, all, any, rows, h, w, step);
+    return (nn_piece){ .part = { (int)i, (int)all, 0, 1 }, .r0 = r0,
+                       .r1 = nn_piece_cut(i + 1, all, any, rows, h, w, step),
+                       .before = r0 - nn_piece_cut(i / q.each * q.each, all, any, rows, h, w, step) };
+}
+
+/* A piece by Winograd's algorithm, whose tiles are pairs of lines. */
+NN_INLINE void nn_winograd_piece(nn_piece p, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *u,
+                                 const nn_real *bias, nn_beside beside, nn_real *y)
+{
+    const nn_dim lines = rows * ((c.oh + 1) / 2), tiles = (c.ow + 1) / 2;
+    nn_dim from, to;
+    nn_share(p.part.row, p.part.rows, lines, 1, &from, &to);
+    nn_winograd_some(from * tiles, to * tiles, 0, nn_winograd_groups(c), c, relu, x, u, bias, NULL, beside, y);
+}
+
 /* d[i] = (y[i] > 0) * (d[i] + add[i]) for i in [from, to); without y the sum alone, and without `add` the product. */
 NN_INLINE void nn_act_dx(nn_dim from, nn_dim to, const nn_real *add, const nn_real *y, nn_real *d)
 {
@@ -59,28 +84,22 @@ NN_INLINE void nn_conv2d_moments(const nn_team *team, int form, nn_dim rows, nn_
 {
     const nn_pieces q = nn_pieces_of(rows * c.oh * c.ow, c.co);
     const int any = form == NN_CONV_DIRECT && nn_conv_is_point(c) && c.co >= NN_VL;
-    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : 1, pieces = q.parts * q.each;
+    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : 1;
     nn_dim from, to;
     if (form == NN_CONV_WINOGRAD) {
         nn_winograd_weights(team, c.ci, c.co, w, scratch);
         nn_barrier(team);
     }
     nn_share(team->rank, team->size, q.parts, 1, &from, &to);
-    for (nn_dim i = from * q.each, begin = 0; i < to * q.each; i++) {
-        const nn_part part = { (int)i, (int)pieces, 0, 1 };
-        const nn_dim r0 = nn_piece_cut(i, pieces, any, rows, c.oh, c.ow, step),
-                     r1 = nn_piece_cut(i + 1, pieces, any, rows, c.oh, c.ow, step);
-        if (i % q.each == 0) begin = r0;
-        if (form == NN_CONV_WINOGRAD) {
-            const nn_dim lines = rows * ((c.oh + 1) / 2), tiles = (c.ow + 1) / 2;
-            nn_winograd_some(nn_cut(lines, 1, i, pieces) * tiles, nn_cut(lines, 1, i + 1, pieces) * tiles, 0,
-                             nn_winograd_groups(c), c, relu, x, scratch, bias, NULL, (nn_beside){ { NULL } }, y);
-        } else if (form == NN_CONV_DEPTHWISE) {
-            nn_depthwise_walk(part, rows, nn_depthwise_forward(c, relu), x, w, bias, y);
-        } else {
-            nn_conv2d_part(part, rows, c, 0, relu, x, w, bias, y);
-        }
-        nn_norm_part(0, i / q.each, r0 - begin, r0, r1, c.co, 1, (nn_norm_dy){ .x = y }, moments);
+    for (nn_dim i = from * q.each; i < to * q.each; i++) {
+        const nn_piece p = nn_piece_of(q, i, any, rows, c.oh, c.ow, step);
+        if (form == NN_CONV_WINOGRAD)
+            nn_winograd_piece(p, rows, c, relu, x, scratch, bias, (nn_beside){ { NULL } }, y);
+        else if (form == NN_CONV_DEPTHWISE)
+            nn_depthwise_walk(p.part, rows, nn_depthwise_forward(c, relu), x, w, bias, y);
+        else
+            nn_conv2d_part(p.part, rows, c, 0, relu, x, w, bias, y);
+        nn_norm_part(0, i / q.each, p.before, p.r0, p.r1, c.co, 1, (nn_norm_dy){ .x = y }, moments);
     }
 }
 
@@ -96,8 +115,7 @@ NN_INLINE void nn_conv2d_act_dx(const nn_team *team, int form, nn_dim rows, nn_c
 {
     const nn_pieces q = nn_pieces_of(rows * c.h * c.w, c.ci);
     const int any = form == NN_CONV_DIRECT && nn_conv_is_point(c) && c.ci >= NN_VL;
-    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : form == NN_CONV_DEPTHWISE ? 1 : c.step_h,
-                 pieces = q.parts * q.each;
+    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : form == NN_CONV_DEPTHWISE ? 1 : c.step_h;
     const nn_conv back = nn_winograd_back(c);
     nn_dim from, to;
     if (form == NN_CONV_WINOGRAD)
@@ -106,24 +124,17 @@ NN_INLINE void nn_conv2d_act_dx(const nn_team *team, int form, nn_dim rows, nn_c
         nn_conv_flip(team, c, w, scratch);
     if (form != NN_CONV_DEPTHWISE) nn_barrier(team);
     nn_share(team->rank, team->size, q.parts, 1, &from, &to);
-    for (nn_dim i = from * q.each, begin = 0; i < to * q.each; i++) {
-        const nn_part part = { (int)i, (int)pieces, 0, 1 };
-        const nn_dim r0 = nn_piece_cut(i, pieces, any, rows, c.h, c.w, step),
-                     r1 = nn_piece_cut(i + 1, pieces, any, rows, c.h, c.w, step);
-        if (i % q.each == 0) begin = r0;
-        if (form == NN_CONV_WINOGRAD) {
-            const nn_dim lines = rows * ((c.h + 1) / 2), tiles = (c.w + 1) / 2;
-            nn_winograd_some(nn_cut(lines, 1, i, pieces) * tiles, nn_cut(lines, 1, i + 1, pieces) * tiles, 0,
-                             nn_winograd_groups(back), back, 0, dy, scratch, NULL, NULL,
-                             (nn_beside){ { add, y, sums ? x : NULL } }, dx);
-        } else if (form == NN_CONV_DEPTHWISE) {
-            nn_depthwise_walk(part, rows, nn_depthwise_backward(c), dy, w, NULL, dx);
-        } else {
-            nn_conv_phases(part, rows, c, 1, 0, dy, scratch, NULL, dx);
-        }
-        if (add || y) nn_act_dx(r0 * c.ci, r1 * c.ci, add, y, dx);
+    for (nn_dim i = from * q.each; i < to * q.each; i++) {
+        const nn_piece p = nn_piece_of(q, i, any, rows, c.h, c.w, step);
+        if (form == NN_CONV_WINOGRAD)
+            nn_winograd_piece(p, rows, back, 0, dy, scratch, NULL, (nn_beside){ { add, y, sums ? x : NULL } }, dx);
+        else if (form == NN_CONV_DEPTHWISE)
+            nn_depthwise_walk(p.part, rows, nn_depthwise_backward(c), dy, w, NULL, dx);
+        else
+            nn_conv_phases(p.part, rows, c, 1, 0, dy, scratch, NULL, dx);
+        if (add || y) nn_act_dx(p.r0 * c.ci, p.r1 * c.ci, add, y, dx);
         if (sums)
-            nn_norm_part(scale != NULL, i / q.each, r0 - begin, r0, r1, c.ci, 1,
+            nn_norm_part(scale != NULL, i / q.each, p.before, p.r0, p.r1, c.ci, 1,
                          (nn_norm_dy){ .x = x, .dy = dx, .m = mean, .scale = scale, .shift = shift }, sums);
     }
 }

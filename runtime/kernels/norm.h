@@ -416,7 +416,8 @@ NN_INLINE void nn_batch_norm_train(const nn_team *team, nn_dim outer, nn_dim cha
 }
 
 /* What dx = (x - mean) * scale + shift + dy * gain needs, for this thread's share of the channels; dweight and dbias
- * may be NULL. The remainder of the rounded mean is summed again, so that the gradients are those of the exact statistics. */
+ * may be NULL. The remainder of the rounded mean is summed again, so that the gradients are those of the exact
+ * statistics. */
 NN_ONCE void nn_norm_slopes(const nn_team *team, nn_dim parts, nn_dim channels, double count, nn_real eps,
                             const nn_real *part, const nn_real *var, const nn_real *weight, nn_real *scale,
                             nn_real *shift, nn_real *gain, nn_real *dweight, nn_real *dbias)
@@ -438,8 +439,8 @@ NN_ONCE void nn_norm_slopes(const nn_team *team, nn_dim parts, nn_dim channels, 
 }
 
 /* Gradients; any result may be NULL, and dx may be dy. relu: of relu after the layer, whose scale and shift are given.
- * sums: of dy, where they are known, else NULL; scratch: 3*channels, and without sums NN_NORM_PARTS*NN_NORM_SUMS*channels more.
- */
+ * sums: of dy, where they are known, else NULL; scratch: 3*channels, and without sums
+ * NN_NORM_PARTS*NN_NORM_SUMS*channels more. */
 NN_INLINE void nn_batch_norm_act_dx(const nn_team *team, nn_dim outer, nn_dim channels, nn_dim inner, nn_real eps,
                                     int relu, const nn_real *dy, const nn_real *x, const nn_real *mean,
                                     const nn_real *var, const nn_real *weight, const nn_real *was_scale,

@@ -26,8 +26,8 @@ NN_INLINE void layer_together(const nn_team *team, int form, nn_conv c, const La
     nn_batch_norm_act(team, ny, c.co, 1, eps, 0, a->out, a->bias, a->bias, NULL, a->moments, a->norm, a->stat[0],
                       a->stat[1], a->stat[2], a->stat[3], a->stat[4]);
     nn_barrier(team);
-    nn_conv2d_act_dx(team, form, a->rows, c, a->dy, a->w, a->plus ? a->add : NULL, a->mask ? a->y : NULL, a->of, a->mean,
-                     a->follows ? a->weight : NULL, a->follows ? a->shift : NULL, a->scratch, a->dx, a->sums);
+    nn_conv2d_act_dx(team, form, a->rows, c, a->dy, a->w, a->plus ? a->add : NULL, a->mask ? a->y : NULL, a->of,
+                     a->mean, a->follows ? a->weight : NULL, a->follows ? a->shift : NULL, a->scratch, a->dx, a->sums);
     nn_barrier(team);
     nn_batch_norm_act_dx(team, nx, c.ci, 1, eps, a->follows, a->dx, a->of, a->mean, a->var, a->weight, a->weight,
                          a->shift, a->sums, a->norm, a->stat[5], a->stat[6], a->stat[7]);
@@ -132,7 +132,8 @@ START_TEST(steps_together_match_steps_apart)
         check_layer("direct", direct_together, direct_apart, rows,
                     NN_CONV(h, w, ci, (h + 2 * pad - r) / step + 1, (w + 2 * pad - s) / step + 1, co, r, s, step, step,
                             pad, pad, 1, 1, 1));
-        check_layer("pixels", direct_together, direct_apart, rows, NN_CONV(h, w, ci, h, w, co, 1, 1, 1, 1, 0, 0, 1, 1, 1));
+        check_layer("pixels", direct_together, direct_apart, rows,
+                    NN_CONV(h, w, ci, h, w, co, 1, 1, 1, 1, 0, 0, 1, 1, 1));
         check_layer("depthwise", depthwise_together, depthwise_apart, rows,
                     NN_CONV(h, w, ci, (h + 2 * pad - r) / step + 1, (w + 2 * pad - s) / step + 1, ci, r, s, step, step,
                             pad, pad, 1, 1, ci));
