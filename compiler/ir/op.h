@@ -141,12 +141,11 @@ struct OpDesc {
        and the bias. The pass has judged the cost by operand 1, the weights. */
     Node *(*fuse_epilogue)(Builder *b, const Node *n, const Node *user);
     Node *(*fuse_prologue)(Builder *b, const Node *n, Node *const *in);
-    /* wants_sums: n begins with sums over its operand 0. Sets in over[] which other operands of n they are made of,
-       numbers or -1, and returns how many; -1: no such sums.
-       with_sums (n is that operand): an equal node with one more result, the sums with the values `over`, taken while
-       n's result is near; NULL where that saves nothing.
+    /* sums_over: n begins with sums over its operand 0 and these others, whose numbers end with 0; NULL: it does not.
+       with_sums (n is operand 0): an equal node with one more result, the sums with the values `over` (NULL: an
+       optional one that is not there), taken while n's result is near; NULL where that saves nothing.
        take_sums: a node equal to n over the operands `in` that begins with the sums. */
-    int (*wants_sums)(const Node *n, int over[OP_MAX_IN]);
+    const int *sums_over;
     Node *(*with_sums)(Builder *b, const Node *n, int n_over, Node *const *over);
     Node *(*take_sums)(Builder *b, const Node *n, Node *const *in, Node *sums);
     bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);

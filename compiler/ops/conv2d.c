@@ -2,8 +2,7 @@
  *
  * Convolution of images and its two gradients. See runtime/kernels/conv2d.h for how it is computed.
  */
-#include "ops/window.h"
-#include "ops/winograd.h"
+#include "ops/conv2d_norm.h"
 
 #include <stdio.h>
 
@@ -40,7 +39,7 @@ const AttrDef conv2d_attrs[] = {
 };
 const AttrDef conv2d_grad_attrs[] = { LIKE_ATTR(ConvAttrs), CONV_ATTRS, { 0 } };
 
-static const Layout weight_second[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
+const Layout conv2d_operand_layout[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
 static const Layout weight_result[OP_MAX_RESULTS] = { LAYOUT_KERNEL };
 
 static bool conv2d_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -114,7 +113,7 @@ static Work conv_work(const TensorType *y, const TensorType *w)
     return (Work){ .macs = n * type_numel(w, 1, 4), .flops = n };
 }
 
-static Work conv2d_work(const Node *n)
+Work conv2d_work(const Node *n)
 {
     return conv_work(&n->type, &n->in[1]->type);
 }
@@ -175,7 +174,7 @@ static bool conv2d_is_lead(const Node *n)
     return !conv2d_winograd(n) && !conv_is_team(type_numel(&n->type, 1, 4) * type_numel(&n->in[1]->type, 1, 4));
 }
 
-static int64_t conv2d_scratch(const Node *n)
+int64_t conv2d_scratch(const Node *n)
 {
     return conv2d_winograd(n) ? winograd_scratch(WINOGRAD_Y, &n->in[1]->type) : 0;
 }
@@ -413,7 +412,7 @@ const OpDesc op_conv2d = {
     .flags = OPF_LEAD | OPF_CHANNELS_LAST,
     .whole = 1 << 1 | 1 << 2,
     .is_lead = conv2d_is_lead,
-    .operand_layout = weight_second,
+    .operand_layout = conv2d_operand_layout,
     .shape = conv2d_shape,
     .grad = conv2d_grad,
     .work = conv2d_work,
@@ -471,13 +470,14 @@ static bool conv2d_dx_winograd(const Node *n)
     return winograd_pays(WINOGRAD_DX, &n->type, &n->in[0]->type, &n->in[1]->type, n->attrs);
 }
 
-static int64_t conv2d_dx_scratch(const Node *n)
+int64_t conv2d_dx_scratch(const Node *n)
 {
     const TensorType *w = &n->in[1]->type;
+    if (conv_is_depthwise(w, n->attrs)) return 0;
     return conv2d_dx_winograd(n) ? winograd_scratch(WINOGRAD_DX, w) : conv_dx_scratch(w);
 }
 
-static Work conv2d_dx_work(const Node *n)
+Work conv2d_dx_work(const Node *n)
 {
     return conv_work(&n->in[0]->type, &n->in[1]->type);
 }
@@ -509,7 +509,7 @@ const OpDesc op_conv2d_dx = {
     .attrs = conv2d_grad_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
-    .operand_layout = weight_second,
+    .operand_layout = conv2d_operand_layout,
     .shape = shape_from_attr,
     .grad = conv2d_dx_grad,
     .work = conv2d_dx_work,

@@ -5,9 +5,7 @@
  * piece by piece while the result is near (runtime/kernels/conv2d_norm.h); weights that do not stay near beside it
  * would be read again for each piece, so such layers keep to one pass after the other.
  */
-#include "ops/winograd.h"
-
-#include <stdio.h>
+#include "ops/conv2d_norm.h"
 
 enum { NEAR_WEIGHTS = 131072, NEAR_KERNELS = 16384 }; /* NN_WALK_FAR, nn_winograd_far */
 
@@ -39,22 +37,9 @@ static void conv2d_moments_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
-    cw_stmt(w, n, "nn_conv2d_moments($team, %s, %s, %s, $relu, $0, $1, $2, %s, $out, $out1);",
-            form_of(WINOGRAD_Y, x, &n->type, wt, a), rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s,
-            n->op->scratch(n) ? "$scratch" : "NULL");
+    cw_stmt(w, n, "nn_conv2d_moments($team, %s, %s, %s, $relu, $0, $1, $2, $scratch, $out, $out1);",
+            form_of(WINOGRAD_Y, x, &n->type, wt, a), rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s);
 }
-
-static int64_t conv2d_moments_scratch(const Node *n)
-{
-    return op_conv2d.scratch(n);
-}
-
-static Work conv2d_moments_work(const Node *n)
-{
-    return op_conv2d.work(n);
-}
-
-static const Layout weight_second[OP_MAX_IN] = { [1] = LAYOUT_KERNEL };
 
 const OpDesc op_conv2d_moments = {
     .name = "conv2d_moments",
@@ -65,19 +50,19 @@ const OpDesc op_conv2d_moments = {
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .n_results = 2,
-    .operand_layout = weight_second,
+    .operand_layout = conv2d_operand_layout,
     .shape = conv2d_moments_shape,
     .no_grad = "it is made when gradients are there already",
-    .work = conv2d_moments_work,
-    .scratch = conv2d_moments_scratch,
+    .work = conv2d_work,
+    .scratch = conv2d_scratch,
     .emit = conv2d_moments_emit,
 };
 
 Node *conv2d_with_sums(Builder *b, const Node *n, int n_over, Node *const *over)
 {
-    (void)over;
+    (void)over; /* moments need none */
     if (n_over || !is_near(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs)) return NULL;
-    return mk(b, &op_conv2d_moments, n->attrs, 3, n->in);
+    return mk3(b, &op_conv2d_moments, n->attrs, n->in[0], n->in[1], n->in[2]);
 }
 
 /* ---- backward ---- */
@@ -87,11 +72,6 @@ static bool dx_is_near(const Node *n)
     const ConvAttrs *a = n->attrs;
     const TensorType *w = &n->in[1]->type;
     return is_near(WINOGRAD_DX, &n->type, &n->in[0]->type, w, a) && n->type.dim[2] % a->stride[0] == 0;
-}
-
-static int64_t conv2d_dx_act_scratch(const Node *n)
-{
-    return conv_is_depthwise(&n->in[1]->type, n->attrs) ? 0 : op_conv2d_dx.scratch(n);
 }
 
 static void conv2d_dx_act_call(CWriter *w, const Node *n, const char *operands)
@@ -104,14 +84,12 @@ static void conv2d_dx_act_call(CWriter *w, const Node *n, const char *operands)
 
 static void conv2d_dx_act_emit(CWriter *w, const Node *n)
 {
-    conv2d_dx_act_call(w, n, n->op->scratch(n) ? "NULL, NULL, NULL, NULL, $scratch, $out, NULL"
-                                               : "NULL, NULL, NULL, NULL, NULL, $out, NULL");
+    conv2d_dx_act_call(w, n, "NULL, NULL, NULL, NULL, $scratch, $out, NULL");
 }
 
 static void conv2d_dx_sums_emit(CWriter *w, const Node *n)
 {
-    conv2d_dx_act_call(w, n, n->op->scratch(n) ? "$4, $5, $6, $7, $scratch, $out, $out1"
-                                               : "$4, $5, $6, $7, NULL, $out, $out1");
+    conv2d_dx_act_call(w, n, "$4, $5, $6, $7, $scratch, $out, $out1");
 }
 
 static bool conv2d_dx_sums_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -119,11 +97,6 @@ static bool conv2d_dx_sums_shape(ShapeCtx *c, const Node *n, TensorType *out)
     shape_from_attr(c, n, out);
     out[1] = type_of(DT_F32, 1, (int64_t[]){ norm_sums_numel(out[0].dim[1]) });
     return true;
-}
-
-static Work conv2d_dx_act_work(const Node *n)
-{
-    return op_conv2d_dx.work(n);
 }
 
 /* The sum with another branch, and relu's gradient of that: one node less each. */
@@ -135,9 +108,9 @@ Node *conv2d_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user)
         other->type.layout != n->type.layout)
         return NULL;
     if (op_is(user, &op_add) && !add)
-        return mk(b, &op_conv2d_dx_act, n->attrs, 4, (Node *[]){ n->in[0], n->in[1], other, NULL });
+        return mk3(b, &op_conv2d_dx_act, n->attrs, n->in[0], n->in[1], other);
     if (op_is(user, &op_relu_dx) && !batch_norm_masks(other))
-        return mk(b, &op_conv2d_dx_act, n->attrs, 4, (Node *[]){ n->in[0], n->in[1], add, other });
+        return mk4(b, &op_conv2d_dx_act, n->attrs, n->in[0], n->in[1], add, other);
     return NULL;
 }
 
@@ -158,11 +131,11 @@ const OpDesc op_conv2d_dx_act = {
     .attrs = conv2d_grad_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
-    .operand_layout = weight_second,
+    .operand_layout = conv2d_operand_layout,
     .shape = shape_from_attr,
     .no_grad = "it is made when gradients are there already",
-    .work = conv2d_dx_act_work,
-    .scratch = conv2d_dx_act_scratch,
+    .work = conv2d_dx_work,
+    .scratch = conv2d_dx_scratch,
     .emit = conv2d_dx_act_emit,
     .fuse_epilogue = conv2d_dx_fuse_epilogue,
     .with_sums = conv2d_dx_with_sums,
@@ -178,10 +151,10 @@ const OpDesc op_conv2d_dx_sums = {
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .n_results = 2,
-    .operand_layout = weight_second,
+    .operand_layout = conv2d_operand_layout,
     .shape = conv2d_dx_sums_shape,
     .no_grad = "it is made when gradients are there already",
-    .work = conv2d_dx_act_work,
-    .scratch = conv2d_dx_act_scratch,
+    .work = conv2d_dx_work,
+    .scratch = conv2d_dx_scratch,
     .emit = conv2d_dx_sums_emit,
 };

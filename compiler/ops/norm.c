@@ -7,7 +7,7 @@
  * into that of the layer (fuse_epilogue, fuse_prologue): the tensors are large and little is computed, so what counts
  * is how often they pass through memory.
  */
-#include "ops/window.h"
+#include "ops/conv2d_norm.h"
 
 typedef struct NormAttrs {
     double eps;
@@ -47,16 +47,6 @@ static Node *fill_like(Builder *b, const Node *n, double value)
 }
 
 /* ---- batch normalisation ---- */
-
-static bool has_relu_in(const Node *dx)
-{
-    return dx->n_in > 5 && dx->in[5];
-}
-
-static bool has_sums_in(const Node *dx)
-{
-    return dx->n_in > 7 && dx->in[7];
-}
 
 /* x[N, C, ...] of rank 2 to 4 and operands from..to with one number per channel. */
 static bool channels_ok(ShapeCtx *c, const Node *n, const TensorType *x, int from, int to)
@@ -146,12 +136,12 @@ static int64_t batch_norm_train_scratch(const Node *n)
 
 static int64_t batch_norm_act_scratch(const Node *n)
 {
-    return n->n_in > 4 && n->in[4] ? 3 * n->type.dim[1] : batch_norm_train_scratch(n);
+    return n->in[4] ? 3 * n->type.dim[1] : batch_norm_train_scratch(n);
 }
 
 static int64_t batch_norm_train_dx_scratch(const Node *n)
 {
-    return has_sums_in(n) ? 3 * n->type.dim[1] : batch_norm_train_scratch(n);
+    return n->in[7] ? 3 * n->type.dim[1] : batch_norm_train_scratch(n);
 }
 
 static Work norm_work(const Node *n)
@@ -179,16 +169,10 @@ static Node *batch_norm_fuse_epilogue(Builder *b, const Node *n, const Node *use
     } else {
         return NULL;
     }
-    return mk(b, &op_batch_norm_act, &a, 5, (Node *[]){ n->in[0], n->in[1], n->in[2], more, NULL });
+    return mk4(b, &op_batch_norm_act, &a, n->in[0], n->in[1], n->in[2], more);
 }
 
-/* Over x alone: its moments. */
-static int batch_norm_wants_moments(const Node *n, int over[OP_MAX_IN])
-{
-    (void)n;
-    (void)over;
-    return 0;
-}
+static const int over_x_alone[] = { 0 };
 
 static Node *batch_norm_take_moments(Builder *b, const Node *n, Node *const *in, Node *moments)
 {
@@ -215,7 +199,7 @@ const OpDesc op_batch_norm_train = {
     .least_batch = batch_norm_train_least,
     .emit = batch_norm_train_emit,
     .fuse_epilogue = batch_norm_fuse_epilogue,
-    .wants_sums = batch_norm_wants_moments,
+    .sums_over = over_x_alone,
     .take_sums = batch_norm_take_moments,
     .onnx = "BatchNormalization(training_mode=1)",
     .gradient = "dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps) with g = dy weight and "
@@ -267,7 +251,7 @@ const OpDesc op_batch_norm_act = {
     .least_batch = batch_norm_train_least,
     .emit = batch_norm_act_emit,
     .fuse_epilogue = batch_norm_fuse_epilogue,
-    .wants_sums = batch_norm_wants_moments,
+    .sums_over = over_x_alone,
     .take_sums = batch_norm_take_moments,
 };
 
@@ -281,11 +265,11 @@ static bool batch_norm_train_dx_shape(ShapeCtx *c, const Node *n, TensorType *ou
 
 static void batch_norm_train_dx_emit(CWriter *w, const Node *n)
 {
-    char text[96];
-    snprintf(text, sizeof text, "$eps, %d, $0, $1, $2, $3, $4, %s, %s, $scratch, $out, $out1, $out2", has_relu_in(n),
-             has_relu_in(n) ? "$5, $6" : "NULL, NULL", has_sums_in(n) ? "$7" : "NULL");
-    if (has_relu_in(n) || has_sums_in(n))
-        batch_norm_call(w, n, "nn_batch_norm_act_dx", &n->in[1]->type, text);
+    const bool relu = n->in[5] != NULL;
+    if (relu || n->in[7])
+        batch_norm_call(w, n, "nn_batch_norm_act_dx", &n->in[1]->type,
+                        relu ? "$eps, 1, $0, $1, $2, $3, $4, $5, $6, $7, $scratch, $out, $out1, $out2"
+                             : "$eps, 0, $0, $1, $2, $3, $4, $5, $6, $7, $scratch, $out, $out1, $out2");
     else
         batch_norm_call(w, n, "nn_batch_norm_train_dx", &n->in[1]->type,
                         "$eps, $0, $1, $2, $3, $4, $scratch, $out, $out1, $out2");
@@ -299,26 +283,18 @@ bool batch_norm_masks(const Node *y)
 
 static Node *batch_norm_train_dx_fuse_prologue(Builder *b, const Node *n, Node *const *in)
 {
-    if (has_relu_in(n) || !op_is(in[0], &op_relu_dx)) return NULL;
+    if (n->in[5] || !op_is(in[0], &op_relu_dx)) return NULL;
     Node *y = in[0]->in[1];
     if (!batch_norm_masks(y) || y->in[0] != in[1] || !type_equal(&in[0]->in[0]->type, &in[1]->type)) return NULL;
     Node *operand[] = { in[0]->in[0], in[1], in[2], in[3], in[4], mk_result(b, y, 3), mk_result(b, y, 4) };
     return mk(b, n->op, n->attrs, 7, operand);
 }
 
-static int batch_norm_train_dx_wants_sums(const Node *n, int over[OP_MAX_IN])
-{
-    const int relu = has_relu_in(n);
-    const int operand[NORM_DX_OVER] = { 1, 2, relu ? 5 : -1, relu ? 6 : -1 };
-    memcpy(over, operand, sizeof operand);
-    return NORM_DX_OVER;
-}
+static const int norm_dx_over[NORM_DX_OVER + 1] = { 1, 2, 5, 6, 0 };
 
 static Node *batch_norm_train_dx_take_sums(Builder *b, const Node *n, Node *const *in, Node *sums)
 {
-    const bool relu = has_relu_in(n);
-    return mk(b, n->op, n->attrs, 8,
-              (Node *[]){ in[0], in[1], in[2], in[3], in[4], relu ? in[5] : NULL, relu ? in[6] : NULL, sums });
+    return mk(b, n->op, n->attrs, 8, (Node *[]){ in[0], in[1], in[2], in[3], in[4], in[5], in[6], sums });
 }
 
 /* x[N, C, ...] from one number per channel. */
@@ -376,7 +352,7 @@ const OpDesc op_batch_norm_train_dx = {
     .scratch = batch_norm_train_dx_scratch,
     .emit = batch_norm_train_dx_emit,
     .fuse_prologue = batch_norm_train_dx_fuse_prologue,
-    .wants_sums = batch_norm_train_dx_wants_sums,
+    .sums_over = norm_dx_over,
     .take_sums = batch_norm_train_dx_take_sums,
 };
 

@@ -42,13 +42,6 @@ RowsText share_text(const TensorType *t, int upto);
  * weight times scale along `out_axis` of the weight, and bias * scale + shift. */
 Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, Node *shift);
 
-/* Numbers in the moments of a batch of so many channels, or in the sums for batch norm's gradient (ops/norm.c,
- * runtime/kernels/norm.h), and what is summed beside the tensor they are about, if anything. */
-int64_t norm_sums_numel(int64_t channels);
-enum { NORM_DX_OVER = 4 }; /* x, mean, scale, shift */
-/* Whether the gradient of batch norm applies the gradient of relu, whose result is y, itself. */
-bool batch_norm_masks(const Node *y);
-
 /* The sum of dy over all axes but one: the gradient of a bias (ops/dense.c). */
 Node *mk_bias_grad(Builder *b, Node *dy, int axis);
 
@@ -71,15 +64,6 @@ typedef struct ConvText {
 } ConvText;
 ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t s, const ConvAttrs *a,
                    int64_t pad_top, int64_t pad_left);
-/* The same of a node of conv2d or its gradients. */
-ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a);
-/* Attributes of conv2d, and of its gradients. */
-extern const AttrDef conv2d_attrs[], conv2d_grad_attrs[];
-bool conv_is_depthwise(const TensorType *w, const ConvAttrs *a);
-/* Rules of conv2d and conv2d_dx (ops/conv2d_norm.c). */
-Node *conv2d_with_sums(Builder *b, const Node *n, int n_over, Node *const *over);
-Node *conv2d_dx_with_sums(Builder *b, const Node *n, int n_over, Node *const *over);
-Node *conv2d_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user);
 /* Most lanes that a vector of the kernels has: what is planned in whole vectors is rounded up to these. */
 enum { CONV_LANES = 16 };
 /* Whether the threads divide an image whose convolution takes so many multiply-adds, or samples only. */

@@ -125,14 +125,14 @@ static Node *new_before(Builder *b, const Sums *s, const Node *before, const Nod
 static Node *with_sums(Builder *b, const Sums *s, const Node *old, Node *const *in)
 {
     const Node *user = s->user[old->id];
-    int operand[OP_MAX_IN];
     Node *over[OP_MAX_IN] = { NULL };
+    int n_over = 0;
     if (!user || !old->op->with_sums) return NULL;
-    const int n_over = user->op->wants_sums(user, operand);
-    for (int i = 0; i < n_over; i++) {
-        const Node *x = operand[i] < 0 ? NULL : user->in[operand[i]];
-        over[i] = x ? new_before(b, s, old, x) : NULL;
-        if (x && !over[i]) return NULL;
+    for (const int *k = user->op->sums_over; *k; k++) {
+        const Node *x = user->in[*k];
+        Node *new_x = x ? new_before(b, s, old, x) : NULL;
+        if (x && !new_x) return NULL;
+        over[n_over++] = new_x;
     }
     Node asked = *old;
     asked.in = (Node **)in;
@@ -163,9 +163,7 @@ static void fuse_sums(Module *m, Routine *r)
                .new_of = ARENA_ARRAY(a, Node *, n) };
     for (size_t i = 0; i < n; i++) {
         const Node *user = r->nodes.data[i];
-        int over[OP_MAX_IN];
-        if (user->op->wants_sums && user->op->wants_sums(user, over) >= 0 && !s.user[user->in[0]->id])
-            s.user[user->in[0]->id] = user;
+        if (user->op->sums_over && !s.user[user->in[0]->id]) s.user[user->in[0]->id] = user;
     }
     routine_rewrite(m, r, sum_early, &s);
     routine_sweep(m, r);
