@@ -271,8 +271,8 @@ NN_INLINE nn_part nn_part_of_dx(const nn_team *team, nn_dim rows, nn_conv c)
 }
 
 /* nn_transpose, compiled once: all of a layer's weights are turned round in a few calls. */
-NN_ONCE void nn_conv_turn(nn_dim rows, nn_dim cols, const nn_real *x, nn_dim x_row,
-                                                           nn_real *restrict t, nn_dim t_row)
+NN_ONCE void nn_conv_turn(nn_dim rows, nn_dim cols, const nn_real *x, nn_dim x_row, nn_real *restrict t,
+                          nn_dim t_row)
 {
     nn_transpose(rows, cols, x, x_row, t, t_row);
 }

@@ -26,11 +26,9 @@ typedef struct nn_dw_walk {
     int a_moves;
 } nn_dw_walk;
 
-/* dw[i][j] += sum over `rows` rows of `depth` pixels of a[i] * b[j], lane by lane: for the end of b's memory. An
- * ordinary function, compiled once. */
-NN_ONCE void
-nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_row,
-                nn_dim a_k, const nn_real *b, nn_dim b_row, nn_dim b_k, nn_real *dw, nn_dim dw_c)
+/* dw[i][j] += sum over `rows` rows of `depth` pixels of a[i] * b[j], lane by lane: for the end of b's memory. */
+NN_ONCE void nn_dw_last_rows(int mr, int nv, int tail, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_row,
+                             nn_dim a_k, const nn_real *b, nn_dim b_row, nn_dim b_k, nn_real *dw, nn_dim dw_c)
 {
     const nn_dim cols = (nn_dim)(nv - 1) * NN_VL + tail;
     for (nn_dim r = 0; r < rows; r++)

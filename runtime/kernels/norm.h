@@ -32,9 +32,9 @@ NN_INLINE nn_dim nn_norm_parts_of(nn_dim rows, nn_dim inner)
 /* Moments are three numbers for each channel: a value of the part (its first), the mean of the differences to it, and
  * the sum of squared differences to that mean. Behind those of NN_NORM_PARTS parts stands how many rows each part has.
  */
-NN_INLINE nn_real *nn_norm_counts(nn_dim channels, nn_real *part)
+NN_INLINE nn_dim nn_norm_counts_at(nn_dim channels)
 {
-    return part + NN_NORM_PARTS * NN_NORM_SUMS * channels;
+    return NN_NORM_PARTS * NN_NORM_SUMS * channels;
 }
 
 /* Moments of n channels from k on over rows [r0, r1) of [outer][channels]. `before` rows were counted earlier, whose
@@ -220,7 +220,7 @@ NN_ONCE void nn_norm_part(int relu, nn_dim p, nn_dim before, nn_dim r0, nn_dim r
     const int tail = (int)(channels % NN_VL);
     nn_real *out = part + p * NN_NORM_SUMS * channels;
     nn_dim k = 0;
-    if (!g.dy) nn_norm_counts(channels, part)[p] = (nn_real)((before + r1 - r0) * inner);
+    if (!g.dy) part[nn_norm_counts_at(channels) + p] = (nn_real)((before + r1 - r0) * inner);
     if (r0 == r1) {
         if (!before) memset(out, 0, (size_t)(NN_NORM_SUMS * channels) * sizeof *out);
     } else if (inner > 1) {
@@ -353,7 +353,7 @@ NN_ONCE void nn_norm_statistics(const nn_team *team, nn_dim parts, nn_dim channe
                                 const nn_real *part, const nn_real *weight, const nn_real *bias, nn_real *m,
                                 nn_real *mean, nn_real *var, nn_real *scale, nn_real *shift)
 {
-    const nn_real *rows = part + NN_NORM_PARTS * NN_NORM_SUMS * channels;
+    const nn_real *rows = part + nn_norm_counts_at(channels);
     nn_dim from, to;
     nn_share(team->rank, team->size, channels, 1, &from, &to);
     for (nn_dim c = from; c < to; c++) {

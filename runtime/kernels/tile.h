@@ -492,8 +492,7 @@ NN_INLINE void nn_sum_parts(const nn_team *team, nn_dim n, nn_dim parts, const n
 
 /* `rows` rows of `cols` columns of weights as panels of `width` columns; columns beyond the last are zero. Rows
  * are far apart in memory, which no prefetcher of the hardware sees. */
-NN_ONCE void nn_pack_panels(nn_dim rows, nn_dim cols, nn_dim width, const nn_real *w,
-                                                             nn_dim w_row, nn_real *panel)
+NN_ONCE void nn_pack_panels(nn_dim rows, nn_dim cols, nn_dim width, const nn_real *w, nn_dim w_row, nn_real *panel)
 {
     for (nn_dim k = 0; k < cols; k += width) {
         const nn_dim n = nn_min_dim(width, cols - k);

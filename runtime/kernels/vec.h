@@ -35,7 +35,8 @@
 #else
 #define NN_INLINE static inline __attribute__((always_inline, unused))
 #endif
-/* An ordinary function, compiled once whatever literals it is called with: copying, which gains nothing from them. */
+/* An ordinary function, compiled once whatever literals it is called with: for copies, and for sums that memory bounds,
+ * which gain nothing from them. */
 #if defined(__clang__)
 #define NN_ONCE static __attribute__((noinline, unused))
 #else

@@ -156,10 +156,9 @@ NN_INLINE void nn_walk_ask(nn_taps *t, int panels, const nn_real *pane, nn_dim w
 }
 
 /* `n` pixels of x for each of `rows` rows, x_row and step*x_pix apart, from column `col` on; columns outside [0, in)
- * are zero. An ordinary function, compiled once, as are the next two. */
-NN_ONCE void nn_walk_gather(nn_dim rows, nn_dim n, nn_dim depth, const nn_real *x,
-                                                             nn_dim x_row, nn_dim x_pix, nn_dim col, nn_dim step,
-                                                             nn_dim in, nn_real *to, nn_dim to_row, nn_dim to_pix)
+ * are zero. */
+NN_ONCE void nn_walk_gather(nn_dim rows, nn_dim n, nn_dim depth, const nn_real *x, nn_dim x_row, nn_dim x_pix,
+                            nn_dim col, nn_dim step, nn_dim in, nn_real *to, nn_dim to_row, nn_dim to_pix)
 {
     const nn_dim lo = nn_clamp(nn_div_up(-col, step), 0, n), hi = nn_clamp(nn_div_down(in - 1 - col, step) + 1, lo, n);
     for (nn_dim r = 0; r < rows; r++, x += x_row, to += to_row) {
@@ -175,8 +174,8 @@ NN_ONCE void nn_walk_gather(nn_dim rows, nn_dim n, nn_dim depth, const nn_real *
 }
 
 /* m rows of n elements, the last one of `last`. */
-NN_ONCE void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from,
-                                                           nn_dim from_row, nn_real *to, nn_dim to_row)
+NN_ONCE void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from, nn_dim from_row, nn_real *to,
+                          nn_dim to_row)
 {
     for (nn_dim i = 0; i < m; i++)
         memcpy(to + i * to_row, from + i * from_row, (size_t)(i == m - 1 ? last : n) * sizeof *to);
@@ -471,9 +470,8 @@ typedef struct nn_widen {
 } nn_widen;
 
 /* pack[r][u][c][lanes] from w, whose taps [r][s] are `tap` apart, rows w_c; `back` reverses s. */
-NN_ONCE void nn_walk_widen(nn_widen m, nn_dim n_r, nn_dim n_s, nn_dim tap,
-                                                            nn_dim w_c, nn_dim depth, nn_dim cols, int back,
-                                                            const nn_real *w, nn_real *pack)
+NN_ONCE void nn_walk_widen(nn_widen m, nn_dim n_r, nn_dim n_s, nn_dim tap, nn_dim w_c, nn_dim depth, nn_dim cols,
+                           int back, const nn_real *w, nn_real *pack)
 {
     memset(pack, 0, (size_t)(n_r * m.taps * depth * NN_VL) * sizeof *pack);
     for (nn_dim r = 0; r < n_r; r++)
