@@ -14,6 +14,7 @@
 
 #include "nn_kernels.h"
 #include "nn_threads.h"
+#include "run_suite.h"
 
 #ifdef NN_REAL_F64
 static const double TOLERANCE = 1e-13;
@@ -92,7 +93,7 @@ MAYBE void expect_close(const char *what, nn_dim n, const nn_real *got, const do
 
 /* For sums that may cancel: the error is measured against `scale`, the size of what was added. */
 MAYBE void expect_sum(const char *what, nn_dim n, const nn_real *got, const double *want,
-                       const double *scale)
+                      const double *scale)
 {
     for (nn_dim i = 0; i < n; i++)
         ck_assert_msg(fabs((double)got[i] - want[i]) <= TOLERANCE * scale[i],
@@ -106,7 +107,7 @@ MAYBE void expect_same(const char *what, nn_dim n, const nn_real *a, const nn_re
                   "%s: bits depend on the number of threads", what);
 }
 
-/* Runs fn on teams of 1..TEAMS threads; after each, `done` sees the results. */
+/* Teams of 1..TEAMS threads, between pools_start and pools_stop; the first one is no pool. */
 static nn_pool *pools[TEAMS + 1];
 
 MAYBE void pools_start(void)
@@ -121,6 +122,16 @@ MAYBE void pools_stop(void)
 #if !defined(NN_NO_THREADS)
     for (int t = 2; t <= TEAMS; t++) nn_pool_free(pools[t]);
 #endif
+}
+
+/* The one case of a suite, whose tests have teams. */
+MAYBE TCase *kernels_case(Suite *s, const char *name)
+{
+    TCase *t = tcase_create(name);
+    tcase_set_timeout(t, 200);
+    tcase_add_checked_fixture(t, pools_start, pools_stop);
+    suite_add_tcase(s, t);
+    return t;
 }
 
 #endif

@@ -176,14 +176,7 @@ END_TEST
 int main(void)
 {
     Suite *s = suite_create("conv_norm");
-    TCase *t = tcase_create("conv_norm");
-    tcase_set_timeout(t, 200);
-    tcase_add_checked_fixture(t, pools_start, pools_stop);
+    TCase *t = kernels_case(s, "conv_norm");
     tcase_add_test(t, steps_together_match_steps_apart);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

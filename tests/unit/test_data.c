@@ -12,6 +12,7 @@
 
 #include "nn_data.h"
 #include "nn_log.h"
+#include "run_suite.h"
 
 enum { N = 103 };
 
@@ -306,9 +307,5 @@ int main(void)
     tcase_add_test(c, pictures_are_written);
     tcase_add_test(c, progress_draws_one_line_and_removes_it);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -10,6 +10,7 @@
 #include <zlib.h>
 
 #include "nn_data.h"
+#include "run_suite.h"
 
 static char dir[] = "/tmp/nn-idx-XXXXXX";
 
@@ -235,10 +236,7 @@ int main(void)
     tcase_add_test(t, images_and_labels_must_belong_together);
     tcase_add_test(t, real_mnist_is_read);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    const int code = run_suite(s);
     rmdir(dir);
-    return failed == 0 ? 0 : 1;
+    return code;
 }

@@ -20,6 +20,7 @@
 #include "kernels/schedule.h"
 #include "kernels/softmax.h"
 #include "nn_threads.h"
+#include "run_suite.h"
 
 #ifdef NN_REAL_F64
 static const double TOLERANCE = 1e-13;
@@ -910,9 +911,5 @@ int main(void)
     tcase_add_test(t, optimizers_follow_their_definition);
     tcase_add_test(t, schedules_have_their_values);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -14,6 +14,7 @@
 #include "kernels/position.h"
 #include "kernels/upsample.h"
 #include "nn_threads.h"
+#include "run_suite.h"
 
 static uint32_t seed = 5;
 
@@ -337,9 +338,5 @@ int main(void)
     tcase_add_test(tc, places_and_masks);
     tcase_add_test(tc, dropout_of_weights_counts_in_canonical_order);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

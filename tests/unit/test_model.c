@@ -12,6 +12,7 @@
 #include "nn_init.h"
 #include "nn_model.h"
 #include "nn_safetensors.h"
+#include "run_suite.h"
 
 /* clang-format off */
 /* Two stored orders of the same weights: canonical, and as the compiler chooses ([in][out], [R][S][I][O]). */
@@ -513,9 +514,5 @@ int main(void)
     tcase_add_test(t, damage_is_found_before_anything_changes);
     tcase_add_test(t, files_are_replaced_and_wrong_arguments_refused);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "passes/pass.h"
+#include "run_suite.h"
 
 enum { GRAPHS = 150, MAX_VALUES = 64 };
 
@@ -327,9 +328,5 @@ int main(void)
     tcase_add_test(t, overlaps_are_noticed);
     tcase_add_test(t, wrong_parts_are_noticed);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "passes/pack.h"
+#include "run_suite.h"
 
 enum { MAX_ITEMS = 200 };
 
@@ -139,9 +140,5 @@ int main(void)
     tcase_add_test(t, chains_reach_the_bound);
     tcase_add_test(t, nothing_needs_nothing);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "nn_safetensors.h"
+#include "run_suite.h"
 
 typedef struct Bytes {
     unsigned char data[1 << 16];
@@ -421,11 +422,8 @@ int main(void)
     tcase_add_test(t, a_killed_writer_leaves_the_old_file_or_the_new);
     tcase_add_test(t, unreadable_files_are_named);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    const int code = run_suite(s);
     unlink(in_dir("a.st"));
     rmdir(dir);
-    return failed == 0 ? 0 : 1;
+    return code;
 }

@@ -11,6 +11,7 @@
 #define NN_REAL_F64 1
 #include "kernels/schedule.h"
 #include "nn_train.h"
+#include "run_suite.h"
 
 enum { N = 12 };
 static const int64_t at[N] = { 0, 1, 2, 5, 6, 9, 10, 11, 19, 20, 21, 39 };
@@ -131,9 +132,5 @@ int main(void)
     tcase_add_test(t, warmup);
     tcase_add_test(t, plateau);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

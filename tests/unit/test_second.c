@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "nn_second.h"
+#include "run_suite.h"
 
 /* ---- the line search ---- */
 
@@ -472,9 +473,5 @@ int main(void)
     tcase_add_test(t, negative_curvature_does_not_lead_uphill);
     tcase_add_test(t, bad_options_are_refused);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

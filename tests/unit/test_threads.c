@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "nn_threads.h"
+#include "run_suite.h"
 
 enum { MAX = 16, ROUNDS = 200 };
 
@@ -143,9 +144,5 @@ int main(void)
     tcase_add_test(t, callers_take_turns);
     tcase_add_test(t, impossible_sizes_are_refused);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -14,6 +14,7 @@
 #include "nn_init.h"
 #include "nn_model.h"
 #include "nn_train.h"
+#include "run_suite.h"
 
 enum { SIZE = 14, IN = SIZE * SIZE, CLASSES = 10, COUNT = IN * CLASSES };
 
@@ -456,11 +457,8 @@ int main(void)
     tcase_add_test(t, options_are_read);
     tcase_add_test(t, wrong_options_are_refused);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    const int code = run_suite(s);
     unlink(in_dir("whole")), unlink(in_dir("part"));
     rmdir(dir);
-    return failed == 0 ? 0 : 1;
+    return code;
 }

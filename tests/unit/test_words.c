@@ -7,6 +7,7 @@
 
 #include "base/strbuf.h"
 #include "ir/type.h"
+#include "run_suite.h"
 
 static const char *const names[] = { "train", "max_pool2d", "batch_norm", "he_normal", "he_uniform", "bce",
                                      "cross_entropy", "relu", "conv2d", "l1" };
@@ -91,9 +92,5 @@ int main(void)
     tcase_add_test(t, axes_of_one_keep_the_order);
     tcase_add_test(t, a_batched_axis_stays_what_it_is);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }
