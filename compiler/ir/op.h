@@ -141,6 +141,8 @@ struct OpDesc {
        and the bias. The pass has judged the cost by operand 1, the weights. */
     Node *(*fuse_epilogue)(Builder *b, const Node *n, const Node *user);
     Node *(*fuse_prologue)(Builder *b, const Node *n, Node *const *in);
+    bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
+    Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
     /* sums_over: n begins with sums over its operand 0 and these others, whose numbers end with 0; NULL: it does not.
        with_sums (n is operand 0): an equal node with one more result, the sums with the values `over` (NULL: an
        optional one that is not there), taken while n's result is near; NULL where that saves nothing.
@@ -148,8 +150,6 @@ struct OpDesc {
     const int *sums_over;
     Node *(*with_sums)(Builder *b, const Node *n, int n_over, Node *const *over);
     Node *(*take_sums)(Builder *b, const Node *n, Node *const *in, Node *sums);
-    bool (*as_affine)(Builder *b, const Node *n, Node **scale, Node **shift);
-    Node *(*absorb_affine)(Builder *b, const Node *n, Node *scale, Node *shift);
     /* Optional (n in an infer routine, all its operands but the first known before the call): an equal node that takes
        its weights in another form, made of them by a node of its own. Such forms are computed once for each state of
        the weights. NULL: as it is. */
