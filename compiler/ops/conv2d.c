@@ -183,27 +183,33 @@ static void conv2d_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
-    if (conv2d_winograd(n)) {
-        cw_stmt(w, n, "nn_conv2d_winograd($team, %s, %s, %d, $0, $1, $2, $scratch, $out);",
-                rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s, a->relu);
-        return;
-    }
-    const char *deep = conv_is_depthwise(wt, a) ? "_depthwise" : "";
+    const bool deep = conv_is_depthwise(wt, a);
+    const char *add = op_is(n, &op_conv2d_add) ? ", $3" : deep ? "" : ", NULL";
     const ConvText text = conv2d_text(x, &n->type, wt, a);
-    if (conv2d_is_lead(n))
-        cw_stmt(w, n, "nn_conv2d%s($rows, %s, %d, $0, $1, $2, $out);", deep, text.s, a->relu);
+    if (conv2d_winograd(n))
+        cw_stmt(w, n, "nn_conv2d_winograd($team, %s, %s, $relu, $0, $1, $2%s, $scratch, $out);", rows_text(x, 1).s,
+                text.s, add);
+    else if (conv2d_is_lead(n))
+        cw_stmt(w, n, "nn_conv2d%s($rows, %s, $relu, $0, $1, $2%s, $out);", deep ? "_depthwise" : "", text.s, add);
     else
-        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, %d, $0, $1, $2, $out);", deep, rows_text(x, 1).s, text.s,
-                a->relu);
+        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, $relu, $0, $1, $2%s, $out);", deep ? "_depthwise" : "",
+                rows_text(x, 1).s, text.s, add);
 }
 
-/* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
+/* The sum with another branch, then relu, in the kernel: one node less each, so the rule ends. */
 static Node *conv2d_fuse_epilogue(Builder *b, const Node *n, const Node *user)
 {
     ConvAttrs a = *(const ConvAttrs *)n->attrs;
-    if (!op_is(user, &op_relu) || a.relu) return NULL;
-    a.relu = true;
-    return mk(b, n->op, &a, n->n_in, n->in);
+    const bool plain = op_is(n, &op_conv2d);
+    if (a.relu) return NULL;
+    if (op_is(user, &op_relu)) {
+        a.relu = true;
+        return mk(b, n->op, &a, n->n_in, n->in);
+    }
+    if (!op_is(user, &op_add) || (plain ? conv_is_depthwise(&n->in[1]->type, &a) : n->in[3] != NULL)) return NULL;
+    Node *other = user->in[1];
+    if (!type_equal(&other->type, &n->type) || other->type.layout != n->type.layout) return NULL;
+    return mk4(b, plain ? &op_conv2d_add : n->op, &a, n->in[0], n->in[1], n->in[2], other);
 }
 
 /* Output channels are axis 0 of the weight, in all groups. */
@@ -264,16 +270,6 @@ static void conv2d_winograd_emit(CWriter *w, const Node *n)
             rows_text(&n->in[0]->type, 1).s, prepared_text(n).s);
 }
 
-/* A residual branch, then relu: one node less each, so the rule ends. */
-static Node *conv2d_winograd_fuse_epilogue(Builder *b, const Node *n, const Node *user)
-{
-    const ConvAttrs *a = n->attrs;
-    Node *other = user->n_in > 1 ? user->in[1] : NULL;
-    if (!op_is(user, &op_add) || a->relu || n->in[3]) return conv2d_fuse_epilogue(b, n, user);
-    if (!type_equal(&other->type, &n->type) || other->type.layout != n->type.layout) return NULL;
-    return mk4(b, n->op, a, n->in[0], n->in[1], n->in[2], other);
-}
-
 static const AttrDef conv2d_prepared_attrs[] = {
     LIKE_ATTR(ConvAttrs),
     CONV_ATTRS,
@@ -296,7 +292,7 @@ const OpDesc op_conv2d_winograd = {
     .no_grad = "weights are transformed apart in infer routines only",
     .work = prepared_work,
     .emit = conv2d_winograd_emit,
-    .fuse_epilogue = conv2d_winograd_fuse_epilogue,
+    .fuse_epilogue = conv2d_fuse_epilogue,
 };
 
 /* ---- with weights as panels ---- */
@@ -351,16 +347,16 @@ const OpDesc op_conv2d_panels_weights = {
 
 static void conv2d_panels_emit(CWriter *w, const Node *n)
 {
-    cw_stmt(w, n, "nn_conv2d_panels($team, %s, %s, $relu, $0, $1, $2, $out);", rows_text(&n->in[0]->type, 1).s,
+    cw_stmt(w, n, "nn_conv2d_panels($team, %s, %s, $relu, $0, $1, $2, $3, $out);", rows_text(&n->in[0]->type, 1).s,
             prepared_text(n).s);
 }
 
 const OpDesc op_conv2d_panels = {
     .name = "conv2d_panels",
     .summary = "conv2d from weights as panels",
-    .doc = "As conv2d; `like` gives the shape of the result and `kernel` that of the kernels, which panels do not "
-           "show.",
-    .in = { "x", "panels", "bias?" },
+    .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result and "
+           "`kernel` that of the kernels, which panels do not show.",
+    .in = { "x", "panels", "bias?", "add?" },
     .attrs = conv2d_prepared_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
@@ -449,6 +445,25 @@ const OpDesc op_conv2d = {
           "f32[2,32,11,8]" },
         { "conv2d(x: f32[2,70,8,9], weight: f32[60,70,1,1], bias: f32[60])", "f32[2,60,8,9]" },
         { "conv2d(x: f32[1,32,31,30], weight: f32[32,1,3,3], groups = 32, pad = [1, 1, 1, 1])", "f32[1,32,31,30]" }),
+};
+
+const OpDesc op_conv2d_add = {
+    .name = "conv2d_add",
+    .summary = "conv2d, the sum with another branch and relu of that",
+    .doc = "`conv2d(x, weight, bias) + add`, then relu if asked.",
+    .in = { "x", "weight", "bias?", "add" },
+    .attrs = conv2d_attrs,
+    .attr_size = sizeof(ConvAttrs),
+    .flags = OPF_INTERNAL | OPF_LEAD | OPF_CHANNELS_LAST,
+    .whole = 1 << 1 | 1 << 2,
+    .is_lead = conv2d_is_lead,
+    .operand_layout = conv2d_operand_layout,
+    .shape = conv2d_shape,
+    .no_grad = "it is made when gradients are there already",
+    .work = conv2d_work,
+    .scratch = conv2d_scratch,
+    .emit = conv2d_emit,
+    .fuse_epilogue = conv2d_fuse_epilogue,
 };
 
 /* ---- gradients ---- */

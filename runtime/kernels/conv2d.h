@@ -37,17 +37,33 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
                       .cols = cols, .last = cols, .total = pixels, .asks = NN_VL > 1 };
 }
 
-/* A part of y[p] = bias + x[p] * w for all pixels p of the samples. Ends of parts are multiples of a tile. Where tiles
- * have few rows, these are read where they lie, as those of a dense layer: they are not worth a copy. */
+/* y = y + add, then relu if asked, for columns [c0, c1) of `rows` rows of n. */
+NN_INLINE void nn_add_columns(int relu, nn_dim rows, nn_dim n, nn_dim c0, nn_dim c1, const nn_real *add, nn_real *y)
+{
+    for (nn_dim m = 0; m < rows; m++, add += n, y += n) {
+        NN_IVDEP
+        for (nn_dim c = c0; c < c1; c++) {
+            const nn_real sum = y[c] + add[c];
+            y[c] = relu && sum < 0 ? 0 : sum;
+        }
+    }
+}
+
+/* A part of y[p] = bias + x[p] * w + add[p] for all pixels p of the samples. Ends of parts are multiples of a tile.
+ * Where tiles have few rows, these are read where they lie, as those of a dense layer: they are not worth a copy. */
 NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co,
-                              const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+                              const nn_real *x, const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     nn_dim from, to;
     nn_share(part.row, part.rows, pixels, NN_TILE_ACC / 2, &from, &to);
     if ((far || ci >= 32) && NN_TILE_ACC < 24 && co >= NN_PANEL_COLS) {
         nn_dim c0, c1;
         nn_share(part.col, part.cols, co, NN_PANEL_COLS, &c0, &c1);
-        nn_dense_panel_columns(panels, c0, c1, to - from, ci, co, relu, x + from * ci, w, bias, y + from * co);
+        for (nn_dim m = from, rows; m < to; m += rows) {
+            rows = add ? nn_min_dim(NN_PANEL_SAMPLES, to - m) : to - m; /* so that they are near for the sum */
+            nn_dense_panel_columns(panels, c0, c1, rows, ci, co, relu && !add, x + m * ci, w, bias, y + m * co);
+            if (add) nn_add_columns(relu, rows, co, c0, c1, add + m * co, y + m * co);
+        }
         return;
     }
     part.row = 0;
@@ -55,17 +71,18 @@ NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_di
     nn_walk g = nn_conv_point_walk(to - from, ci, co);
     g.panels = panels;
     nn_walk_samples(far, NN_CONV_ROW, relu, part, (to - from + NN_CONV_ROW - 1) / NN_CONV_ROW, NN_CONV_ROW * ci,
-                    NN_CONV_ROW * co, g, x + from * ci, w, bias, y + from * co);
+                    NN_CONV_ROW * co, g, x + from * ci, w, bias, add ? add + from * co : NULL, y + from * co);
 }
 
-/* A part of rows samples of y = conv(x, w) + bias, then relu if asked. bias may be NULL; `panels`: w holds panels. */
+/* A part of rows samples of y = conv(x, w) + bias + add, then relu if asked. bias and add may be NULL; add lies like
+ * y, apart from it; `panels`: w holds panels. */
 NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int panels, int relu, const nn_real *x,
-                              const nn_real *w, const nn_real *bias, nn_real *y)
+                              const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, x_next = c.h * c.w * c.ci, y_next = c.oh * c.ow * c.co;
     const int far = NN_WALK_FAR(nn_conv_weights(c), c.r * (15 * c.step_w + (c.s - 1) * c.dil_w + 1) * c.ci);
     if (nn_conv_is_point(c) && co >= NN_VL) {
-        nn_walk_points(far, panels, relu, part, rows * c.h * c.w, ci, co, x, w, bias, y);
+        nn_walk_points(far, panels, relu, part, rows * c.h * c.w, ci, co, x, w, bias, add, y);
         return;
     }
     nn_walk g = {
@@ -100,27 +117,28 @@ NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int panels, 
         for (nn_dim q = 0; q < c.groups; q++) {
             nn_walk_widen(m, c.r, c.s, ci * c.co, c.co, ci, co, 0, w + q * co, pack);
             nn_walk_widen_bias(wide, co, bias ? bias + q * co : NULL, lanes);
-            nn_walk_samples(0, g.w.out, relu, part, rows, x_next, y_next, g, x + q * ci, pack, lanes, y + q * co);
+            nn_walk_samples(0, g.w.out, relu, part, rows, x_next, y_next, g, x + q * ci, pack, lanes,
+                            add ? add + q * co : NULL, y + q * co);
         }
         return;
     }
     for (nn_dim q = 0; q < c.groups; q++)
         nn_walk_samples(far || co < NN_VL, c.ow, relu, part, rows, x_next, y_next, g, x + q * ci, w + q * co,
-                        bias ? bias + q * co : NULL, y + q * co);
+                        bias ? bias + q * co : NULL, add ? add + q * co : NULL, y + q * co);
 }
 
 NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
-                         nn_real *y)
+                         const nn_real *add, nn_real *y)
 {
-    nn_conv2d_part(NN_WHOLE, rows, c, 0, relu, x, w, bias, y);
+    nn_conv2d_part(NN_WHOLE, rows, c, 0, relu, x, w, bias, add, y);
 }
 
 /* The same, divided by a team. */
 NN_INLINE void nn_conv2d_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
-                              const nn_real *w, const nn_real *bias, nn_real *y)
+                              const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / c.groups / NN_VL), rows, c, 0,
-                   relu, x, w, bias, y);
+                   relu, x, w, bias, add, y);
 }
 
 /* Large weights (NN_WALK_FAR) of one group as panels of as many columns as a tile has, one panel after another, each
@@ -136,10 +154,10 @@ NN_INLINE void nn_conv2d_panels_weights(const nn_team *team, nn_conv c, const nn
 
 /* nn_conv2d_team of such panels. */
 NN_INLINE void nn_conv2d_panels(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
-                                const nn_real *panels, const nn_real *bias, nn_real *y)
+                                const nn_real *panels, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / NN_VL), rows, c, 1, relu, x,
-                   panels, bias, y);
+                   panels, bias, add, y);
 }
 
 /* groups = ci = co > 1. */
@@ -203,7 +221,7 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
     const int far = NN_WALK_FAR(nn_div_up(c.r, c.step_h) * nn_div_up(c.s, c.step_w) * ci * c.co, /* of a phase */
                                 c.r * (15 + c.s * c.dil_w) * c.co);
     if (nn_conv_is_point(c) && ci >= NN_VL) {
-        nn_walk_points(far, 0, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, dx);
+        nn_walk_points(far, 0, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, NULL, dx);
         return;
     }
     /* Where the stride is wider than the kernel, some pixels meet no tap: rows are set to zero once, and only the
@@ -248,7 +266,7 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
                 nn_walk_widen_bias(wide, ci, bias_q, lanes);
             }
             nn_walk_samples(0, (c.w + wide - 1) / wide, relu, part, rows, x_next, y_next, g, dy + q * co,
-                            pack + r0 * taps * co * NN_VL, lanes, dx + ph * c.w * c.ci + q * ci);
+                            pack + r0 * taps * co * NN_VL, lanes, NULL, dx + ph * c.w * c.ci + q * ci);
             continue;
         }
         g.y_pix = c.step_w * c.ci;
@@ -260,7 +278,7 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
                                 &w_w);
             g.w_w = w_w * tap;
             nn_walk_samples(far || ci < NN_VL, width, relu, part, rows, x_next, y_next, g, dy + q * co,
-                            wq + (r0 * c.s + s0) * tap, bias_q, dx + (ph * c.w + pw) * c.ci + q * ci);
+                            wq + (r0 * c.s + s0) * tap, bias_q, NULL, dx + (ph * c.w + pw) * c.ci + q * ci);
         }
     }
 }

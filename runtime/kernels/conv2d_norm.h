@@ -98,7 +98,7 @@ NN_INLINE void nn_conv2d_moments(const nn_team *team, int form, nn_dim rows, nn_
         else if (form == NN_CONV_DEPTHWISE)
             nn_depthwise_walk(p.part, rows, nn_depthwise_forward(c, relu), x, w, bias, y);
         else
-            nn_conv2d_part(p.part, rows, c, 0, relu, x, w, bias, y);
+            nn_conv2d_part(p.part, rows, c, 0, relu, x, w, bias, NULL, y);
         nn_norm_part(0, i / q.each, p.before, p.r0, p.r1, c.co, 1, (nn_norm_dy){ .x = y }, moments);
     }
 }

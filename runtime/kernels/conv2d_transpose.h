@@ -36,7 +36,7 @@ NN_INLINE void nn_conv2d_transpose_dx(const nn_team *team, nn_dim rows, nn_conv 
     for (nn_dim t = from; t < to; t++)
         nn_transpose(c.co, ci, w + t * c.co * ci, ci, scratch + t * ci * c.co, c.co);
     nn_barrier(team);
-    nn_conv2d_team(team, rows, c, 0, dy, scratch, NULL, dx);
+    nn_conv2d_team(team, rows, c, 0, dy, scratch, NULL, NULL, dx);
 }
 
 /* dw[r,s,k,o] = (acc ? dw : 0) + sum over samples and pixels of x[i,j,k] * dy[i*step + r*dil - pad, .., o]. */

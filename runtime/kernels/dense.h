@@ -60,13 +60,7 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
         }
         NN_LONE(mr * nv, acc[0][0]);
     }
-    if (from == NN_ADD_RESULT) {
-        NN_UNROLL_FULL
-        for (int i = 0; i < mr; i++) {
-            NN_UNROLL_FULL
-            for (int j = 0; j < nv; j++) acc[i][j] += nn_load_tail(y + i * y_m + j * NN_VL, j == nv - 1, tail);
-        }
-    }
+    nn_tile_add(mr, nv, tail, from == NN_ADD_RESULT ? y : NULL, y_m, acc);
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 

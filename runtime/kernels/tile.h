@@ -169,6 +169,18 @@ NN_INLINE void nn_tile_start(int mr, int nv, int tail, int from, const nn_real *
     }
 }
 
+/* Adds what lies like the tile's rows of y; NULL for nothing. */
+NN_INLINE void nn_tile_add(int mr, int nv, int tail, const nn_real *add, nn_dim y_m,
+                           nn_vec (*restrict acc)[NN_TILE_VECS])
+{
+    if (!add) return;
+    NN_UNROLL_FULL
+    for (int i = 0; i < mr; i++) {
+        NN_UNROLL_FULL
+        for (int j = 0; j < nv; j++) acc[i][j] += nn_load_tail(add + i * y_m + j * NN_VL, j == nv - 1, tail);
+    }
+}
+
 /* Stores a tile; relu keeps NaN. Where a tile spans whole rows of y, a row's last vector is stored whole and the
  * rows below overwrite what it puts there; only the last rows are cut. */
 NN_INLINE void nn_tile_end(int mr, int nv, int tail, int relu, nn_real *y, nn_dim y_m,

@@ -96,20 +96,32 @@ NN_INLINE void nn_axis_taps(nn_axis a, nn_dim o, nn_dim *from, nn_dim *to)
 
 /* What a tile of a walk sums over: taps n_h x n_w and `depth` channels; distances between taps of x and of w. At tap s
  * the first pixel of a row counts where first <= s, the last one where s < last; elsewhere `zeros` stand for it.
- * Each step of the sum asks for `asks` lines (a literal) of what is wanted soon, and then for the ones soon_next on. */
+ * Each step of the sum asks for `asks` lines (a literal) of what is wanted soon, and then for the ones soon_next on;
+ * and, in the first add_rows steps, for `add_asks` lines (a literal) of what is added at the end, add_next apart: all
+ * at once would be more than a processor can wait for. */
 typedef struct nn_taps {
     nn_dim n_h, n_w, depth, x_h, x_w, w_h, w_w, w_c;
     nn_dim first, last;
     const nn_real *zeros;
-    int asks;
-    const nn_real *soon;
-    nn_dim soon_next;
+    int asks, add_asks;
+    const nn_real *soon, *add;
+    nn_dim soon_next, add_next, add_rows;
 } nn_taps;
+
+/* Rows of a tile, nv vectors wide and y_m apart, as what is added to it; where there are none, `any` line stands for
+ * them. */
+NN_INLINE void nn_walk_ask_add(nn_taps *t, int nv, nn_dim rows, const nn_real *add, nn_dim y_m, const nn_real *any)
+{
+    t->add_asks = (nv * NN_VL + NN_LINE - 1) / NN_LINE;
+    t->add = add ? add : any;
+    t->add_next = y_m;
+    t->add_rows = add ? rows : 0;
+}
 
 /* The one tile all walks are made of: mr pixels a_m apart in x and y_m apart in y, nv vectors of channels, the last
  * one of `tail` lanes (0: all). Each call of it is code of its own, so a walk has one or two. */
 NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_taps t, nn_dim a_m,
-                            const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y,
+                            const nn_real *x, const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y,
                             nn_dim y_m)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
@@ -117,6 +129,7 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
         nn_tile_start(mr, nv, tail, NN_FROM_BIAS, bias, y, y_m, acc);
     else
         nn_tile_start(mr, nv, tail, NN_FROM_RESULT, bias, y, y_m, acc);
+    nn_dim left = t.add_rows;
     NN_UNROLL(1)
     for (nn_dim r = 0; r < t.n_h; r++) {
         NN_UNROLL(1)
@@ -133,6 +146,9 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
                 NN_UNROLL_FULL
                 for (int j = 0; j < t.asks; j++) __builtin_prefetch(t.soon + k * t.soon_next + j * NN_LINE, 0, 2);
                 NN_UNROLL_FULL
+                for (int j = 0; j < t.add_asks; j++) __builtin_prefetch(t.add + j * NN_LINE, 0, 2);
+                if (t.add_asks) t.add += --left > 0 ? t.add_next : 0;
+                NN_UNROLL_FULL
                 for (int i = 0; i < mr; i++) {
                     const nn_vec av = nn_splat(i == 0 ? first[k] : i == mr - 1 ? last[k] : a[i * a_m + k]);
                     NN_UNROLL_FULL
@@ -142,6 +158,7 @@ NN_INLINE void nn_walk_tile(int mr, int nv, int tail, int start, int relu, nn_ta
             }
         }
     }
+    nn_tile_add(mr, nv, tail, add, y_m, acc);
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 
@@ -193,11 +210,12 @@ enum { NN_WALK_PATCH = 1024, NN_WALK_BLOCK = 512, NN_WALK_PACK = 1 };
  * row does, and computes the same bits. Tiles that stick out of the image read a copy with zeros around it. */
 NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int relu, nn_part part, nn_dim samples,
                             nn_dim x_next, nn_dim y_next, nn_walk g, const nn_real *x, const nn_real *w,
-                            const nn_real *bias, nn_real *y)
+                            const nn_real *bias, const nn_real *add, nn_real *y)
 {
     const int mr = nn_tile_rows(width, nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv);
     const nn_dim a_m = g.w.step * g.x_pix, span = (mr - 1) * g.w.step + (g.w.taps - 1) * g.w.dil + 1;
-    nn_real patch[NN_WALK_PATCH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL];
+    nn_real patch[NN_WALK_PATCH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL],
+        beside[NN_TILE_ROWS * NN_TILE_VECS * NN_VL];
     /* Neighbouring taps that are neighbours in memory, on both sides, make one long sum. */
     const int merged = g.w.dil == 1 && g.x_pix == g.depth && g.w_w == g.depth * g.w_c;
     const int dense = tail && g.y_pix == tail;
@@ -214,6 +232,7 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
     nn_dim row, last_row, k0, k1;
     nn_share(part.row, part.rows, samples * g.h.out, 1, &row, &last_row);
     nn_share(part.col, part.cols, groups, 1, &k0, &k1);
+    if (add) memset(beside, 0, sizeof beside);
     if (!left && !right) memset(patch, 0, (size_t)nn_min_dim(g.depth, NN_WALK_PATCH) * sizeof *patch);
     for (nn_dim lines; row < last_row; row += lines) {
         const nn_dim n = row / g.h.out, from = row % g.h.out;
@@ -269,12 +288,14 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
                     t.last = nn_clamp(nn_div_down(in - 1 - col - (mr - 1) * g.w.step, g.w.dil) + 1, 0, g.w.taps);
                 }
                 nn_real *yt = whole ? yr + o * g.y_pix : some;
+                const nn_real *at_y = add ? add + (yr - y) + o * g.y_pix : NULL, *addt = whole ? at_y : beside;
+                const nn_dim y_m = dense || whole ? g.y_pix : nv * NN_VL, some_m = nn_min_dim(mr, out - o),
+                             some_last = o + mr < out || g.last == g.cols ? lanes : g.last;
+                if (add && !whole) nn_walk_copy(some_m, lanes, some_last, at_y, g.y_pix, beside, y_m);
+                if (add) nn_walk_ask_add(&t, nv, some_m, at_y, g.y_pix, at_y);
                 nn_walk_tile(mr, nv, tail, NN_FROM_BIAS, relu, t, a_m, xt, w + r0 * g.w_h + k,
-                             bias ? bias + k : NULL, yt, dense ? g.y_pix : whole ? g.y_pix : nv * NN_VL);
-                if (!whole)
-                    nn_walk_copy(nn_min_dim(mr, out - o), lanes,
-                                 o + mr < out || g.last == g.cols ? lanes : g.last, some,
-                                 dense ? g.y_pix : nv * NN_VL, yr + o * g.y_pix, g.y_pix);
+                             bias ? bias + k : NULL, add ? addt : NULL, yt, y_m);
+                if (!whole) nn_walk_copy(some_m, lanes, some_last, some, y_m, yr + o * g.y_pix, g.y_pix);
             }
         }
     }
@@ -284,17 +305,20 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
  * columns are copied side by side, then all pixels take them; meanwhile the next block is asked for. Sums go through y
  * from block to block. */
 NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim samples, nn_dim x_next, nn_dim y_next,
-                           nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+                           nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, const nn_real *add,
+                           nn_real *y)
 {
     enum { DEPTH = 256, COLS = 8 * NN_VL, PIXELS = 512 };
     const int mr = nn_tile_rows(width, nv == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / nv);
     const nn_dim block = nn_max_dim(1, PIXELS / nn_max_dim(1, g.w.out)), pane = nv * NN_VL, most = COLS / pane * pane;
-    nn_real panel[DEPTH * COLS], rows[NN_TILE_ROWS * DEPTH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL], start[COLS];
+    nn_real panel[DEPTH * COLS], rows[NN_TILE_ROWS * DEPTH], some[NN_TILE_ROWS * NN_TILE_VECS * NN_VL], start[COLS],
+        beside[NN_TILE_ROWS * NN_TILE_VECS * NN_VL];
     const int empty = g.h.taps * g.w.taps == 0; /* a phase of a stride that no tap reaches */
     const nn_dim steps = (g.depth + DEPTH - 1) / DEPTH, blocks = empty ? 1 : g.h.taps * g.w.taps * steps;
     nn_dim row0, last_row, from, to;
     nn_share(part.row, part.rows, samples * g.h.out, 1, &row0, &last_row);
     nn_share(part.col, part.cols, g.cols, pane, &from, &to);
+    if (add) memset(beside, 0, sizeof beside);
     for (; row0 < last_row; row0 += block)
         for (nn_dim k0 = from; k0 < to; k0 += most) {
             const nn_dim cols = nn_min_dim(most, to - k0);
@@ -337,10 +361,16 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                             const int whole = m == mr && some_cols == pane;
                             nn_ask_ahead(&ahead);
                             if (!whole && b > 0) nn_walk_copy(m, some_cols, some_cols, yt, g.y_pix, some, pane);
+                            const nn_real *addt = add && b == blocks - 1 ? add + (yt - y) : NULL;
+                            if (add) nn_walk_ask_add(&t, nv, m, addt, g.y_pix, rows);
+                            if (addt && !whole) {
+                                nn_walk_copy(m, some_cols, some_cols, addt, g.y_pix, beside, pane);
+                                addt = beside;
+                            }
                             nn_walk_ask(&t, g.panels, panes + k / pane * apart, pane, done);
 #define NN_ROWS(mr)                                                                                             \
     nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t, DEPTH, rows,               \
-                 panes + k / pane * apart, start + k, whole ? yt : some, whole ? g.y_pix : pane)
+                 panes + k / pane * apart, start + k, add ? addt : NULL, whole ? yt : some, whole ? g.y_pix : pane)
                             if (g.total && mr > 8 && m <= (mr + 1) / 2) /* the last pixels of few */
                                 NN_ROWS((mr + 1) / 2);
                             else
@@ -357,7 +387,8 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
 /* The same for images narrower than a tile: its rows are any pixels that meet a tap, of whatever line and sample. What
  * a tap has no input for is left out, which of a 2x2 image and a 3x3 kernel is more than half. */
 NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples, nn_dim x_next, nn_dim y_next,
-                                 nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+                                 nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
+                                 const nn_real *add, nn_real *y)
 {
     enum { DEPTH = 256, COLS = 8 * NN_VL, PIXELS = 512 };
     const int mr = NN_TILE_ACC / nv < NN_TILE_ROWS ? NN_TILE_ACC / nv : NN_TILE_ROWS;
@@ -405,18 +436,21 @@ NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples,
                         const size_t bytes = (size_t)nn_min_dim(pane, cols - k) * sizeof *some;
                         for (int i = 0; i < m; i++) memcpy(some + i * pane, to[i] + k, bytes);
                         nn_walk_ask(&t, g.panels, panes + k / pane * apart, pane, done);
-                        nn_walk_tile(mr, nv, 0, NN_FROM_RESULT, 0, t, DEPTH, rows, panes + k / pane * apart, NULL, some,
-                                     pane);
+                        nn_walk_tile(mr, nv, 0, NN_FROM_RESULT, 0, t, DEPTH, rows, panes + k / pane * apart, NULL, NULL,
+                                     some, pane);
                         for (int i = 0; i < m; i++) memcpy(to[i] + k, some + i * pane, bytes);
                     }
                     m = 0;
                     done++;
                 }
             }
-            for (nn_dim p = p0; p < p1 && relu; p++) {
+            for (nn_dim p = p0; p < p1 && (relu || add); p++) {
                 const nn_dim row = p / g.w.out, n = row / g.h.out;
-                nn_real *yp = y + n * y_next + row % g.h.out * g.y_row + p % g.w.out * g.y_pix + k0;
-                for (nn_dim k = 0; k < cols; k++) yp[k] = yp[k] < 0 ? 0 : yp[k];
+                const nn_dim at = n * y_next + row % g.h.out * g.y_row + p % g.w.out * g.y_pix + k0;
+                for (nn_dim k = at; k < at + cols; k++) {
+                    const nn_real sum = add ? y[k] + add[k] : y[k];
+                    y[k] = relu && sum < 0 ? 0 : sum;
+                }
             }
         }
 }
@@ -433,29 +467,30 @@ NN_INLINE int nn_walk_vecs(nn_dim width, nn_dim full)
 /* Whether blocks of weights are copied: `weights` are all of the layer, a tile's patch has `patch` elements. */
 #define NN_WALK_FAR(weights, patch) ((weights) > 131072 || (patch) > NN_WALK_PATCH)
 
-/* A part of `samples` samples x_next and y_next apart, at most `width` outputs per row. */
+/* A part of `samples` samples x_next and y_next apart, at most `width` outputs per row. `add` lies like y and is added
+ * before relu, or is NULL. */
 NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_part part, nn_dim samples, nn_dim x_next,
                                nn_dim y_next, nn_walk g, const nn_real *x, const nn_real *w, const nn_real *bias,
-                               nn_real *y)
+                               const nn_real *add, nn_real *y)
 {
     if (g.h.out <= 0 || g.w.out <= 0) return;
     const int vecs = nn_walk_vecs(width, g.cols / NN_VL), tail = (int)(g.cols % NN_VL);
     if (far && !g.total && width < NN_TILE_ACC / vecs && NN_VL > 1) {
-        nn_walk_scattered(vecs, relu, part, samples, x_next, y_next, g, x, w, bias, y);
+        nn_walk_scattered(vecs, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
     } else if (far) {
-        nn_walk_far(vecs, width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
+        nn_walk_far(vecs, width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
     } else if (g.cols < NN_VL) {
-        nn_walk_near(1, tail, 1, width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
+        nn_walk_near(1, tail, 1, width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
     } else {
         const nn_dim main = g.cols / NN_VL / vecs, from = main * vecs * NN_VL;
         const int rest = (int)((g.cols - from + NN_VL - 1) / NN_VL);
-        nn_walk_near(vecs, 0, main + (rest == vecs), width, relu, part, samples, x_next, y_next, g, x, w, bias, y);
+        nn_walk_near(vecs, 0, main + (rest == vecs), width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
         if (rest && rest != vecs && part.col == part.cols - 1) {
             const nn_dim k = g.cols - rest * NN_VL;
             part.col = 0;
             part.cols = 1;
             nn_walk_near(rest, 0, 1, width, relu, part, samples, x_next, y_next, g, x, w + k, bias ? bias + k : NULL,
-                         y + k);
+                         add ? add + k : NULL, y + k);
         }
     }
 }

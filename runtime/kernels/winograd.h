@@ -434,11 +434,11 @@ NN_INLINE void nn_conv2d_winograd_u(const nn_team *team, nn_dim rows, nn_conv c,
 /* The same from the weights; scratch holds U. */
 NN_INLINE void nn_conv2d_winograd(const nn_team *team, nn_dim rows, nn_conv c, int relu,
                                   const nn_real *x, const nn_real *w, const nn_real *bias,
-                                  nn_real *scratch, nn_real *y)
+                                  const nn_real *add, nn_real *scratch, nn_real *y)
 {
     nn_winograd_weights(team, c.ci, c.co, w, scratch);
     nn_barrier(team);
-    nn_conv2d_winograd_u(team, rows, c, relu, x, scratch, bias, NULL, y);
+    nn_conv2d_winograd_u(team, rows, c, relu, x, scratch, bias, add, y);
 }
 
 /* The convolution of dy that gives dx: the same with another frame. */

@@ -115,14 +115,14 @@ NN_OUTLINE void run_conv2d(nn_dim rows, const float *x, const float *weight, con
     float *out)
 {
     nn_conv2d(rows, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 1, x, weight, bias,
-        out);
+        NULL, out);
 }
 
 NN_OUTLINE void run_conv2d_2(nn_dim rows, const float *x, const float *weight, const float *bias,
     float *out)
 {
     nn_conv2d(rows, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 0, x, weight, bias,
-        out);
+        NULL, out);
 }
 
 NN_OUTLINE void run_to_layout_2(nn_dim rows, const float *x, float *out)

@@ -15,9 +15,11 @@
     }
 
 /* h, w, ci, oh, ow, co, r, s, step, pad, dilation, groups */
-#define forward nn_conv2d_team(team, rows, c, 1, x, w, bias, y)
-#define alone   nn_conv2d(rows, c, 1, x, w, bias, y)
-#define kept    nn_conv2d_panels(team, rows, c, 1, x, w, bias, y)
+#define forward nn_conv2d_team(team, rows, c, 1, x, w, bias, NULL, y)
+#define alone   nn_conv2d(rows, c, 1, x, w, bias, NULL, y)
+#define kept    nn_conv2d_panels(team, rows, c, 1, x, w, bias, NULL, y)
+#define added   nn_conv2d_team(team, rows, c, 1, x, w, bias, scratch, y) /* scratch: what is added */
+#define kept_added nn_conv2d_panels(team, rows, c, 1, x, w, bias, scratch, y)
 #define dx      nn_conv2d_dx(team, rows, c, x, w, scratch, y)
 #define dw      nn_conv2d_dw(team, rows, c, x, w, scratch, y, 0)
 #define merged  nn_conv2d_dw_merged(team, rows, c, x, w, scratch, y, 0)
@@ -32,6 +34,8 @@ ALL(far_point, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 ALL(far, 14, 14, 512, 7, 7, 512, 3, 3, 2, 2, 1, 1, 1, 1, 1)
 CONV(kept, far_point, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 CONV(kept, far, 14, 14, 512, 7, 7, 512, 3, 3, 2, 2, 1, 1, 1, 1, 1)
+CONV(added, point, 28, 28, 128, 28, 28, 256, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+CONV(kept_added, far_point, 14, 14, 256, 14, 14, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 CONV(forward, stem, 224, 224, 3, 112, 112, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 CONV(merged, stem, 224, 224, 3, 112, 112, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 CONV(alone, digits, 28, 28, 1, 28, 28, 6, 5, 5, 1, 1, 2, 2, 1, 1, 1)
@@ -57,7 +61,7 @@ DEPTHWISE(wide, 56, 56, 128, 56, 56, 128, 3, 3, 1, 1, 1, 1, 1, 1, 128)
 DEPTHWISE(half, 56, 56, 128, 28, 28, 128, 3, 3, 2, 2, 1, 1, 1, 1, 128)
 DEPTHWISE(narrow, 7, 7, 1024, 7, 7, 1024, 3, 3, 1, 1, 1, 1, 1, 1, 1024)
 
-#define winograd    nn_conv2d_winograd(team, rows, c, 1, x, w, bias, scratch, y)
+#define winograd    nn_conv2d_winograd(team, rows, c, 1, x, w, bias, NULL, scratch, y)
 #define winograd_dx nn_conv2d_winograd_dx(team, rows, c, x, w, scratch, y)
 #define winograd_dw nn_conv2d_winograd_dw(team, rows, c, x, w, scratch, y, 0)
 #define WINOGRAD(name, ...)          \

@@ -47,17 +47,17 @@ static void dense_rows(const nn_team *team)
 
 static void point(const nn_team *team)
 {
-    nn_conv2d_team(team, 1, NN_CONV(5, 5, 24, 5, 5, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1), 0, x, w, b, y);
+    nn_conv2d_team(team, 1, NN_CONV(5, 5, 24, 5, 5, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1), 0, x, w, b, NULL, y);
 }
 
 static void windows(const nn_team *team)
 {
-    nn_conv2d_team(team, 3, NN_CONV(3, 1, 20, 3, 1, 8, 3, 1, 1, 1, 1, 0, 1, 1, 1), 0, x, w, b, y);
+    nn_conv2d_team(team, 3, NN_CONV(3, 1, 20, 3, 1, 8, 3, 1, 1, 1, 1, 0, 1, 1, 1), 0, x, w, b, NULL, y);
 }
 
 static void deep(const nn_team *team)
 {
-    nn_conv2d_team(team, 3, NN_CONV(4, 4, 512, 1, 1, 40, 4, 4, 1, 1, 0, 0, 1, 1, 1), 0, x, w, b, y);
+    nn_conv2d_team(team, 3, NN_CONV(4, 4, 512, 1, 1, 40, 4, 4, 1, 1, 0, 0, 1, 1, 1), 0, x, w, b, NULL, y);
 }
 
 static void depthwise(const nn_team *team)

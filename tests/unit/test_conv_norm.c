@@ -39,14 +39,14 @@ NN_INLINE void layer_apart(const nn_team *team, int form, nn_conv c, const Layer
     const nn_dim nx = a->rows * c.h * c.w, ny = a->rows * c.oh * c.ow;
     const nn_real eps = (nn_real)1e-5;
     if (form == NN_CONV_WINOGRAD) {
-        nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->scratch, a->out);
+        nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->scratch, a->out);
         nn_barrier(team);
         nn_conv2d_winograd_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
     } else if (form == NN_CONV_DEPTHWISE) {
         nn_conv2d_depthwise_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->out);
         nn_conv2d_depthwise_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
     } else {
-        nn_conv2d_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->out);
+        nn_conv2d_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->out);
         nn_conv2d_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
     }
     nn_barrier(team);

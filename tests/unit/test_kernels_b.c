@@ -625,7 +625,7 @@ NN_INLINE void lead_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int relu
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, rows, 1, &from, &to);
-    nn_conv2d(to - from, c, relu, x + from * c.h * c.w * c.ci, w, bias, y + from * c.oh * c.ow * c.co);
+    nn_conv2d(to - from, c, relu, x + from * c.h * c.w * c.ci, w, bias, NULL, y + from * c.oh * c.ow * c.co);
 }
 
 NN_INLINE void lead_depthwise(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
@@ -651,7 +651,13 @@ NN_INLINE void panels_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int re
 {
     nn_conv2d_panels_weights(team, c, w, panels_of_weights);
     nn_barrier(team);
-    nn_conv2d_panels(team, rows, c, relu, x, panels_of_weights, bias, y);
+    nn_conv2d_panels(team, rows, c, relu, x, panels_of_weights, bias, NULL, y);
+}
+
+NN_INLINE void team_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                           const nn_real *bias, nn_real *y)
+{
+    nn_conv2d_team(team, rows, c, relu, x, w, bias, NULL, y);
 }
 
 /* One case: the forward form, the form of the input's and of the weights' gradient, and of transposed convolution. */
@@ -676,7 +682,7 @@ NN_INLINE void panels_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int re
 CONV_CASE(conv_plain_form, lead_conv2d, nn_conv2d_dx, nn_conv2d_dw, lead_transpose, ANY)
 CONV_CASE(conv_merged, lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose, ANY)
 CONV_CASE(conv_depthwise, lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose, ANY)
-CONV_CASE(conv_plain_team, nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team, ANY)
+CONV_CASE(conv_plain_team, team_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team, ANY)
 CONV_CASE(conv_depthwise_team, nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw,
           nn_conv2d_transpose_team, ANY)
 #endif
@@ -687,7 +693,7 @@ CONV_CASE(conv_depthwise_team, nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx,
     {                                                                                              \
         const Conv *a = arg;                                                                       \
         const nn_conv c = geometry;                                                                \
-        nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->scratch, a->y);      \
+        nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->scratch, a->y); \
         nn_barrier(team);                                                                          \
         nn_conv2d_winograd_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);                   \
         nn_barrier(team);                                                                          \
@@ -866,9 +872,9 @@ END_TEST
 #define PLAIN     lead_conv2d, nn_conv2d_dx, nn_conv2d_dw, lead_transpose
 #define MERGED    lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose
 #define DEPTHWISE lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose
-#define TEAM      nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
+#define TEAM      team_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
 #define PANELS    panels_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
-#define TEAM_MERGED nn_conv2d_team, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose_team
+#define TEAM_MERGED team_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose_team
 #define TEAM_DEPTHWISE \
     nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, nn_conv2d_transpose_team
 #define CONVS(C)                                                                                   \
@@ -936,37 +942,73 @@ START_TEST(convolution_matches_plain_loops)
 END_TEST
 #endif
 
-/* A residual branch is added, and relu applied, where results are stored: the same bits as afterwards. */
-#define RESIDUAL NN_CONV(7, 5, 24, 7, 5, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)
-typedef struct Residual {
-    nn_real *x, *w, *bias, *add, *u, *plain, *sum;
-} Residual;
+/* ---- another branch ---- */
 
-static void residual(void *arg, const nn_team *team)
+/* A residual branch is added, and relu applied, where results are stored: the same bits as afterwards, in all forms and
+ * where tiles stick out. */
+#define BRANCHES(F)                                                                   \
+    F(winograd, 7, 5, 24, 7, 5, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)                        \
+    F(team, 9, 10, 16, 9, 10, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)                          \
+    F(team, 9, 29, 6, 5, 15, 32, 5, 5, 2, 2, 2, 2, 1, 1, 2)      /* groups */         \
+    F(team, 11, 10, 1, 11, 10, 6, 5, 5, 1, 1, 2, 2, 1, 1, 1)     /* wide pixels */    \
+    F(team, 7, 9, 48, 7, 9, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1)       /* points */         \
+    F(team, 13, 14, 96, 13, 14, 156, 3, 3, 1, 1, 1, 1, 1, 1, 1)  /* far weights */    \
+    F(team, 8, 8, 96, 4, 4, 156, 3, 3, 2, 2, 1, 1, 1, 1, 1)      /* scattered ones */ \
+    F(team, 5, 5, 300, 5, 5, 450, 1, 1, 1, 1, 0, 0, 1, 1, 1)     /* far points */     \
+    F(panels, 13, 14, 96, 13, 14, 156, 3, 3, 1, 1, 1, 1, 1, 1, 1)                     \
+    F(panels, 8, 8, 96, 4, 4, 156, 3, 3, 2, 2, 1, 1, 1, 1, 1)                         \
+    F(panels, 5, 5, 300, 5, 5, 450, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+
+typedef struct Branch {
+    int form_index; /* in BRANCHES */
+    const nn_real *x, *w, *bias, *add;
+    nn_real *scratch, *plain, *sum;
+} Branch;
+
+enum { BRANCH_ROWS = 3 };
+#define BY_winograd(relu, add, y) \
+    nn_conv2d_winograd(team, BRANCH_ROWS, c, relu, a->x, a->w, a->bias, add, a->scratch, y)
+#define BY_team(relu, add, y) nn_conv2d_team(team, BRANCH_ROWS, c, relu, a->x, a->w, a->bias, add, y)
+#define BY_panels(relu, add, y)                                                         \
+    nn_conv2d_panels_weights(team, c, a->w, panels_of_weights);                      \
+    nn_barrier(team);                                                                \
+    nn_conv2d_panels(team, BRANCH_ROWS, c, relu, a->x, panels_of_weights, a->bias, add, y)
+#define BRANCH(form, ...)                       \
+    if (a->form_index == at++) {                \
+        const nn_conv c = NN_CONV(__VA_ARGS__); \
+        BY_##form(0, NULL, a->plain);           \
+        nn_barrier(team);                       \
+        BY_##form(1, a->add, a->sum);           \
+    }
+
+static void branch(void *arg, const nn_team *team)
 {
-    const Residual *a = arg;
-    const nn_conv c = RESIDUAL;
-    nn_conv2d_winograd(team, 3, c, 0, a->x, a->w, a->bias, a->u, a->plain);
-    nn_barrier(team);
-    nn_conv2d_winograd_u(team, 3, c, 1, a->x, a->u, a->bias, a->add, a->sum);
+    const Branch *a = arg;
+    int at = 0;
+    BRANCHES(BRANCH)
 }
 
-START_TEST(winograd_adds_a_residual_branch)
+START_TEST(another_branch_is_added)
 {
-    const nn_conv c = RESIDUAL;
-    const nn_dim ny = 3 * c.oh * c.ow * c.co;
-    Residual a = { .x = reals(3 * c.h * c.w * c.ci, 1), .w = reals(nn_conv_weights(c), 1), .bias = reals(c.co, 1),
-                   .add = reals(ny, 1), .u = reals(16 * c.ci * nn_winograd_wide(c.co), 0), .plain = reals(ny, 0),
-                   .sum = reals(ny, 0) };
-    for (int t = 1; t <= TEAMS; t++) {
-        nn_pool_run(pools[t], residual, &a);
-        for (nn_dim i = 0; i < ny; i++) {
-            const nn_real y = a.plain[i] + a.add[i];
-            a.plain[i] = y < 0 ? 0 : y;
+#define GEOMETRY(form, ...) NN_CONV(__VA_ARGS__),
+    const nn_conv geometry[] = { BRANCHES(GEOMETRY) };
+    for (int i = 0; i < (int)(sizeof geometry / sizeof *geometry); i++) {
+        const nn_conv c = geometry[i];
+        const nn_dim nx = BRANCH_ROWS * c.h * c.w * c.ci, ny = BRANCH_ROWS * c.oh * c.ow * c.co;
+        nn_real *x = reals(nx, 1), *w = reals(nn_conv_weights(c), 1), *bias = reals(c.co, 1), *add = reals(ny, 1);
+        Branch a = { .form_index = i, .x = x, .w = w, .bias = bias, .add = add,
+                     .scratch = reals(16 * c.ci * nn_winograd_wide(c.co), 0), .plain = reals(ny, 0),
+                     .sum = reals(ny, 0) };
+        for (int t = 1; t <= TEAMS; t++) {
+            nn_pool_run(pools[t], branch, &a);
+            for (nn_dim k = 0; k < ny; k++) {
+                const nn_real y = a.plain[k] + add[k];
+                a.plain[k] = y < 0 ? 0 : y;
+            }
+            expect_same("conv2d and another branch", ny, a.sum, a.plain);
         }
-        expect_same("conv2d_winograd with a residual", ny, a.sum, a.plain);
+        free(x), free(w), free(bias), free(add), free(a.scratch), free(a.plain), free(a.sum);
     }
-    free(a.x), free(a.w), free(a.bias), free(a.add), free(a.u), free(a.plain), free(a.sum);
 }
 END_TEST
 
@@ -979,6 +1021,6 @@ int main(void)
     tcase_add_test(t, recurrent_loops_match_steps);
     tcase_add_test(t, matmul_matches_plain_loops);
     tcase_add_test(t, convolution_matches_plain_loops);
-    tcase_add_test(t, winograd_adds_a_residual_branch);
+    tcase_add_test(t, another_branch_is_added);
     return run_suite(s);
 }
