@@ -379,8 +379,9 @@ NN_INLINE void nn_lstm_units_dx(nn_dim m0, nn_dim m1, nn_dim j0, nn_dim j1, nn_d
             dzr[2 * n + j] = d * i * (1 - g * g);
             dzr[3 * n + j] = dhj * t * (o * (1 - o));
             dcr[j] = d * f;
-            dhr[j] = 0;
         }
+        /* Apart from the loop, which gcc would compute one by one where dh is dh2. */
+        memset(dhr + j0, 0, (size_t)(j1 - j0) * sizeof *dhr);
     }
 }
 
