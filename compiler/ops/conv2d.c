@@ -155,10 +155,10 @@ static bool conv2d_winograd(const Node *n)
     return winograd_pays(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
 
-/* Whether weights that are transformed once for many calls would pay. */
-static bool conv2d_winograd_kept(const Node *n)
+/* Whether weights that are transformed once for many calls would pay; WINOGRAD_ONE: for calls of one sample. */
+static bool conv2d_winograd_kept(const Node *n, WinogradPass pass)
 {
-    return winograd_pays(WINOGRAD_KEPT, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
+    return winograd_pays(pass, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
 
 /* Below, the barriers around a team's kernel cost more than it gains where there are few samples. */
@@ -209,7 +209,9 @@ static Node *conv2d_fuse_epilogue(Builder *b, const Node *n, const Node *user)
     if (!op_is(user, &op_add) || (plain ? conv_is_depthwise(&n->in[1]->type, &a) : n->in[3] != NULL)) return NULL;
     Node *other = user->in[1];
     if (!type_equal(&other->type, &n->type) || other->type.layout != n->type.layout) return NULL;
-    return mk4(b, plain ? &op_conv2d_add : n->op, &a, n->in[0], n->in[1], n->in[2], other);
+    Node *in[OP_MAX_IN] = { n->in[0], n->in[1], n->in[2], other };
+    for (int i = 4; i < n->n_in; i++) in[i] = n->in[i];
+    return mk(b, plain ? &op_conv2d_add : n->op, &a, plain ? 4 : n->n_in, in);
 }
 
 /* Output channels are axis 0 of the weight, in all groups. */
@@ -266,8 +268,9 @@ static ConvText prepared_text(const Node *n)
 
 static void conv2d_winograd_emit(CWriter *w, const Node *n)
 {
-    cw_stmt(w, n, "nn_conv2d_winograd_u($team, %s, %s, $relu, $0, $1, $2, $3, $out);",
-            rows_text(&n->in[0]->type, 1).s, prepared_text(n).s);
+    const bool both = n->in[4] != NULL;
+    cw_stmt(w, n, "nn_conv2d_%s($team, %s, %s, $relu, $0, $1, %s$2, $3, $out);", both ? "prepared" : "winograd_u",
+            rows_text(&n->in[0]->type, 1).s, prepared_text(n).s, both ? "$4, " : "");
 }
 
 static const AttrDef conv2d_prepared_attrs[] = {
@@ -283,8 +286,9 @@ const OpDesc op_conv2d_winograd = {
     .name = "conv2d_winograd",
     .summary = "conv2d of 3x3 kernels from their transformed weights",
     .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result, "
-           "which transformed weights do not show.",
-    .in = { "x", "u", "bias?", "add?" },
+           "which transformed weights do not show. With the weights as panels too (conv2d_panels), calls of one sample "
+           "take those: they are fewer to read.",
+    .in = { "x", "u", "bias?", "add?", "panels?" },
     .attrs = conv2d_prepared_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
@@ -367,21 +371,32 @@ const OpDesc op_conv2d_panels = {
     .fuse_epilogue = conv2d_fuse_epilogue,
 };
 
-/* Weights in the form that the layer's kernel reads, if that is another one. */
+/* The weight of n as `op` gives it, under the layer's name. */
+static Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const ConvAttrs *a, const char *suffix)
+{
+    const char *name = b->name;
+    b->name = arena_printf(b->module->arena, "%s_%s", n->name, suffix);
+    Node *w = mk1(b, op, a, n->in[1]);
+    b->name = name;
+    return w;
+}
+
+/* Weights in the form that the layer's kernel reads, if that is another one; in both, where one sample likes the other
+ * one better than many do. */
 static Node *conv2d_prepare(Builder *b, const Node *n)
 {
-    const bool winograd = conv2d_winograd_kept(n);
-    if (!winograd && !conv2d_panels(n)) return NULL;
+    const bool winograd = conv2d_winograd_kept(n, WINOGRAD_KEPT),
+               panels = conv2d_panels(n) && !(winograd && conv2d_winograd_kept(n, WINOGRAD_ONE));
+    if (!winograd && !panels) return NULL;
     ConvAttrs a = conv_with_like(n->attrs, n);
-    const char *name = b->name;
-    b->name = arena_printf(b->module->arena, winograd ? "%s_u" : "%s_panels", n->name);
-    Node *w = winograd ? mk1(b, &op_winograd_weights, NULL, n->in[1])
-                       : mk1(b, &op_conv2d_panels_weights, &a, n->in[1]);
-    b->name = name;
+    Node *u = winograd ? prepared_weight(b, n, &op_winograd_weights, NULL, "u") : NULL,
+         *p = panels ? prepared_weight(b, n, &op_conv2d_panels_weights, &a, "panels") : NULL;
     a.relu = ((const ConvAttrs *)n->attrs)->relu;
     a.kernel[0] = n->in[1]->type.dim[2];
     a.kernel[1] = n->in[1]->type.dim[3];
-    return mk3(b, winograd ? &op_conv2d_winograd : &op_conv2d_panels, &a, n->in[0], w, n->in[2]);
+    if (!winograd) return mk3(b, &op_conv2d_panels, &a, n->in[0], p, n->in[2]);
+    Node *in[] = { n->in[0], u, n->in[2], NULL, p };
+    return mk(b, &op_conv2d_winograd, &a, 5, in);
 }
 
 static void conv2d_window(const Node *n, int64_t extent[2], int64_t stride[2])

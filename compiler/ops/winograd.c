@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The choice between the direct kernels of a convolution and Winograd's F(2x2, 3x3), by estimated cost. It is made
- * from types alone, so that a layer's results do not depend on the batch of a call.
+ * The choice between the direct kernels of a convolution and Winograd's F(2x2, 3x3), by estimated cost, from types
+ * alone. Where a program keeps both forms of a layer's weights, calls of one sample take the direct one.
  */
 #include "ops/winograd.h"
 
@@ -49,10 +49,11 @@ bool winograd_pays(WinogradPass pass, const TensorType *x, const TensorType *y, 
     double images = (double)type_numel_max(x) / (double)type_numel(x, 1, 4);
     /* Steps are made for large batches, inference, for which weights are kept, is also for small ones. */
     if (pass == WINOGRAD_KEPT) images = sqrt(images);
-    const int kernel = pass == WINOGRAD_KEPT          ? KEPT_KERNEL
-                       : kernels > FARTHEST_WEIGHTS ? FARTHEST_KERNEL
-                       : kernels > FAR_WEIGHTS      ? FAR_KERNEL
-                                                    : KERNEL;
+    if (pass == WINOGRAD_ONE) images = 1;
+    const int kernel = pass == WINOGRAD_KEPT || pass == WINOGRAD_ONE ? KEPT_KERNEL
+                       : kernels > FARTHEST_WEIGHTS                ? FARTHEST_KERNEL
+                       : kernels > FAR_WEIGHTS                     ? FAR_KERNEL
+                                                                   : KERNEL;
     const double winograd = images * tiles * (16 * kernels + TILE_CHANNEL * channels) + kernels * kernel;
     return winograd < 0.9 * images * taps * kernels;
 }

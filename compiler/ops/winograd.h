@@ -11,6 +11,7 @@
 typedef enum WinogradPass {
     WINOGRAD_Y,    /* forward */
     WINOGRAD_KEPT, /* the same from weights that are transformed once and kept */
+    WINOGRAD_ONE,  /* the same for one sample */
     WINOGRAD_DX,   /* gradient of the input */
     WINOGRAD_DW    /* gradient of the weights */
 } WinogradPass;

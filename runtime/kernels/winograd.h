@@ -431,6 +431,18 @@ NN_INLINE void nn_conv2d_winograd_u(const nn_team *team, nn_dim rows, nn_conv c,
     nn_winograd_part(nn_winograd_part_of(team, rows, c), rows, c, relu, x, u, bias, add, y);
 }
 
+/* The same where both U and panels (nn_conv2d_panels_weights) are kept: one sample takes the panels, which are fewer to
+ * read, so its last bits may differ from those it has among others. */
+NN_INLINE void nn_conv2d_prepared(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                  const nn_real *u, const nn_real *panels, const nn_real *bias, const nn_real *add,
+                                  nn_real *y)
+{
+    if (rows == 1)
+        nn_conv2d_panels(team, 1, c, relu, x, panels, bias, add, y);
+    else
+        nn_conv2d_winograd_u(team, rows, c, relu, x, u, bias, add, y);
+}
+
 /* The same from the weights; scratch holds U. */
 NN_INLINE void nn_conv2d_winograd(const nn_team *team, nn_dim rows, nn_conv c, int relu,
                                   const nn_real *x, const nn_real *w, const nn_real *bias,

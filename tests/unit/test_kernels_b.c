@@ -1012,6 +1012,45 @@ START_TEST(another_branch_is_added)
 }
 END_TEST
 
+/* One sample from panels, several from transformed weights: the same convolution. */
+#define PREPARED NN_CONV(4, 5, 96, 4, 5, 156, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+typedef struct Prepared {
+    nn_dim rows;
+    const nn_real *x, *w, *bias;
+    nn_real *u, *y, *plain;
+} Prepared;
+
+static void prepared(void *arg, const nn_team *team)
+{
+    const Prepared *a = arg;
+    const nn_conv c = PREPARED;
+    nn_winograd_weights(team, c.ci, c.co, a->w, a->u);
+    nn_conv2d_panels_weights(team, c, a->w, panels_of_weights);
+    nn_barrier(team);
+    nn_conv2d_prepared(team, a->rows, c, 1, a->x, a->u, panels_of_weights, a->bias, NULL, a->y);
+    nn_conv2d_team(team, a->rows, c, 1, a->x, a->w, a->bias, NULL, a->plain);
+}
+
+START_TEST(prepared_convolution_takes_any_batch)
+{
+    const nn_conv c = PREPARED;
+    for (nn_dim rows = 1; rows <= 3; rows += 2) {
+        const nn_dim nx = rows * c.h * c.w * c.ci, ny = rows * c.oh * c.ow * c.co;
+        nn_real *x = reals(nx, 1), *w = reals(nn_conv_weights(c), 1), *bias = reals(c.co, 1);
+        Prepared a = { .rows = rows, .x = x, .w = w, .bias = bias,
+                       .u = reals(16 * c.ci * nn_winograd_wide(c.co), 0), .y = reals(ny, 0), .plain = reals(ny, 0) };
+        double *want = doubles(ny);
+        for (int t = 1; t <= TEAMS; t++) {
+            nn_pool_run(pools[t], prepared, &a);
+            for (nn_dim i = 0; i < ny; i++) want[i] = (double)a.plain[i];
+            expect_within("prepared conv2d", ny, a.y, want, square_sum(ny, want));
+            for (nn_dim i = 0; i < ny; i++) a.y[i] = (nn_real)NAN;
+        }
+        free(x), free(w), free(bias), free(a.u), free(a.y), free(a.plain), free(want);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("kernels_b");
@@ -1022,5 +1061,6 @@ int main(void)
     tcase_add_test(t, matmul_matches_plain_loops);
     tcase_add_test(t, convolution_matches_plain_loops);
     tcase_add_test(t, another_branch_is_added);
+    tcase_add_test(t, prepared_convolution_takes_any_batch);
     return run_suite(s);
 }
