@@ -206,26 +206,45 @@ NN_INLINE void nn_dense_panel_columns(int kept, nn_dim c0, nn_dim to, nn_dim row
         nn_dense_panels(kept, c0, to, nn_min_dim(most, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
 }
 
-/* Columns of one sample, nv vectors of them, the last one of `tail` lanes (0: all): the weight is read once, in long
- * pieces. Its rows are w_k apart, and its panels, of NN_PANEL_VECS vectors, `apart`. */
-NN_INLINE void nn_dense_piece(int nv, int tail, int relu, nn_dim in, const nn_real *x, const nn_real *w, nn_dim w_k,
-                              nn_dim apart, const nn_real *bias, nn_real *y)
+/* Columns of one sample, nv vectors of them, the last one of `tail` lanes (0: all) and `back` columns nearer to the one
+ * before it than the others are, which it overlaps then: the weight is read once, in long pieces. Its rows are w_k
+ * apart, and its panels, of NN_PANEL_VECS vectors, `apart`. */
+NN_INLINE void nn_dense_piece(int nv, int tail, nn_dim back, int relu, nn_dim in, const nn_real *x, const nn_real *w,
+                              nn_dim w_k, nn_dim apart, const nn_real *bias, nn_real *y)
 {
     nn_vec acc[16];
+#define NN_BACK(j) ((j) == nv - 1 ? back : 0)
     NN_UNROLL_FULL
-    for (int j = 0; j < nv; j++) acc[j] = bias ? nn_load_tail(bias + j * NN_VL, j == nv - 1, tail) : (nn_vec){ 0 };
+    for (int j = 0; j < nv; j++)
+        acc[j] = bias ? nn_load_tail(bias + j * NN_VL - NN_BACK(j), j == nv - 1, tail) : (nn_vec){ 0 };
     NN_UNROLL(2)
     for (nn_dim k = 0; k < in; k++) {
         const nn_vec xk = nn_splat(x[k]);
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++)
-            acc[j] += xk * nn_load(w + j / NN_PANEL_VECS * apart + k * w_k + j % NN_PANEL_VECS * NN_VL);
+            acc[j] += xk * nn_load(w + j / NN_PANEL_VECS * apart + k * w_k + j % NN_PANEL_VECS * NN_VL - NN_BACK(j));
         NN_LONE(nv, acc[0]);
     }
     NN_UNROLL_FULL
     for (int j = 0; j < nv; j++) {
         if (relu) acc[j] = (nn_vec)((nn_ivec)acc[j] & ~(acc[j] < (nn_vec){ 0 }));
-        nn_store_tail(y + j * NN_VL, acc[j], j == nv - 1, tail);
+        nn_store_tail(y + j * NN_VL - NN_BACK(j), acc[j], j == nv - 1, tail);
+    }
+#undef NN_BACK
+}
+
+/* All columns of one sample, a literal number of them: equal pieces with as many sums as they need, up to 16. Where
+ * columns do not fill them, the last piece, or the last vector of the only one, overlaps the one before it. */
+NN_INLINE void nn_dense_whole_row(int relu, nn_dim in, nn_dim out, const nn_real *x, const nn_real *w,
+                                  const nn_real *bias, nn_real *y)
+{
+    enum { MOST = NN_TILE_ACC > 16 ? 16 : 8 };
+    const nn_dim vecs = (out + NN_VL - 1) / NN_VL, pieces = (vecs + MOST - 1) / MOST;
+    const int nv = (int)((vecs + pieces - 1) / pieces);
+    const nn_dim cols = nn_min_dim(out, nv * NN_VL);
+    for (nn_dim p = 0; p < pieces; p++) {
+        const nn_dim c = nn_min_dim(p * cols, out - cols);
+        nn_dense_piece(nv, 0, nv * NN_VL - cols, relu, in, x, w + c, out, NN_PANEL_COLS, bias ? bias + c : NULL, y + c);
     }
 }
 
@@ -237,7 +256,7 @@ NN_INLINE void nn_dense_row(int kept, nn_dim c, nn_dim end, int relu, nn_dim in,
     const int rest = (int)(out % NN_PANEL_COLS);
     const nn_dim w_k = kept ? NN_PANEL_COLS : out, apart = kept ? in * NN_PANEL_COLS : NN_PANEL_COLS;
 #define NN_PIECE(nv, tail)                                                                                         \
-    nn_dense_piece(nv, tail, relu, in, x, w + (kept ? c * in : c), w_k, apart, bias ? bias + c : NULL, y + c)
+    nn_dense_piece(nv, tail, 0, relu, in, x, w + (kept ? c * in : c), w_k, apart, bias ? bias + c : NULL, y + c)
 #define NN_PIECES(nv) \
     for (; c + (nv) * NN_VL <= end; c += (nv) * NN_VL) NN_PIECE(nv, 0)
     if (NN_TILE_ACC > 16) NN_PIECES(16);
@@ -279,7 +298,9 @@ NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, n
 NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x, const nn_real *w,
                         const nn_real *bias, nn_real *y)
 {
-    if (rows == 1) {
+    if (rows == 1 && __builtin_constant_p(out) && out >= NN_VL) {
+        nn_dense_whole_row(relu, in, out, x, w, bias, y);
+    } else if (rows == 1) {
         nn_dense_row(0, 0, out, relu, in, out, x, w, bias, y);
     } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
         nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);

@@ -176,6 +176,7 @@ DENSE(dense_37_65, 37, 65)
 DENSE(dense_1_1, 1, 1)
 DENSE(dense_3_31, 3, 31)
 DENSE(dense_130_200, 130, 200)
+DENSE(dense_9_283, 9, 283)
 #define DENSE_LARGE(name, in, out, blas)                                                           \
     static void name(void *arg, const nn_team *team)                                               \
     {                                                                                              \
@@ -201,6 +202,14 @@ START_TEST(dense_matches_plain_loops)
         check_dense(dense_tall_512_130, rows, 512, 130);
         check_dense(dense_tall_130_512, rows, 130, 512);
         check_dense(dense_blas_130_1030, rows, 130, 1030);
+    }
+    /* A thread with one row divides its columns in another way than one with several. */
+    for (nn_dim rows = 1; rows <= TEAMS; rows++) {
+        check_dense(dense_120_84, rows, 120, 84);
+        check_dense(dense_37_65, rows, 37, 65);
+        check_dense(dense_3_31, rows, 3, 31);
+        check_dense(dense_130_200, rows, 130, 200);
+        check_dense(dense_9_283, rows, 9, 283);
     }
     check_dense(dense_784_10, 33, 784, 10);
     check_dense(dense_120_84, 7, 120, 84);
