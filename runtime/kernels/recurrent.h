@@ -275,6 +275,15 @@ NN_APART_FROM_CELL void nn_gru_rows(int rows, nn_dim n, const nn_real *h, const 
     nn_gate_product(3, rows, n, h, panel, z, soon);
 }
 
+/* Blocks of units whose products come first, and then their gates. Those of one row are a chain of operations that wait
+ * for each other; several chains run side by side. */
+enum { NN_GATE_TOGETHER = 8 };
+#define NN_GATE_PRODUCTS(parts) (NN_GATE_ROWS(parts) > NN_GATE_TOGETHER ? NN_GATE_ROWS(parts) : NN_GATE_TOGETHER)
+NN_INLINE nn_dim nn_gate_together(const nn_loop_share *own, nn_dim u)
+{
+    return own->r1 - own->r0 == 1 ? nn_min_dim(NN_GATE_TOGETHER, own->u1 - u) : 1;
+}
+
 /* Where the state after step s is kept: the last one in the result, the others there and in `spare` by turns. */
 NN_INLINE nn_real *nn_state_after(nn_dim s, nn_dim steps, nn_real *last, nn_real *spare)
 {
@@ -324,7 +333,8 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
                             nn_real *c, nn_real *hs, nn_real *gates, nn_real *c_kept, nn_real *h_kept)
 {
     const nn_loop_share own = nn_loop_divide(team, rows, NN_GATE_BLOCKS(n));
-    nn_real z[NN_GATE_ROWS(4) * 4 * NN_VL] __attribute__((aligned(64)));
+    enum { Z = 4 * NN_VL }; /* products for one row of a block of units */
+    nn_real z[NN_GATE_PRODUCTS(4) * Z] __attribute__((aligned(64)));
     for (nn_dim s = 0; s < steps; s++) {
         const nn_dim t = reverse ? steps - 1 - s : s;
         const nn_lstm_step a = { .x = x + t * 4 * n,
@@ -336,22 +346,25 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
                                  .gates = gates ? gates + t * 4 * n : NULL,
                                  .c_kept = gates ? c_kept + t * n : NULL,
                                  .h_kept = gates ? h_kept + t * n : NULL };
-        for (nn_dim u = own.u0; u < own.u1; u++) {
-            const nn_real *panel = panels + u * (n + 1) * 4 * NN_VL;
+        for (nn_dim u = own.u0, end; u < own.u1; u = end) {
+            end = u + nn_gate_together(&own, u);
             for (nn_dim m = own.r0; m < own.r1;) {
                 const int some = nn_gate_rows(4, m, own.r1);
-                nn_gate_soon soon;
-                soon.count = 0;
-                nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, a.x + u * NN_VL);
-                nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + u * NN_VL);
-                nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
-                nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.c_kept + u * NN_VL : NULL);
-                nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
-                nn_lstm_rows(some, n, a.h + m * n, panel, z, &soon);
-                if ((u + 1) * NN_VL <= n)
-                    nn_lstm_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
-                else
-                    nn_lstm_units(m, some, u * NN_VL, n % NN_VL, steps, n, z, &a);
+                for (nn_dim v = u; v < end; v++) {
+                    nn_gate_soon soon;
+                    soon.count = 0;
+                    nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, a.x + v * NN_VL);
+                    nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + v * NN_VL);
+                    nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + v * NN_VL : NULL);
+                    nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.c_kept + v * NN_VL : NULL);
+                    nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + v * NN_VL : NULL);
+                    nn_lstm_rows(some, n, a.h + m * n, panels + v * (n + 1) * Z, z + (v - u) * Z, &soon);
+                }
+                for (nn_dim v = u; v < end; v++)
+                    if ((v + 1) * NN_VL <= n)
+                        nn_lstm_units(m, some, v * NN_VL, NN_VL, steps, n, z + (v - u) * Z, &a);
+                    else
+                        nn_lstm_units(m, some, v * NN_VL, n % NN_VL, steps, n, z + (v - u) * Z, &a);
                 m += some;
             }
         }
@@ -506,7 +519,8 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
                            nn_real *gates, nn_real *h_kept)
 {
     const nn_loop_share own = nn_loop_divide(team, rows, NN_GATE_BLOCKS(n));
-    nn_real z[NN_GATE_ROWS(3) * 3 * NN_VL] __attribute__((aligned(64)));
+    enum { Z = 3 * NN_VL }; /* products for one row of a block of units */
+    nn_real z[NN_GATE_PRODUCTS(3) * Z] __attribute__((aligned(64)));
     for (nn_dim s = 0; s < steps; s++) {
         const nn_dim t = reverse ? steps - 1 - s : s;
         const nn_gru_step a = { .x = x + t * 3 * n,
@@ -515,21 +529,24 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
                                 .hs = hs + t * n,
                                 .gates = gates ? gates + t * 4 * n : NULL,
                                 .h_kept = gates ? h_kept + t * n : NULL };
-        for (nn_dim u = own.u0; u < own.u1; u++) {
-            const nn_real *panel = panels + u * (n + 1) * 3 * NN_VL;
+        for (nn_dim u = own.u0, end; u < own.u1; u = end) {
+            end = u + nn_gate_together(&own, u);
             for (nn_dim m = own.r0; m < own.r1;) {
                 const int some = nn_gate_rows(3, m, own.r1);
-                nn_gate_soon soon;
-                soon.count = 0;
-                nn_gate_ask(&soon, m, some, steps * 3 * n, 3, n, a.x + u * NN_VL);
-                nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + u * NN_VL);
-                nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + u * NN_VL : NULL);
-                nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + u * NN_VL : NULL);
-                nn_gru_rows(some, n, a.h + m * n, panel, z, &soon);
-                if ((u + 1) * NN_VL <= n)
-                    nn_gru_units(m, some, u * NN_VL, NN_VL, steps, n, z, &a);
-                else
-                    nn_gru_units(m, some, u * NN_VL, n % NN_VL, steps, n, z, &a);
+                for (nn_dim v = u; v < end; v++) {
+                    nn_gate_soon soon;
+                    soon.count = 0;
+                    nn_gate_ask(&soon, m, some, steps * 3 * n, 3, n, a.x + v * NN_VL);
+                    nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + v * NN_VL);
+                    nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + v * NN_VL : NULL);
+                    nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + v * NN_VL : NULL);
+                    nn_gru_rows(some, n, a.h + m * n, panels + v * (n + 1) * Z, z + (v - u) * Z, &soon);
+                }
+                for (nn_dim v = u; v < end; v++)
+                    if ((v + 1) * NN_VL <= n)
+                        nn_gru_units(m, some, v * NN_VL, NN_VL, steps, n, z + (v - u) * Z, &a);
+                    else
+                        nn_gru_units(m, some, v * NN_VL, n % NN_VL, steps, n, z + (v - u) * Z, &a);
                 m += some;
             }
         }
