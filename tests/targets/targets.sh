@@ -37,7 +37,7 @@ close() {
 kernels() { # NAME COMPILER RUNNER FLAGS...: unit tests of kernels, each line of them a test
     name=$1 cc=$2 runner=$3
     shift 3
-    for test in kernels_a kernels_b_any conv_norm_any pool_norm; do
+    for test in kernels_a kernels_b_any conv_any conv_norm_any pool_norm; do
         log=$WORK/$name-$test
         if ! $cc -std=gnu11 -D_GNU_SOURCE -O1 -fno-math-errno -fno-trapping-math -Itests/targets -Iruntime -Wno-psabi \
             -DTARGET_FEWER=40 -DNN_NO_THREADS -DNN_NO_BLAS "$@" -o "$log" tests/unit/test_$test.c runtime/model.c -lm >"$log.log" 2>&1; then
