@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Convolution, transposed convolution and their gradients against plain loops in double precision, and what is added to
- * a convolution. Every case runs on teams of one, two and three threads and must give the same bits. This file is built
- * with literal sizes, as generated code calls the kernels; test_conv_any.c builds it for many random sizes known only at
- * run time; the _f64 files do both in double precision.
+ * a convolution. Every case runs on teams of one, two and three threads and must give the same bits. This file is
+ * built with literal sizes, as generated code calls the kernels; test_conv_any.c builds it for many random sizes known
+ * only at run time; the _f64 files do both in double precision.
  */
 #include "kernels_check.h"
 

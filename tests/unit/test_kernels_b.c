@@ -2,8 +2,8 @@
  *
  * Kernels of products (dense and recurrent layers, matmul) against plain loops in double precision. Every case runs on
  * teams of one, two and three threads and must give the same bits. This file is built with literal sizes, as generated
- * code calls the kernels; test_kernels_b_any.c builds it for many random sizes known only at run time; the _f64 files do
- * both in double precision.
+ * code calls the kernels; test_kernels_b_any.c builds it for many random sizes known only at run time; the _f64 files
+ * do both in double precision.
  */
 #include "kernels_check.h"
 
