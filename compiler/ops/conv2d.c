@@ -371,16 +371,6 @@ const OpDesc op_conv2d_panels = {
     .fuse_epilogue = conv2d_fuse_epilogue,
 };
 
-/* The weight of n as `op` gives it, under the layer's name. */
-static Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const ConvAttrs *a, const char *suffix)
-{
-    const char *name = b->name;
-    b->name = arena_printf(b->module->arena, "%s_%s", n->name, suffix);
-    Node *w = mk1(b, op, a, n->in[1]);
-    b->name = name;
-    return w;
-}
-
 /* Weights in the form that the layer's kernel reads, if that is another one; in both, where one sample likes the other
  * one better than many do. */
 static Node *conv2d_prepare(Builder *b, const Node *n)

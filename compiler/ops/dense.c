@@ -256,10 +256,7 @@ static Node *dense_prepare(Builder *b, const Node *n)
     const TensorType *wt = &n->in[1]->type;
     if (wt->dim[0] * wt->dim[1] < DENSE_LARGE_DEEP || goes_to_blas(wt, 1)) return NULL;
     const DenseAttrs a = { .like = n->type, .relu = ((const DenseAttrs *)n->attrs)->relu };
-    const char *name = b->name;
-    b->name = arena_printf(b->module->arena, "%s_panels", n->name);
-    Node *w = mk1(b, &op_dense_panels_weights, NULL, n->in[1]);
-    b->name = name;
+    Node *w = prepared_weight(b, n, &op_dense_panels_weights, NULL, "panels");
     return mk3(b, &op_dense_panels, &a, n->in[0], w, n->in[2]);
 }
 

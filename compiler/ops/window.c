@@ -107,3 +107,12 @@ Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, No
     }
     return mk3(b, n->op, n->attrs, n->in[0], weight, bias);
 }
+
+Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const void *attrs, const char *suffix)
+{
+    const char *name = b->name;
+    b->name = arena_printf(b->module->arena, "%s_%s", n->name, suffix);
+    Node *w = mk1(b, op, attrs, n->in[1]);
+    b->name = name;
+    return w;
+}

@@ -42,6 +42,9 @@ RowsText share_text(const TensorType *t, int upto);
  * weight times scale along `out_axis` of the weight, and bias * scale + shift. */
 Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, Node *shift);
 
+/* The weight of layer n as `op` gives it, in the form that a kernel reads (OpDesc.prepare), named after the layer. */
+Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const void *attrs, const char *suffix);
+
 /* The sum of dy over all axes but one: the gradient of a bias (ops/dense.c). */
 Node *mk_bias_grad(Builder *b, Node *dy, int axis);
 

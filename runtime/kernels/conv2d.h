@@ -37,18 +37,6 @@ NN_INLINE nn_walk nn_conv_point_walk(nn_dim pixels, nn_dim depth, nn_dim cols)
                       .cols = cols, .last = cols, .total = pixels, .asks = NN_VL > 1 };
 }
 
-/* y = y + add, then relu if asked, for columns [c0, c1) of `rows` rows of n. */
-NN_INLINE void nn_add_columns(int relu, nn_dim rows, nn_dim n, nn_dim c0, nn_dim c1, const nn_real *add, nn_real *y)
-{
-    for (nn_dim m = 0; m < rows; m++, add += n, y += n) {
-        NN_IVDEP
-        for (nn_dim c = c0; c < c1; c++) {
-            const nn_real sum = y[c] + add[c];
-            y[c] = relu && sum < 0 ? 0 : sum;
-        }
-    }
-}
-
 /* A part of y[p] = bias + x[p] * w + add[p] for all pixels p of the samples. Ends of parts are multiples of a tile.
  * Where tiles have few rows, these are read where they lie, as those of a dense layer: they are not worth a copy. */
 NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_dim pixels, nn_dim ci, nn_dim co,
@@ -62,7 +50,8 @@ NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_di
         for (nn_dim m = from, rows; m < to; m += rows) {
             rows = add ? nn_min_dim(NN_PANEL_SAMPLES, to - m) : to - m; /* so that they are near for the sum */
             nn_dense_panel_columns(panels, c0, c1, rows, ci, co, relu && !add, x + m * ci, w, bias, y + m * co);
-            if (add) nn_add_columns(relu, rows, co, c0, c1, add + m * co, y + m * co);
+            for (nn_dim p = m; add && p < m + rows; p++)
+                nn_walk_add(relu, c1 - c0, add + p * co + c0, y + p * co + c0);
         }
         return;
     }

@@ -198,6 +198,16 @@ NN_ONCE void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from, 
         memcpy(to + i * to_row, from + i * from_row, (size_t)(i == m - 1 ? last : n) * sizeof *to);
 }
 
+/* y = y + add, then relu if asked, for n elements; add may be NULL. */
+NN_INLINE void nn_walk_add(int relu, nn_dim n, const nn_real *add, nn_real *y)
+{
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_real sum = add ? y[i] + add[i] : y[i];
+        y[i] = relu && sum < 0 ? 0 : sum;
+    }
+}
+
 /* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
  * with few columns. */
 #if NN_VL > 1
@@ -288,13 +298,14 @@ NN_INLINE void nn_walk_near(int nv, int tail, nn_dim groups, nn_dim width, int r
                     t.last = nn_clamp(nn_div_down(in - 1 - col - (mr - 1) * g.w.step, g.w.dil) + 1, 0, g.w.taps);
                 }
                 nn_real *yt = whole ? yr + o * g.y_pix : some;
-                const nn_real *at_y = add ? add + (yr - y) + o * g.y_pix : NULL, *addt = whole ? at_y : beside;
+                const nn_real *at_y = add ? add + (yr - y) + o * g.y_pix : NULL,
+                              *addt = whole || !add ? at_y : beside;
                 const nn_dim y_m = dense || whole ? g.y_pix : nv * NN_VL, some_m = nn_min_dim(mr, out - o),
                              some_last = o + mr < out || g.last == g.cols ? lanes : g.last;
                 if (add && !whole) nn_walk_copy(some_m, lanes, some_last, at_y, g.y_pix, beside, y_m);
                 if (add) nn_walk_ask_add(&t, nv, some_m, at_y, g.y_pix, at_y);
                 nn_walk_tile(mr, nv, tail, NN_FROM_BIAS, relu, t, a_m, xt, w + r0 * g.w_h + k,
-                             bias ? bias + k : NULL, add ? addt : NULL, yt, y_m);
+                             bias ? bias + k : NULL, addt, yt, y_m);
                 if (!whole) nn_walk_copy(some_m, lanes, some_last, some, y_m, yr + o * g.y_pix, g.y_pix);
             }
         }
@@ -370,7 +381,7 @@ NN_INLINE void nn_walk_far(int nv, nn_dim width, int relu, nn_part part, nn_dim 
                             nn_walk_ask(&t, g.panels, panes + k / pane * apart, pane, done);
 #define NN_ROWS(mr)                                                                                             \
     nn_walk_tile(mr, nv, 0, b ? NN_FROM_RESULT : NN_FROM_BIAS, relu && b == blocks - 1, t, DEPTH, rows,               \
-                 panes + k / pane * apart, start + k, add ? addt : NULL, whole ? yt : some, whole ? g.y_pix : pane)
+                 panes + k / pane * apart, start + k, addt, whole ? yt : some, whole ? g.y_pix : pane)
                             if (g.total && mr > 8 && m <= (mr + 1) / 2) /* the last pixels of few */
                                 NN_ROWS((mr + 1) / 2);
                             else
@@ -447,10 +458,7 @@ NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples,
             for (nn_dim p = p0; p < p1 && (relu || add); p++) {
                 const nn_dim row = p / g.w.out, n = row / g.h.out;
                 const nn_dim at = n * y_next + row % g.h.out * g.y_row + p % g.w.out * g.y_pix + k0;
-                for (nn_dim k = at; k < at + cols; k++) {
-                    const nn_real sum = add ? y[k] + add[k] : y[k];
-                    y[k] = relu && sum < 0 ? 0 : sum;
-                }
+                nn_walk_add(relu, cols, add ? add + at : NULL, y + at);
             }
         }
 }
