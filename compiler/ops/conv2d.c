@@ -206,9 +206,9 @@ static Node *conv2d_fuse_epilogue(Builder *b, const Node *n, const Node *user)
         a.relu = true;
         return mk(b, n->op, &a, n->n_in, n->in);
     }
-    if (!op_is(user, &op_add) || (plain ? conv_is_depthwise(&n->in[1]->type, &a) : n->in[3] != NULL)) return NULL;
-    Node *other = user->in[1];
-    if (!type_equal(&other->type, &n->type) || other->type.layout != n->type.layout) return NULL;
+    Node *other = branch_beside(n, user);
+    if (!op_is(user, &op_add) || !other || (plain ? conv_is_depthwise(&n->in[1]->type, &a) : n->in[3] != NULL))
+        return NULL;
     Node *in[OP_MAX_IN] = { n->in[0], n->in[1], n->in[2], other };
     for (int i = 4; i < n->n_in; i++) in[i] = n->in[i];
     return mk(b, plain ? &op_conv2d_add : n->op, &a, plain ? 4 : n->n_in, in);

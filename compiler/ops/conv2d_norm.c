@@ -103,10 +103,8 @@ static bool conv2d_dx_sums_shape(ShapeCtx *c, const Node *n, TensorType *out)
 Node *conv2d_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user)
 {
     const bool acts = op_is(n, &op_conv2d_dx_act);
-    Node *add = acts ? n->in[2] : NULL, *other = user->n_in > 1 ? user->in[1] : NULL;
-    if (!dx_is_near(n) || (acts && n->in[3]) || !other || !type_equal(&other->type, &n->type) ||
-        other->type.layout != n->type.layout)
-        return NULL;
+    Node *add = acts ? n->in[2] : NULL, *other = branch_beside(n, user);
+    if (!dx_is_near(n) || (acts && n->in[3]) || !other) return NULL;
     if (op_is(user, &op_add) && !add)
         return mk3(b, &op_conv2d_dx_act, n->attrs, n->in[0], n->in[1], other);
     if (op_is(user, &op_relu_dx) && !batch_norm_masks(other))

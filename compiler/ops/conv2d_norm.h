@@ -31,7 +31,5 @@ Node *conv2d_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user);
 int64_t norm_sums_numel(int64_t channels);
 /* How many values the sums for the gradient are made of beside dy: x, mean, scale, shift. Moments need none. */
 enum { NORM_DX_OVER = 4 };
-/* Whether the gradient of batch norm applies the gradient of relu, whose result is y, itself. */
-bool batch_norm_masks(const Node *y);
 
 #endif

@@ -124,24 +124,38 @@ static void dense_emit(CWriter *w, const Node *n)
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     const int relu = ((const DenseAttrs *)n->attrs)->relu;
     const bool wide = is_wide(&n->type, wt);
+    const char *add = op_is(n, &op_dense_add) ? "$3" : "NULL";
     if (wide || is_tall(&n->type, wt))
-        cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, $out);",
+        cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, %s, $out);",
                 !wide                                   ? "tall"
                 : cw_use_blas(w) && goes_to_blas(wt, 1) ? "blas"
                                                         : "wide",
-                rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
+                rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu, add);
     else
-        cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, $out);",
-                share_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu);
+        cw_stmt(w, n, "nn_dense(%s, %lld, %lld, %d, $0, $1, $2, %s, $out);",
+                share_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu, add);
 }
 
-/* relu in the kernel instead of a node of its own: one node less, so the rule ends. */
+/* In the body of a loop a step is read and written where it lies in the sequence, which elementwise loops can, and
+ * these kernels with what follows cannot. */
+static Node *branch_of(const Builder *b, const Node *n, const Node *user)
+{
+    return b->routine->kind == ROUTINE_BODY ? NULL : branch_beside(n, user);
+}
+
+/* The sum with another branch, then relu, in the kernel: one node less each, so the rule ends. */
 static Node *dense_fuse_epilogue(Builder *b, const Node *n, const Node *user)
 {
     DenseAttrs a = *(const DenseAttrs *)n->attrs;
-    if (!op_is(user, &op_relu) || a.relu) return NULL;
-    a.relu = true;
-    return mk(b, n->op, &a, n->n_in, n->in);
+    if (a.relu) return NULL;
+    if (op_is(user, &op_relu)) {
+        a.relu = true;
+        return mk(b, n->op, &a, n->n_in, n->in);
+    }
+    const bool plain = op_is(n, &op_dense);
+    Node *other = branch_of(b, n, user);
+    if (!op_is(user, &op_add) || (!plain && n->in[3]) || !other) return NULL;
+    return mk(b, plain ? &op_dense_add : n->op, &a, 4, (Node *[]){ n->in[0], n->in[1], n->in[2], other });
 }
 
 /* The channels of rank 2 are the outputs; with more axes they are not. */
@@ -181,6 +195,24 @@ const OpDesc op_dense = {
         { "dense(x: f32[17,37], weight: f32[37,37])", "f32[17,37]" },
         { "dense(x: f32[2,3,19], weight: f32[1,19], bias: f32[1])", "f32[2,3,1]" },
         { "dense(x: f32[5,1], weight: f32[66,1], bias: f32[66], relu = true)", "f32[5,66]" }),
+};
+
+const OpDesc op_dense_add = {
+    .name = "dense_add",
+    .summary = "dense, the sum with another branch and relu of that",
+    .doc = "`dense(x, weight, bias) + add`, then relu if asked.",
+    .in = { "x", "weight", "bias?", "add" },
+    .attrs = dense_attrs,
+    .attr_size = sizeof(DenseAttrs),
+    .flags = OPF_INTERNAL,
+    .is_lead = dense_is_lead,
+    .whole = 1 << 1 | 1 << 2,
+    .operand_layout = weight_second,
+    .shape = dense_shape,
+    .no_grad = "it is made when gradients are there already",
+    .work = dense_work,
+    .emit = dense_emit,
+    .fuse_epilogue = dense_fuse_epilogue,
 };
 
 /* ---- with weights as panels ---- */
@@ -223,7 +255,7 @@ static Work dense_panels_work(const Node *n)
 static void dense_panels_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type, *y = &n->type;
-    cw_stmt(w, n, "nn_dense_kept($team, %s, %lld, %lld, %d, $0, $1, $2, $out);", rows_text(x, x->rank - 1).s,
+    cw_stmt(w, n, "nn_dense_kept($team, %s, %lld, %lld, %d, $0, $1, $2, $3, $out);", rows_text(x, x->rank - 1).s,
             (ll)x->dim[x->rank - 1], (ll)y->dim[y->rank - 1], ((const DenseAttrs *)n->attrs)->relu);
 }
 
@@ -236,8 +268,8 @@ static const AttrDef dense_panels_attrs[] = {
 const OpDesc op_dense_panels = {
     .name = "dense_panels",
     .summary = "dense from a weight as panels",
-    .doc = "As dense; `like` gives the shape of the result, which panels do not show.",
-    .in = { "x", "panels", "bias?" },
+    .doc = "As dense, + add, then relu if asked; `like` gives the shape of the result, which panels do not show.",
+    .in = { "x", "panels", "bias?", "add?" },
     .attrs = dense_panels_attrs,
     .attr_size = sizeof(DenseAttrs),
     .flags = OPF_INTERNAL,
@@ -272,15 +304,29 @@ static void dense_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
     const bool wide = is_wide(&n->type, wt);
+    const char *rest = op_is(n, &op_dense_dx_act) ? "$2, $3" : "NULL, NULL";
     if (wide || is_tall(&n->type, wt))
-        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, $out);", wide ? "wide" : "tall",
-                rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0]);
+        cw_stmt(w, n, "nn_dense_dx_%s($team, %s, %lld, %lld, $0, $1, %s, $out);", wide ? "wide" : "tall",
+                rows_text(dy, dy->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], rest);
     else if (dy->rank == 2 && cw_has_pitch(w, n))
         cw_stmt(w, n, "nn_dense_dx_rows($rows, %lld, %lld, $0, $pitch0, $1, $out, $pitch_out);",
                 (ll)wt->dim[1], (ll)wt->dim[0]);
     else
-        cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, $out);", share_text(dy, dy->rank - 1).s,
-                (ll)wt->dim[1], (ll)wt->dim[0]);
+        cw_stmt(w, n, "nn_dense_dx(%s, %lld, %lld, $0, $1, %s, $out);", share_text(dy, dy->rank - 1).s,
+                (ll)wt->dim[1], (ll)wt->dim[0], rest);
+}
+
+/* The sum with another branch, and relu's gradient of that: one node less each. */
+static Node *dense_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user)
+{
+    const bool acts = op_is(n, &op_dense_dx_act);
+    Node *add = acts ? n->in[2] : NULL, *other = branch_of(b, n, user);
+    if (!other || (acts && n->in[3])) return NULL;
+    if (op_is(user, &op_add) && !add)
+        return mk3(b, &op_dense_dx_act, n->attrs, n->in[0], n->in[1], other);
+    if (op_is(user, &op_relu_dx) && !batch_norm_masks(other))
+        return mk4(b, &op_dense_dx_act, n->attrs, n->in[0], n->in[1], add, other);
+    return NULL;
 }
 
 /* Linear in dy and in the weight: both gradients are products that dense itself is made of. */
@@ -305,6 +351,25 @@ const OpDesc op_dense_dx = {
     .grad = dense_dx_grad,
     .work = dense_dx_work,
     .emit = dense_dx_emit,
+    .fuse_epilogue = dense_dx_fuse_epilogue,
+};
+
+const OpDesc op_dense_dx_act = {
+    .name = "dense_dx_act",
+    .summary = "dense_dx, the sum with another branch and relu's gradient of it",
+    .doc = "`dense_dx(dy, weight)`, plus `add` where it is given, and 0 where `y <= 0` with y, relu's result.",
+    .in = { "dy", "weight", "add?", "y?" },
+    .attrs = dense_dx_attrs,
+    .attr_size = sizeof(DenseAttrs),
+    .flags = OPF_INTERNAL,
+    .is_lead = dense_is_lead,
+    .whole = 1 << 1,
+    .operand_layout = weight_second,
+    .shape = shape_from_attr,
+    .no_grad = "it is made when gradients are there already",
+    .work = dense_dx_work,
+    .emit = dense_dx_emit,
+    .fuse_epilogue = dense_dx_fuse_epilogue,
 };
 
 static bool dense_dw_shape(ShapeCtx *c, const Node *n, TensorType *out)

@@ -108,6 +108,12 @@ Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, No
     return mk3(b, n->op, n->attrs, n->in[0], weight, bias);
 }
 
+Node *branch_beside(const Node *n, const Node *user)
+{
+    Node *other = user->n_in > 1 ? user->in[1] : NULL;
+    return other && type_equal(&other->type, &n->type) && other->type.layout == n->type.layout ? other : NULL;
+}
+
 Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const void *attrs, const char *suffix)
 {
     const char *name = b->name;

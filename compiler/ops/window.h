@@ -45,6 +45,13 @@ Node *layer_with_affine(Builder *b, const Node *n, int out_axis, Node *scale, No
 /* The weight of layer n as `op` gives it, in the form that a kernel reads (OpDesc.prepare), named after the layer. */
 Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const void *attrs, const char *suffix);
 
+/* Operand 1 of `user`, which takes n as operand 0, where it lies like n, so that n's kernel can read it along with its
+ * own result; else NULL. */
+Node *branch_beside(const Node *n, const Node *user);
+
+/* Whether the gradient of batch norm applies the gradient of relu, whose result is y, itself (ops/norm.c). */
+bool batch_norm_masks(const Node *y);
+
 /* The sum of dy over all axes but one: the gradient of a bias (ops/dense.c). */
 Node *mk_bias_grad(Builder *b, Node *dy, int axis);
 

@@ -53,10 +53,10 @@ enum { NN_BLAS_ROWS = 128, NN_BLAS_COLS = 1024, NN_BLAS_FEW = 8 };
 
 /* nn_dense_wide. A few samples do not repay the packing: they are left to the tiles. */
 NN_INLINE void nn_dense_blas(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                             const nn_real *w, const nn_real *bias, nn_real *y)
+                             const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     if (rows < NN_BLAS_FEW) {
-        nn_dense_wide(team, rows, in, out, relu, x, w, bias, y);
+        nn_dense_wide(team, rows, in, out, relu, x, w, bias, add, y);
         return;
     }
     NN_BLAS_BLOCKS(rows, out) {
@@ -65,8 +65,8 @@ NN_INLINE void nn_dense_blas(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
         for (nn_dim r = r0; bias && r < r1; r++) memcpy(y + r * out + c0, bias + c0, width);
         nn_blas_product(r1 - r0, c1 - c0, in, 0, 0, x + r0 * in, in, w + c0, out, bias != NULL, y + r0 * out + c0,
                         out);
-        for (nn_dim r = r0; relu && r < r1; r++)
-            for (nn_dim c = c0; c < c1; c++) y[r * out + c] = y[r * out + c] < 0 ? 0 : y[r * out + c];
+        for (nn_dim r = r0; (relu || add) && r < r1; r++)
+            nn_add_branch(relu, c1 - c0, add ? add + r * out + c0 : NULL, y + r * out + c0);
     }
 }
 

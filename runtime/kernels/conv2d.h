@@ -47,12 +47,8 @@ NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_di
     if ((far || ci >= 32) && NN_TILE_ACC < 24 && co >= NN_PANEL_COLS) {
         nn_dim c0, c1;
         nn_share(part.col, part.cols, co, NN_PANEL_COLS, &c0, &c1);
-        for (nn_dim m = from, rows; m < to; m += rows) {
-            rows = add ? nn_min_dim(NN_PANEL_SAMPLES, to - m) : to - m; /* so that they are near for the sum */
-            nn_dense_panel_columns(panels, c0, c1, rows, ci, co, relu && !add, x + m * ci, w, bias, y + m * co);
-            for (nn_dim p = m; add && p < m + rows; p++)
-                nn_walk_add(relu, c1 - c0, add + p * co + c0, y + p * co + c0);
-        }
+        nn_dense_panel_columns(panels, c0, c1, to - from, ci, co, relu, x + from * ci, w, bias,
+                               add ? add + from * co : NULL, y + from * co);
         return;
     }
     part.row = 0;

@@ -65,16 +65,6 @@ NN_INLINE void nn_winograd_piece(nn_piece p, nn_dim rows, nn_conv c, int relu, c
     nn_winograd_some(from * tiles, to * tiles, 0, nn_winograd_groups(c), c, relu, x, u, bias, NULL, beside, y);
 }
 
-/* d[i] = (y[i] > 0) * (d[i] + add[i]) for i in [from, to); without y the sum alone, and without `add` the product. */
-NN_INLINE void nn_act_dx(nn_dim from, nn_dim to, const nn_real *add, const nn_real *y, nn_real *d)
-{
-    NN_IVDEP
-    for (nn_dim i = from; i < to; i++) {
-        const nn_real sum = add ? d[i] + add[i] : d[i];
-        d[i] = y && y[i] <= 0 ? 0 : sum;
-    }
-}
-
 /* ---- forward ---- */
 
 /* y = conv(x, w) + bias, then relu if asked, and its moments, as nn_batch_norm_act takes them. scratch: as the

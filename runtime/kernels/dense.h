@@ -33,12 +33,13 @@ enum {
     NN_PANEL_BLOCK = NN_PANEL_BESIDE || NN_PANEL_COLS > 64 ? 1 : 64 / NN_PANEL_COLS /* panels copied at a time else */
 };
 
-/* y = start + a times nv vectors of columns of b, whose rows are b_k apart; start is as for other tiles, or the sum is
- * taken by itself and added to what y holds. With `copy`, the columns are copied there. */
+/* y = start + a times nv vectors of columns of b, whose rows are b_k apart, + add, which lies like y or is NULL; start
+ * is as for other tiles, or the sum is taken by itself and added to what y holds. With `copy`, the columns are copied
+ * there. */
 enum { NN_ADD_RESULT = NN_FROM_BIAS + 1 };
 NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_dim depth, const nn_real *a, nn_dim a_m,
-                             nn_dim a_k, const nn_real *b, nn_dim b_k, nn_real *copy, const nn_real *bias, nn_real *y,
-                             nn_dim y_m)
+                             nn_dim a_k, const nn_real *b, nn_dim b_k, nn_real *copy, const nn_real *bias,
+                             const nn_real *add, nn_real *y, nn_dim y_m)
 {
     nn_vec acc[NN_TILE_ROWS][NN_TILE_VECS];
     nn_tile_start(mr, nv, tail, from == NN_ADD_RESULT ? NN_FROM_ZERO : from, bias, y, y_m, acc);
@@ -60,7 +61,7 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
         }
         NN_LONE(mr * nv, acc[0][0]);
     }
-    nn_tile_add(mr, nv, tail, from == NN_ADD_RESULT ? y : NULL, y_m, acc);
+    nn_tile_add(mr, nv, tail, from == NN_ADD_RESULT ? y : add, y_m, acc);
     nn_tile_end(mr, nv, tail, relu, y, y_m, acc);
 }
 
@@ -68,10 +69,11 @@ NN_INLINE void nn_panel_tile(int mr, int nv, int tail, int from, int relu, nn_di
  * it there, for the others. */
 NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn_dim rows, nn_dim depth,
                                 const nn_real *a, nn_dim a_m, const nn_real *b, nn_dim b_k, nn_real *copy,
-                                const nn_real *bias, nn_real *y, nn_dim y_m, nn_ahead *ahead)
+                                const nn_real *bias, const nn_real *add, nn_real *y, nn_dim y_m, nn_ahead *ahead)
 {
-#define NN_ROWS(n, to) \
-    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, 1, b, b_k, to, bias, y + m * y_m, y_m)
+#define NN_ROWS(n, to)                                                                              \
+    nn_panel_tile(n, nv, tail, from, relu, depth, a + m * a_m, a_m, 1, b, b_k, to, bias,            \
+                  add ? add + m * y_m : NULL, y + m * y_m, y_m)
     nn_dim m = 0;
     if (copy && rows >= 2 * mr) {
         NN_ROWS(mr, copy);
@@ -102,10 +104,11 @@ NN_INLINE void nn_panel_product(int mr, int nv, int tail, int from, int relu, nn
 
 /* The same for whole panels. */
 NN_SHARED_TILE void nn_panel_whole(int from, int relu, nn_dim rows, nn_dim depth, const nn_real *a, nn_dim a_m,
-                                   const nn_real *panel, const nn_real *bias, nn_real *y, nn_dim y_m, nn_ahead *ahead)
+                                   const nn_real *panel, const nn_real *bias, const nn_real *add, nn_real *y,
+                                   nn_dim y_m, nn_ahead *ahead)
 {
     nn_panel_product(NN_PANEL_ROWS, NN_PANEL_VECS, 0, from, relu, rows, depth, a, a_m, panel, NN_PANEL_COLS, NULL, bias,
-                     y, y_m, ahead);
+                     add, y, y_m, ahead);
 }
 
 /* Note [rows in one place]
@@ -132,14 +135,15 @@ NN_INLINE const nn_real *nn_set_apart(nn_dim rows, nn_dim depth, const nn_real *
  * or of inputs after this one. */
 NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows, nn_dim d, nn_dim end, nn_dim in,
                               nn_dim out, const nn_real *x, nn_dim x_m, const nn_real *w, const nn_real *bias,
-                              nn_real *y, const nn_real *next)
+                              const nn_real *add, nn_real *y, const nn_real *next)
 {
     nn_real panels[NN_PANEL_BLOCK * NN_PANEL_DEPTH * NN_PANEL_COLS] __attribute__((aligned(64)));
     const nn_real *wd = w + d * out;
     const nn_dim depth = end - d, cols = nv * NN_VL, tiles = nn_max_dim(1, rows / NN_PANEL_ROWS);
     const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, end_relu = relu && end == in;
+    if (end < in) add = NULL;
     if (NN_PANEL_BESIDE && !tail) {
-        nn_panel_product(NN_PANEL_ROWS, nv, 0, from, end_relu, rows, depth, x, x_m, wd, out, panels, bias, y, out,
+        nn_panel_product(NN_PANEL_ROWS, nv, 0, from, end_relu, rows, depth, x, x_m, wd, out, panels, bias, add, y, out,
                          NULL);
         return;
     }
@@ -153,18 +157,20 @@ NN_INLINE void nn_dense_block(int count, int nv, int tail, int relu, nn_dim rows
     nn_ahead ahead = nn_ahead_of(next, next ? depth : 0, out, NN_PANEL_BLOCK * NN_PANEL_COLS, tiles * count);
     for (int p = 0; p < count; p++) {
         const nn_real *panel = panels + p * depth * cols, *bp = bias ? bias + p * cols : NULL;
+        const nn_real *ap = add ? add + p * cols : NULL;
         if (cols == NN_PANEL_COLS && !tail)
-            nn_panel_whole(from, end_relu, rows, depth, x, x_m, panel, bp, y + p * cols, out, &ahead);
+            nn_panel_whole(from, end_relu, rows, depth, x, x_m, panel, bp, ap, y + p * cols, out, &ahead);
         else
-            nn_panel_product(NN_PANEL_ROWS, nv, tail, from, end_relu, rows, depth, x, x_m, panel, cols, NULL, bp,
+            nn_panel_product(NN_PANEL_ROWS, nv, tail, from, end_relu, rows, depth, x, x_m, panel, cols, NULL, bp, ap,
                              y + p * cols, out, &ahead);
     }
 }
 
-/* Columns [c0, to) of y = x w + bias, panel by panel. With `kept`, w holds the panels, each with all inputs, and zeros
- * in place of columns beyond the last. */
+/* Columns [c0, to) of y = x w + bias + add, panel by panel. With `kept`, w holds the panels, each with all inputs, and
+ * zeros in place of columns beyond the last. */
 NN_INLINE void nn_dense_panels(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu,
-                               const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+                               const nn_real *x, const nn_real *w, const nn_real *bias, const nn_real *add,
+                               nn_real *y)
 {
     enum { COLS = NN_PANEL_COLS, WIDE = NN_PANEL_BLOCK * COLS };
     const int rest = (int)(out % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
@@ -178,32 +184,35 @@ NN_INLINE void nn_dense_panels(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_d
             nn_ahead ahead = { .rows = 0 };
             const int from = d ? NN_FROM_RESULT : NN_FROM_BIAS, end_relu = relu && end == in;
             const nn_real *panel = w + c * in + d * COLS, *bc = bias ? bias + c : NULL;
+            const nn_real *ac = add && end == in ? add + c : NULL;
             if (c < whole)
-                nn_panel_whole(from, end_relu, rows, end - d, xd, x_m, panel, bc, y + c, out, &ahead);
+                nn_panel_whole(from, end_relu, rows, end - d, xd, x_m, panel, bc, ac, y + c, out, &ahead);
             else if (rest)
                 nn_panel_product(NN_PANEL_ROWS, rest_vecs, rest % NN_VL, from, end_relu, rows, end - d, xd, x_m, panel,
-                                 COLS, NULL, bc, y + c, out, &ahead);
+                                 COLS, NULL, bc, ac, y + c, out, &ahead);
         }
         for (nn_dim c = c0; !kept && c < whole; c += WIDE) {
             /* The last block of a chunk is followed by the first one of the next, whose rows begin where these end. */
             const nn_real *next = c + WIDE < whole ? w + d * out + c + WIDE : end < in ? w + end * out + c0 : NULL;
             const int count = (int)nn_min_dim(NN_PANEL_BLOCK, (whole - c) / COLS);
             nn_dense_block(count, NN_PANEL_VECS, 0, relu, rows, d, end, in, out, xd, x_m, w + c, bias ? bias + c : NULL,
-                           y + c, next);
+                           add ? add + c : NULL, y + c, next);
         }
         if (!kept && rest && whole < to)
             nn_dense_block(1, rest_vecs, rest % NN_VL, relu, rows, d, end, in, out, xd, x_m, w + whole,
-                           bias ? bias + whole : NULL, y + whole, NULL);
+                           bias ? bias + whole : NULL, add ? add + whole : NULL, y + whole, NULL);
     }
 }
 
 /* The same for any number of rows. */
 NN_INLINE void nn_dense_panel_columns(int kept, nn_dim c0, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, int relu,
-                                      const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)
+                                      const nn_real *x, const nn_real *w, const nn_real *bias, const nn_real *add,
+                                      nn_real *y)
 {
     const nn_dim most = NN_ROWS_CLASH(in) ? NN_APART_SAMPLES : NN_PANEL_SAMPLES;
     for (nn_dim m = 0; m < rows; m += most)
-        nn_dense_panels(kept, c0, to, nn_min_dim(most, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
+        nn_dense_panels(kept, c0, to, nn_min_dim(most, rows - m), in, out, relu, x + m * in, w, bias,
+                        add ? add + m * out : NULL, y + m * out);
 }
 
 /* Columns of one sample, nv vectors of them, the last one of `tail` lanes (0: all) and `back` columns nearer to the one
@@ -272,49 +281,64 @@ NN_INLINE void nn_dense_row(int kept, nn_dim c, nn_dim end, int relu, nn_dim in,
 #undef NN_PIECE
 }
 
-/* Columns [c0, end) of y = x w + bias, then relu if asked; c0 is a multiple of NN_PANEL_COLS, and so is `end` unless it
- * is `out`. Whichever way is taken, an element's sum runs over the inputs in order: the bits are the same. */
+/* Columns [c, end) of y = y + add, then relu if asked; nothing where add is NULL. */
+NN_INLINE void nn_dense_add(nn_dim c, nn_dim end, nn_dim rows, nn_dim out, int relu, const nn_real *add, nn_real *y)
+{
+    for (nn_dim m = 0; add && m < rows; m++) nn_add_branch(relu, end - c, add + m * out + c, y + m * out + c);
+}
+
+/* Columns [c0, end) of y = x w + bias + add, then relu if asked; add lies like y, apart from it, or is NULL; c0 is a
+ * multiple of NN_PANEL_COLS, and so is `end` unless it is `out`. Whichever way is taken, an element's sum runs over the
+ * inputs in order: the bits are the same. */
 NN_INLINE void nn_dense_columns(nn_dim c0, nn_dim end, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                                const nn_real *w, const nn_real *bias, nn_real *y)
+                                const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     enum { COLS = NN_PANEL_COLS };
-    const int rest = (int)(out % COLS);
+    const int rest = (int)(out % COLS), now = relu && !add;
+    if (rows >= NN_PANEL_FEW) {
+        nn_dense_panel_columns(0, c0, end, rows, in, out, relu, x, w, bias, add, y);
+        return;
+    }
     if (rows == 1) {
-        nn_dense_row(0, c0, end, relu, in, out, x, w, bias, y);
-    } else if (rows >= NN_PANEL_FEW) {
-        nn_dense_panel_columns(0, c0, end, rows, in, out, relu, x, w, bias, y);
+        nn_dense_row(0, c0, end, now, in, out, x, w, bias, y);
     } else {
         for (nn_dim c = c0; c < end; c += COLS) {
             const nn_real *bc = bias ? bias + c : NULL;
             if (rest && c + COLS > out)
-                nn_product(rows, rest, in, NN_FROM_BIAS, relu, x, in, 1, w + c, out, w + in * out, bc, y + c, out);
+                nn_product(rows, rest, in, NN_FROM_BIAS, now, x, in, 1, w + c, out, w + in * out, bc, y + c, out);
             else
-                nn_product(rows, COLS, in, NN_FROM_BIAS, relu, x, in, 1, w + c, out, w + in * out, bc, y + c, out);
+                nn_product(rows, COLS, in, NN_FROM_BIAS, now, x, in, 1, w + c, out, w + in * out, bc, y + c, out);
         }
     }
+    nn_dense_add(c0, end, rows, out, relu, add, y);
 }
 
-/* y = x w + bias, then relu if asked. bias may be NULL. */
+/* y = x w + bias + add, then relu if asked. bias and add may be NULL; add lies like y, apart from it. */
 NN_INLINE void nn_dense(nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x, const nn_real *w,
-                        const nn_real *bias, nn_real *y)
+                        const nn_real *bias, const nn_real *add, nn_real *y)
 {
-    if (rows == 1 && __builtin_constant_p(out) && out >= NN_VL) {
-        nn_dense_whole_row(relu, in, out, x, w, bias, y);
-    } else if (rows == 1) {
-        nn_dense_row(0, 0, out, relu, in, out, x, w, bias, y);
-    } else if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
-        nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, y);
-    } else {
-        for (nn_dim m = 0; m < rows; m += NN_DENSE_ROWS)
-            nn_product(nn_min_dim(NN_DENSE_ROWS, rows - m), out, in, NN_FROM_BIAS, relu, x + m * in, in, 1, w, out,
-                       w + in * out, bias, y + m * out, out);
+    if (in * out >= NN_PANEL_WEIGHT && rows >= NN_PANEL_FEW) {
+        nn_dense_columns(0, out, rows, in, out, relu, x, w, bias, add, y);
+        return;
+    }
+    const int now = relu && !add;
+    for (nn_dim m = 0, some; m < rows; m += some) {
+        some = nn_min_dim(NN_DENSE_ROWS, rows - m);
+        if (rows == 1 && __builtin_constant_p(out) && out >= NN_VL)
+            nn_dense_whole_row(now, in, out, x, w, bias, y);
+        else if (rows == 1)
+            nn_dense_row(0, 0, out, now, in, out, x, w, bias, y);
+        else
+            nn_product(some, out, in, NN_FROM_BIAS, now, x + m * in, in, 1, w, out, w + in * out, bias, y + m * out,
+                       out);
+        nn_dense_add(0, out, some, out, relu, add ? add + m * out : NULL, y + m * out);
     }
 }
 
 /* The same for large weights, by the team, which divides the columns, so that each thread reads its part of w only.
  * Where there are many samples, their blocks are divided as well. */
 NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                             const nn_real *w, const nn_real *bias, nn_real *y)
+                             const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     const nn_dim strips = (out + NN_PANEL_COLS - 1) / NN_PANEL_COLS;
     nn_dim item, end;
@@ -323,7 +347,8 @@ NN_INLINE void nn_dense_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
         const nn_dim m = item / strips * NN_PANEL_SAMPLES, first = item % strips;
         const nn_dim last = nn_min_dim(strips, first + end - item);
         nn_dense_columns(first * NN_PANEL_COLS, nn_min_dim(out, last * NN_PANEL_COLS),
-                         nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias, y + m * out);
+                         nn_min_dim(NN_PANEL_SAMPLES, rows - m), in, out, relu, x + m * in, w, bias,
+                         add ? add + m * out : NULL, y + m * out);
         item += last - first;
     }
 }
@@ -338,10 +363,10 @@ NN_INLINE void nn_dense_panels_weights(const nn_team *team, nn_dim in, nn_dim ou
     nn_pack_panels(in, nn_min_dim(out, to * NN_PANEL_COLS) - from, NN_PANEL_COLS, w + from, out, panels + from * in);
 }
 
-/* y = x w + bias, then relu if asked, from such panels: nothing is copied, and what a thread reads of them is one piece
- * of memory. Rows are divided where there are many, panels where there are few; the bits are those of nn_dense_wide. */
+/* nn_dense from such panels: nothing is copied, and what a thread reads of them is one piece of memory. Rows are
+ * divided where there are many, panels where there are few; the bits are those of nn_dense_wide. */
 NN_INLINE void nn_dense_kept(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                             const nn_real *panels, const nn_real *bias, nn_real *y)
+                             const nn_real *panels, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     enum { MANY = 4 * NN_PANEL_ROWS };
     nn_dim from = 0, to = rows, c = 0, end = out;
@@ -352,19 +377,32 @@ NN_INLINE void nn_dense_kept(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
         c *= NN_PANEL_COLS;
         end = nn_min_dim(out, end * NN_PANEL_COLS);
     }
-    if (rows == 1)
-        nn_dense_row(1, c, end, relu, in, out, x, panels, bias, y);
-    else
-        nn_dense_panel_columns(1, c, end, to - from, in, out, relu, x + from * in, panels, bias, y + from * out);
+    if (rows == 1) {
+        nn_dense_row(1, c, end, relu && !add, in, out, x, panels, bias, y);
+        nn_dense_add(c, end, 1, out, relu, add, y);
+    } else {
+        nn_dense_panel_columns(1, c, end, to - from, in, out, relu, x + from * in, panels, bias,
+                               add ? add + from * out : NULL, y + from * out);
+    }
 }
 
-/* The same for samples of many rows: the team divides these, however few samples there are. */
+/* nn_dense for samples of many rows: the team divides these, however few samples there are. */
 NN_INLINE void nn_dense_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
-                             const nn_real *w, const nn_real *bias, nn_real *y)
+                             const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, rows, 4, &from, &to);
-    nn_dense(to - from, in, out, relu, x + from * in, w, bias, y + from * out);
+    nn_dense(to - from, in, out, relu, x + from * in, w, bias, add ? add + from * out : NULL, y + from * out);
+}
+
+/* What follows a gradient, dx: the sum with `add`, then 0 where y <= 0, for columns [c, end). Both lie like dx, apart
+ * from it, or are NULL. */
+NN_INLINE void nn_dense_act(nn_dim c, nn_dim end, nn_dim rows, nn_dim in, const nn_real *add, const nn_real *y,
+                            nn_real *dx)
+{
+    if (!add && !y) return;
+    for (nn_dim m = 0; m < rows; m++)
+        nn_act_dx(c, end, add ? add + m * in : NULL, y ? y + m * in : NULL, dx + m * in);
 }
 
 /* dx[m][i] = sum over o of dy[m][o] * w[i][o], rows of dy and dx dy_m and dx_m apart. Long rows of w are
@@ -394,10 +432,16 @@ NN_INLINE void nn_dense_dx_rows(nn_dim rows, nn_dim in, nn_dim out, const nn_rea
     }
 }
 
-NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, const nn_real *w,
-                           nn_real *dx)
+/* dx = dy w^T + add, then 0 where y <= 0, by blocks that stay in cache; add and y as in nn_dense_act. */
+NN_INLINE void nn_dense_dx(nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy, const nn_real *w, const nn_real *add,
+                           const nn_real *y, nn_real *dx)
 {
-    nn_dense_dx_rows(rows, in, out, dy, out, w, dx, in);
+    const nn_dim most = add || y ? 4 * NN_DENSE_ROWS : rows;
+    for (nn_dim m = 0, some; m < rows; m += some) {
+        some = nn_min_dim(most, rows - m);
+        nn_dense_dx_rows(some, in, out, dy + m * out, out, w, dx + m * in, in);
+        nn_dense_act(0, in, some, in, add ? add + m * in : NULL, y ? y + m * in : NULL, dx + m * in);
+    }
 }
 
 /* Inputs of dx, nv vectors, over the transposed rows of w, outputs [d, end). */
@@ -412,12 +456,12 @@ NN_INLINE void nn_dense_dx_strip(int nv, int tail, nn_dim rows, nn_dim d, nn_dim
     /* With as many sums as would fit, gcc spills one of those that are added to dx. */
     nn_ahead ahead = nn_ahead_of(next, next ? used : 0, out, end - d, nn_max_dim(1, rows / (NN_PANEL_ROWS - 1)));
     nn_panel_product(NN_PANEL_ROWS - 1, nv, tail, d ? NN_ADD_RESULT : NN_FROM_ZERO, 0, rows, end - d, dy, dy_m, panel,
-                     width, NULL, NULL, dx, in, &ahead);
+                     width, NULL, NULL, NULL, dx, in, &ahead);
 }
 
-/* Inputs [from, to) of dx, panel by panel. */
+/* Inputs [from, to) of dx, panel by panel, and what follows. */
 NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
-                                  const nn_real *w, nn_real *dx)
+                                  const nn_real *w, const nn_real *add, const nn_real *y, nn_real *dx)
 {
     enum { COLS = NN_PANEL_COLS, APART = NN_DX_DEPTH + 16 };
     const int rest = (int)(in % COLS), rest_vecs = (rest + NN_VL - 1) / NN_VL;
@@ -425,9 +469,9 @@ NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in
     /* What a far cache holds is asked for; from a near one it comes in time. */
     const int far = !NN_PANEL_BESIDE || in * out > NN_NEAR;
     nn_real apart[NN_PANEL_SAMPLES * APART] __attribute__((aligned(64)));
-    for (nn_dim m = 0; m < rows; m += most)
+    for (nn_dim m = 0, some; m < rows; m += some) {
+        some = nn_min_dim(most, rows - m);
         for (nn_dim q = 0; q < chunks; q++) {
-            const nn_dim some = nn_min_dim(most, rows - m);
             const nn_dim d = nn_cut(out, NN_VL, q, chunks), end = nn_cut(out, NN_VL, q + 1, chunks);
             nn_dim dy_m = out;
             const nn_real *dyd = nn_set_apart(some, end - d, dy + m * out + d, &dy_m, apart, APART);
@@ -441,37 +485,43 @@ NN_INLINE void nn_dense_dx_panels(nn_dim from, nn_dim to, nn_dim rows, nn_dim in
                     nn_dense_dx_strip(NN_PANEL_VECS, 0, some, d, end, in, out, dyd, dy_m, wi, dxi, next);
             }
         }
+        nn_dense_act(from, to, some, in, add ? add + m * in : NULL, y ? y + m * in : NULL, dx + m * in);
+    }
 }
 
 /* The same for large weights, by the team, which divides the inputs. Few samples are multiplied with the rows of w as
  * they lie, many with panels of transposed rows: the order of a sum depends on the batch, not on the team. */
 NN_INLINE void nn_dense_dx_wide(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
-                                const nn_real *w, nn_real *dx)
+                                const nn_real *w, const nn_real *add, const nn_real *y, nn_real *dx)
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, in, NN_PANEL_COLS, &from, &to);
-    if (rows < NN_PANEL_FEW)
+    if (rows < NN_PANEL_FEW) {
         nn_product_dot(rows, to - from, out, 0, dy, out, w + from * out, out, dx + from, in);
-    else
-        nn_dense_dx_panels(from, to, rows, in, out, dy, w, dx);
+        nn_dense_act(from, to, rows, in, add, y, dx);
+    } else {
+        nn_dense_dx_panels(from, to, rows, in, out, dy, w, add, y, dx);
+    }
 }
 
 /* The same for samples of many rows: the team divides these, however few samples there are, or the inputs where turning
  * the weight round is much of the work. */
 NN_INLINE void nn_dense_dx_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, const nn_real *dy,
-                                const nn_real *w, nn_real *dx)
+                                const nn_real *w, const nn_real *add, const nn_real *y, nn_real *dx)
 {
     nn_dim from, to;
     if (in * out >= NN_PANEL_WEIGHT && rows < NN_PANEL_SAMPLES * team->size) {
         nn_share(team->rank, team->size, in, NN_PANEL_COLS, &from, &to);
-        nn_dense_dx_panels(from, to, rows, in, out, dy, w, dx);
+        nn_dense_dx_panels(from, to, rows, in, out, dy, w, add, y, dx);
         return;
     }
     nn_share(team->rank, team->size, rows, 4, &from, &to);
+    if (add) add += from * in;
+    if (y) y += from * in;
     if (in * out >= NN_PANEL_WEIGHT)
-        nn_dense_dx_panels(0, in, to - from, in, out, dy + from * out, w, dx + from * in);
+        nn_dense_dx_panels(0, in, to - from, in, out, dy + from * out, w, add, y, dx + from * in);
     else
-        nn_dense_dx(to - from, in, out, dy + from * out, w, dx + from * in);
+        nn_dense_dx(to - from, in, out, dy + from * out, w, add, y, dx + from * in);
 }
 
 /* A tile of dw from panels of x and of dy. */
@@ -538,7 +588,7 @@ NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, 
                     const nn_real *ahead = dym + (c + COLS < cols ? c + COLS : c);
                     if (NN_PANEL_BESIDE) {
                         nn_panel_tile(ROWS, VECS, 0, start, 0, depth, left, 1, ROWS, dym + c, out, right, NULL,
-                                      dw + i0 * out + c, out);
+                                      NULL, dw + i0 * out + c, out);
                     } else {
                         for (nn_dim k = 0; k < depth; k++)
                             for (int j = 0; j < VECS; j++)

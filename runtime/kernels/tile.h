@@ -169,6 +169,26 @@ NN_INLINE void nn_tile_start(int mr, int nv, int tail, int from, const nn_real *
     }
 }
 
+/* y = y + add, then relu if asked, for n elements; add may be NULL. */
+NN_INLINE void nn_add_branch(int relu, nn_dim n, const nn_real *add, nn_real *y)
+{
+    NN_IVDEP
+    for (nn_dim i = 0; i < n; i++) {
+        const nn_real sum = add ? y[i] + add[i] : y[i];
+        y[i] = relu && sum < 0 ? 0 : sum;
+    }
+}
+
+/* d[i] = (y[i] > 0) * (d[i] + add[i]) for i in [from, to); without y the sum alone, and without `add` the product. */
+NN_INLINE void nn_act_dx(nn_dim from, nn_dim to, const nn_real *add, const nn_real *y, nn_real *d)
+{
+    NN_IVDEP
+    for (nn_dim i = from; i < to; i++) {
+        const nn_real sum = add ? d[i] + add[i] : d[i];
+        d[i] = y && y[i] <= 0 ? 0 : sum;
+    }
+}
+
 /* Adds what lies like the tile's rows of y; NULL for nothing. */
 NN_INLINE void nn_tile_add(int mr, int nv, int tail, const nn_real *add, nn_dim y_m,
                            nn_vec (*restrict acc)[NN_TILE_VECS])

@@ -198,16 +198,6 @@ NN_ONCE void nn_walk_copy(nn_dim m, nn_dim n, nn_dim last, const nn_real *from, 
         memcpy(to + i * to_row, from + i * from_row, (size_t)(i == m - 1 ? last : n) * sizeof *to);
 }
 
-/* y = y + add, then relu if asked, for n elements; add may be NULL. */
-NN_INLINE void nn_walk_add(int relu, nn_dim n, const nn_real *add, nn_real *y)
-{
-    NN_IVDEP
-    for (nn_dim i = 0; i < n; i++) {
-        const nn_real sum = add ? y[i] + add[i] : y[i];
-        y[i] = relu && sum < 0 ? 0 : sum;
-    }
-}
-
 /* Elements of the zero-padded copy of what a tile at an edge reads, of what a block of rows reads, and rows of weights
  * with few columns. */
 #if NN_VL > 1
@@ -458,7 +448,7 @@ NN_INLINE void nn_walk_scattered(int nv, int relu, nn_part part, nn_dim samples,
             for (nn_dim p = p0; p < p1 && (relu || add); p++) {
                 const nn_dim row = p / g.w.out, n = row / g.h.out;
                 const nn_dim at = n * y_next + row % g.h.out * g.y_row + p % g.w.out * g.y_pix + k0;
-                nn_walk_add(relu, cols, add ? add + at : NULL, y + at);
+                nn_add_branch(relu, cols, add ? add + at : NULL, y + at);
             }
         }
 }

@@ -43,7 +43,7 @@ typedef struct predict_args {
 NN_OUTLINE void run_dense(nn_dim rows, const float *x, const float *weight, const float *bias,
     float *out)
 {
-    nn_dense(rows, 4, 3, 0, x, weight, bias, out);
+    nn_dense(rows, 4, 3, 0, x, weight, bias, NULL, out);
 }
 
 NN_OUTLINE void run_softmax(nn_dim rows, const float *x, float *out)

@@ -68,7 +68,13 @@ typedef struct free_2_args {
 
 NN_OUTLINE void run_dense(const float *x, const float *weight, const float *bias, float *out)
 {
-    nn_dense(1, 2, 2, 0, x, weight, bias, out);
+    nn_dense(1, 2, 2, 0, x, weight, bias, NULL, out);
+}
+
+NN_OUTLINE void run_dense_add(const float *x, const float *weight, const float *bias,
+    const float *add, float *out)
+{
+    nn_dense(1, 2, 2, 0, x, weight, bias, add, out);
 }
 
 static void free_2_body(void *arg, const nn_team *team)
@@ -91,7 +97,6 @@ static void free_2_body(void *arg, const nn_team *team)
 
     float *const a_b = (float *)(arena + 0);
     float *const a_b_2 = (float *)(arena + 0);
-    float *const new_ = (float *)(arena + 64);
     if (team->rank == 0) {
         /* names.nn:5  class.a_b: dense  f32[1,2], f32[2,2], f32[2] -> f32[1,2] */
         run_dense(double_, class_a_b_weight, class_a_b_bias, a_b);
@@ -99,13 +104,8 @@ static void free_2_body(void *arg, const nn_team *team)
         run_dense(a_b, class_new_weight, class_new_bias, exp_);
         /* names.nn:5  a.a_b: dense  f32[1,2], f32[2,2], f32[2] -> f32[1,2] */
         run_dense(arena_2, a_a_b_weight, a_a_b_bias, a_b_2);
-        /* names.nn:5  a.new: dense  f32[1,2], f32[2,2], f32[2] -> f32[1,2] */
-        run_dense(a_b_2, a_new_weight, a_new_bias, new_);
-        /* names.nn:10  add  f32[1,2], f32[1,2] -> f32[1,2] */
-        NN_IVDEP
-        for (nn_dim i = 0; i < 2; i++) {
-            i_2[i] = new_[i] + double_[i];
-        }
+        /* names.nn:5  a.new: dense_add  f32[1,2], f32[2,2], f32[2], f32[1,2] -> f32[1,2] */
+        run_dense_add(a_b_2, a_new_weight, a_new_bias, double_, i_2);
     }
 }
 
@@ -114,7 +114,7 @@ nn_status int_free_2(int_ *m, const float *double_, const float *arena_2, float 
     if (!m || !double_ || !arena_2 || !exp_ || !i_2 || !(m->base.routines &
         INT_FREE_2)) return NN_EINVAL;
     free_2_args a = { .m = m, .double_ = double_, .arena_2 = arena_2, .exp_ = exp_, .i_2 = i_2 };
-    nn_model_run(&m->base, free_2_body, &a, 5, 300);
+    nn_model_run(&m->base, free_2_body, &a, 4, 300);
     m->base.calls[0]++;
     return NN_OK;
 }

@@ -25,7 +25,7 @@ extern "C" {
 #define INT_NEW_2 2u
 
 /* Bytes of working memory per routine; an object holds the largest of its routines'. */
-#define INT_FREE_2_BYTES 128
+#define INT_FREE_2_BYTES 64
 #define INT_NEW_2_BYTES 64
 
 typedef struct int_ int_;

@@ -68,7 +68,7 @@ typedef struct train_args {
 NN_OUTLINE void run_dense(nn_dim rows, const float *x, const float *weight, const float *bias,
     float *out)
 {
-    nn_dense(rows, 3, 2, 0, x, weight, bias, out);
+    nn_dense(rows, 3, 2, 0, x, weight, bias, NULL, out);
 }
 
 NN_OUTLINE void run_mean(const nn_team *team, nn_dim batch, const float *x, float *out)

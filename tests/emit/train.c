@@ -118,13 +118,13 @@ static void train_apply_body(void *arg, const nn_team *team)
 NN_OUTLINE void run_dense(nn_dim rows, const float *x, const float *weight, const float *bias,
     float *out)
 {
-    nn_dense(rows, 4, 8, 0, x, weight, bias, out);
+    nn_dense(rows, 4, 8, 0, x, weight, bias, NULL, out);
 }
 
 NN_OUTLINE void run_dense_2(nn_dim rows, const float *x, const float *weight, const float *bias,
     float *out)
 {
-    nn_dense(rows, 8, 3, 0, x, weight, bias, out);
+    nn_dense(rows, 8, 3, 0, x, weight, bias, NULL, out);
 }
 
 NN_OUTLINE void run_argmax(nn_dim rows, const float *x, int32_t *out)
@@ -157,7 +157,7 @@ NN_OUTLINE void run_cross_entropy_dx(nn_dim rows, const float *dy, const float *
 
 NN_OUTLINE void run_dense_dx(nn_dim rows, const float *dy, const float *weight, float *out)
 {
-    nn_dense_dx(rows, 8, 3, dy, weight, out);
+    nn_dense_dx(rows, 8, 3, dy, weight, NULL, NULL, out);
 }
 
 NN_OUTLINE void run_dense_dw(const nn_team *team, nn_dim batch, const float *x, const float *dy,

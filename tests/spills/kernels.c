@@ -73,26 +73,26 @@ WINOGRAD(images, 32, 32, 64, 32, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 #define DENSE(in, out)                                                                                                \
     void dense_##in##_##out(nn_dim rows, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)         \
     {                                                                                                                 \
-        nn_dense(rows, in, out, 1, x, w, bias, y);                                                                    \
+        nn_dense(rows, in, out, 1, x, w, bias, NULL, y);                                                              \
     }                                                                                                                 \
     void dense_wide_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *w,                \
                                  const nn_real *bias, nn_real *y)                                                     \
     {                                                                                                                 \
-        nn_dense_wide(team, rows, in, out, 1, x, w, bias, y);                                                         \
+        nn_dense_wide(team, rows, in, out, 1, x, w, bias, NULL, y);                                                   \
     }                                                                                                                 \
     void dense_kept_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *w,                \
                                  const nn_real *bias, nn_real *y)                                                     \
     {                                                                                                                 \
-        nn_dense_kept(team, rows, in, out, 1, x, w, bias, y);                                                         \
+        nn_dense_kept(team, rows, in, out, 1, x, w, bias, NULL, y);                                                   \
     }                                                                                                                 \
     void dense_dx_##in##_##out(nn_dim rows, const nn_real *dy, const nn_real *w, nn_real *y)                          \
     {                                                                                                                 \
-        nn_dense_dx(rows, in, out, dy, w, y);                                                                         \
+        nn_dense_dx(rows, in, out, dy, w, NULL, NULL, y);                                                             \
     }                                                                                                                 \
     void dense_dx_wide_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *dy, const nn_real *w,            \
                                     nn_real *y)                                                                       \
     {                                                                                                                 \
-        nn_dense_dx_wide(team, rows, in, out, dy, w, y);                                                              \
+        nn_dense_dx_wide(team, rows, in, out, dy, w, NULL, NULL, y);                                                  \
     }                                                                                                                 \
     void dense_dw_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *dy, nn_real *w)     \
     {                                                                                                                 \
@@ -100,6 +100,19 @@ WINOGRAD(images, 32, 32, 64, 32, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
     }
 DENSE(784, 512)
 DENSE(512, 10)
+
+#define DENSE_ADD(in, out)                                                                                            \
+    void dense_add_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *w,                 \
+                                const nn_real *bias, const nn_real *add, nn_real *y)                                  \
+    {                                                                                                                 \
+        nn_dense_wide(team, rows, in, out, 0, x, w, bias, add, y);                                                    \
+    }                                                                                                                 \
+    void dense_add_kept_##in##_##out(const nn_team *team, nn_dim rows, const nn_real *x, const nn_real *w,            \
+                                     const nn_real *bias, const nn_real *add, nn_real *y)                             \
+    {                                                                                                                 \
+        nn_dense_kept(team, rows, in, out, 0, x, w, bias, add, y);                                                    \
+    }
+DENSE_ADD(1024, 256)
 
 #define MATMUL(name, m, n, k, ta, tb)                                                                                 \
     void matmul_##name(const nn_team *team, const nn_real *a, const nn_real *b, nn_real *y)                           \

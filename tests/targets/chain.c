@@ -37,12 +37,12 @@ static void check(const char *name, nn_dim n, chain_fn *fn)
 
 static void dense_row(const nn_team *team)
 {
-    nn_dense_wide(team, 1, 520, 150, 0, x, w, b, y);
+    nn_dense_wide(team, 1, 520, 150, 0, x, w, b, NULL, y);
 }
 
 static void dense_rows(const nn_team *team)
 {
-    nn_dense_tall(team, 7, 130, 40, 1, x, w, NULL, y);
+    nn_dense_tall(team, 7, 130, 40, 1, x, w, NULL, NULL, y);
 }
 
 static void point(const nn_team *team)

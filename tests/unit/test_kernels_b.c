@@ -12,7 +12,8 @@
 typedef struct Dense {
     nn_dim rows, in, out;
     int relu, acc;
-    nn_real *x, *w, *bias, *dy, *y, *dx, *dw, *db, *scratch;
+    nn_real *x, *w, *bias, *add, *dy, *y, *dx, *dw, *db, *scratch;
+    nn_real *branch, *mask; /* what follows dx; NULL: nothing */
     nn_real *panels, *y_kept; /* of kernels that read large weights as panels */
     int *keeps;               /* set by those */
 } Dense;
@@ -21,8 +22,10 @@ NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim 
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, d->rows, 1, &from, &to);
-    nn_dense(to - from, in, out, d->relu, d->x + from * in, d->w, d->bias, d->y + from * out);
-    nn_dense_dx(to - from, in, out, d->dy + from * out, d->w, d->dx + from * in);
+    nn_dense(to - from, in, out, d->relu, d->x + from * in, d->w, d->bias, d->add ? d->add + from * out : NULL,
+             d->y + from * out);
+    nn_dense_dx(to - from, in, out, d->dy + from * out, d->w, d->branch ? d->branch + from * in : NULL,
+                d->mask ? d->mask + from * in : NULL, d->dx + from * in);
     nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
@@ -31,16 +34,16 @@ NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim 
 NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_dim out, int blas)
 {
     if (blas) {
-        nn_dense_blas(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
-        nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->dx);
+        nn_dense_blas(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
+        nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
         nn_dense_dw_blas(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     } else {
-        nn_dense_wide(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
+        nn_dense_wide(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
         nn_dense_panels_weights(team, in, out, d->w, d->panels);
         if (team->rank == 0) *d->keeps = 1;
         nn_barrier(team);
-        nn_dense_kept(team, d->rows, in, out, d->relu, d->x, d->panels, d->bias, d->y_kept);
-        nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->dx);
+        nn_dense_kept(team, d->rows, in, out, d->relu, d->x, d->panels, d->bias, d->add, d->y_kept);
+        nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
         nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     }
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
@@ -49,8 +52,8 @@ NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_di
 /* What samples of many rows get. */
 NN_INLINE void dense_tall(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
 {
-    nn_dense_tall(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->y);
-    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->dx);
+    nn_dense_tall(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
+    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
     nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
@@ -87,6 +90,9 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
     d.x = reals(rows * in, 1);
     d.w = reals(in * out, 1);
     d.bias = draw(0, 2) ? reals(out, 1) : NULL;
+    d.add = draw(0, 1) ? reals(rows * out, 1) : NULL;
+    d.branch = draw(0, 1) ? reals(rows * in, 1) : NULL;
+    d.mask = draw(0, 1) ? reals(rows * in, 1) : NULL;
     d.dy = reals(rows * out, 1);
     d.scratch = reals(NN_BIAS_PARTS * out, 0);
     int keeps = 0;
@@ -108,8 +114,13 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
             }
             db[o] += g;
             db_scale[o] += fabs(g);
+            if (d.add) s += (double)d.add[m * out + o];
             y[m * out + o] = d.relu && s < 0 ? 0 : s;
         }
+    for (nn_dim i = 0; i < rows * in; i++) {
+        if (d.branch) dx[i] += (double)d.branch[i];
+        if (d.mask && d.mask[i] <= 0) dx[i] = 0;
+    }
     for (int t = 1; t <= TEAMS; t++) {
         d.y = reals(rows * out, 0);
         d.dx = reals(rows * in, 0);
