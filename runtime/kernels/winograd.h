@@ -61,13 +61,15 @@ NN_INLINE nn_dim nn_winograd_reals(nn_conv c)
     return nn_winograd_far(c) ? NN_WINOGRAD_FAR_BLOCK : NN_WINOGRAD_BLOCK;
 }
 
-/* Tiles in a register tile, a literal; a divisor of those of an image where these are enough. */
+/* Tiles in a register tile, a literal; a divisor of those of an image where these are enough. With few registers all of
+ * them are needed, so that sums need not wait for their own additions; what is left are smaller tiles then. */
+#define NN_WINOGRAD_FEW (NN_TILE_ACC < 24 && NN_VL > 1)
 NN_INLINE int nn_winograd_rows(nn_conv c)
 {
     const int group = nn_winograd_group(c.co),
-              most = group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group;
-    return nn_tile_rows(nn_max_dim(8, nn_winograd_tiles(c)),
-                        (int)nn_min_dim(most, nn_winograd_reals(c) / (16 * nn_winograd_wide(c.ci))));
+              most = group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group,
+              fit = (int)nn_min_dim(most, nn_winograd_reals(c) / (16 * nn_winograd_wide(c.ci)));
+    return NN_WINOGRAD_FEW && group > 1 ? fit : nn_tile_rows(nn_max_dim(8, nn_winograd_tiles(c)), fit);
 }
 
 /* Tiles in a block. */
@@ -366,9 +368,16 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
         for (; nn_winograd_far(c) && t < count && soon < ue + 2 * c.ci * width; t += mr, soon += c.ci * NN_LINE)
             nn_winograd_product(mr, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, soon, m + e * m_next + t * m_row,
                                 m_row);
-        for (; t < count; t += mr)
-            nn_winograd_product(mr, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, NULL, m + e * m_next + t * m_row,
-                                m_row);
+#define NN_ROWS(n) \
+    nn_winograd_product(n, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, NULL, m + e * m_next + t * m_row, m_row)
+        for (; t + mr <= count; t += mr) NN_ROWS(mr);
+        if (NN_WINOGRAD_FEW && t < count && count - t <= mr / 3)
+            NN_ROWS((mr + 2) / 3);
+        else if (NN_WINOGRAD_FEW && t < count && count - t <= 2 * mr / 3)
+            NN_ROWS(2 * mr / 3);
+        else if (t < count)
+            NN_ROWS(mr);
+#undef NN_ROWS
     }
     nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias ? bias + k : NULL, add ? add + k : NULL,
                        y + k);
@@ -546,6 +555,7 @@ NN_INLINE int nn_winograd_dw_group(nn_conv c)
 NN_INLINE int nn_winograd_dw_rows(nn_conv c)
 {
     const int group = nn_winograd_dw_group(c);
+    if (NN_WINOGRAD_FEW && group > 1) return (int)nn_min_dim(c.ci, NN_TILE_ACC / group);
     return nn_tile_rows(c.ci, group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group);
 }
 
