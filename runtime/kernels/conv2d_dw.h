@@ -84,9 +84,11 @@ NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim l0, nn_dim l1, nn_dim
 #undef NN_MOVED
 }
 
-/* Rows of dw in one item of work, a literal. */
+/* Rows of dw in one item of work, a literal. With few registers all of them are needed, so that sums need not wait for
+ * their own additions. */
 NN_INLINE int nn_dw_rows(nn_dim rows, nn_dim cols)
 {
+    if (NN_TILE_ACC < 24 && NN_VL > 1 && cols > NN_VL) return (int)nn_min_dim(rows, NN_TILE_ACC / 2);
     return nn_tile_rows(rows, cols <= NN_VL       ? (NN_TILE_ACC > 16 ? 16 : 8)
                               : NN_TILE_ACC >= 24 ? 8
                                                   : 6);
@@ -270,8 +272,8 @@ NN_INLINE void nn_dw_wide_lines(nn_conv c, nn_dim line0, nn_dim line1, const nn_
 
 /* A point convolution's gradient is a product over all pixels, in blocks that stay in a near cache for all items. */
 enum { NN_DW_NEAR = 98304 };
-/* Or panels of both sides are copied, of any weights where registers hold tiles of many rows. */
-enum { NN_DW_PANELS = NN_TILE_ACC >= 24 };
+/* Or panels of both sides are copied, where there are vectors. */
+enum { NN_DW_PANELS = NN_VL > 1 };
 /* Elements of dy that the nearest cache holds beside others. */
 enum { NN_DW_BLOCK = 4096 };
 

@@ -30,7 +30,8 @@ enum {
     NN_NEAR = 1024 * 1024 / NN_REAL_BYTES,                       /* elements a near cache holds beside others */
     NN_PANEL_BESIDE = NN_TILE_ACC >= 24,                         /* copied by the first tile */
     NN_PANEL_NEXT = 12,                                          /* rows ahead that it asks for */
-    NN_PANEL_BLOCK = NN_PANEL_BESIDE || NN_PANEL_COLS > 64 ? 1 : 64 / NN_PANEL_COLS /* panels copied at a time else */
+    NN_PANEL_ALONE = NN_PANEL_BESIDE || NN_PANEL_COLS > 64 || NN_VL == 1,
+    NN_PANEL_BLOCK = NN_PANEL_ALONE ? 1 : 64 / NN_PANEL_COLS     /* panels copied at a time else */
 };
 
 /* y = start + a times nv vectors of columns of b, whose rows are b_k apart, + add, which lies like y or is NULL; start
@@ -113,9 +114,10 @@ NN_SHARED_TILE void nn_panel_whole(int from, int relu, nn_dim rows, nn_dim depth
 
 /* Note [rows in one place]
  * A tile reads one number of each of its rows. Where rows are a multiple of 2 KiB long, these lie in few sets of the
- * nearest cache and push each other out, so the part that belongs to a panel is copied to rows that are not.
+ * nearest cache and push each other out, so the part that belongs to a panel is copied to rows that are not; but not
+ * without vectors, where there is little stack as a rule.
  */
-#define NN_ROWS_CLASH(row) ((row) % (2048 / (nn_dim)sizeof(nn_real)) == 0)
+#define NN_ROWS_CLASH(row) (NN_VL > 1 && (row) % (2048 / (nn_dim)sizeof(nn_real)) == 0)
 enum {
     NN_APART_SAMPLES = 128, /* so many rows go there for a panel */
     NN_APART = NN_PANEL_DEPTH + 16
@@ -558,12 +560,14 @@ NN_INLINE nn_dim nn_grid_at(nn_grid g, nn_dim p)
 NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, nn_dim out, nn_grid g,
                                 const nn_real *x, const nn_real *dy, nn_real *dw, int acc)
 {
-    /* 176: the panels of a block do not lie a multiple of 4 KiB apart. */
-    enum { SAMPLES = NN_TILE_ACC >= 24 ? 176 : 256, ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
-    enum { BLOCK = 16 * ROWS, FEW = 24, MANY = 1024 };
+    /* 176: the panels of a block do not lie a multiple of 4 KiB apart. Without vectors nothing is copied but the last
+     * rows: there is little stack as a rule. */
+    enum { SAMPLES = NN_VL == 1 ? 32 : NN_TILE_ACC >= 24 ? 176 : 256 };
+    enum { ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
+    enum { BLOCK = (NN_VL > 1 ? 16 : 1) * ROWS, FEW = 24, MANY = 1024 };
     const nn_real *const dy_end = dy + rows * out;
     const nn_dim least = NN_TILE_ACC >= 24 && rows >= MANY ? COLS : NN_DENSE_SHORT;
-    const nn_dim cols = out >= least ? out / COLS * COLS : 0, rest = out - cols;
+    const nn_dim cols = NN_VL > 1 && out >= least ? out / COLS * COLS : 0, rest = out - cols;
     const int plain = g.w == 1 && g.h == 1;
     const nn_dim last = from + (to - from) / ROWS * ROWS; /* only the last rows of the matrix are fewer */
     for (nn_dim m = 0; m < rows || m == 0; m += SAMPLES) {
