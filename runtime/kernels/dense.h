@@ -564,7 +564,8 @@ NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, 
      * rows: there is little stack as a rule. */
     enum { SAMPLES = NN_VL == 1 ? 32 : NN_TILE_ACC >= 24 ? 176 : 256 };
     enum { ROWS = NN_DW_ROWS, VECS = NN_DW_VECS, COLS = NN_DW_COLS };
-    enum { BLOCK = (NN_VL > 1 ? 16 : 1) * ROWS, FEW = 24, MANY = 1024 };
+    enum { BLOCK = (NN_VL == 1 ? 1 : NN_PANEL_BESIDE ? 16 : 32) * ROWS, FEW = 24, MANY = 1024 };
+    enum { SOME = NN_PANEL_BESIDE ? 1 : 2, LINE = 64 / NN_REAL_BYTES }; /* panels of dy at a time */
     const nn_real *const dy_end = dy + rows * out;
     const nn_dim least = NN_TILE_ACC >= 24 && rows >= MANY ? COLS : NN_DENSE_SHORT;
     const nn_dim cols = NN_VL > 1 && out >= least ? out / COLS * COLS : 0, rest = out - cols;
@@ -574,7 +575,7 @@ NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, 
         const nn_dim depth = nn_min_dim(SAMPLES, rows - m);
         const int start = m > 0 || acc ? NN_FROM_RESULT : NN_FROM_ZERO;
         const nn_real *dym = dy + m * out;
-        nn_real left[SAMPLES * BLOCK], right[SAMPLES * COLS];
+        nn_real left[SAMPLES * BLOCK], right[SOME * SAMPLES * COLS];
         if (plain && (!cols || depth < FEW)) {
             for (nn_dim i = from; i < last; i += ROWS)
                 nn_product(ROWS, out, depth, start, 0, x + nn_grid_at(g, m) + i, 1, g.next, dym, out, dy_end, NULL,
@@ -587,23 +588,30 @@ NN_INLINE void nn_dense_dw_rows(nn_dim from, nn_dim to, nn_dim rows, nn_dim in, 
                     for (nn_dim i = i0; i < i1; i += ROWS)
                         memcpy(left + ((i - i0) * SAMPLES + k * ROWS), xk + i, ROWS * sizeof *left);
                 }
-                for (nn_dim c = 0; c < cols; c += COLS) {
-                    /* The lines of the next panel lie a row apart; they are asked for while this one is multiplied. */
-                    const nn_real *ahead = dym + (c + COLS < cols ? c + COLS : c);
+                for (nn_dim c = 0, some; c < cols; c += some * COLS) {
+                    some = nn_min_dim(SOME, (cols - c) / COLS);
+                    /* The lines of the next panels lie a row apart; they are asked for while these are multiplied. */
+                    const nn_real *ahead = dym + (c + some * COLS < cols ? c + some * COLS : c);
+                    const nn_dim each = NN_PANEL_BESIDE ? SAMPLES / 16 : (depth * ROWS + i1 - i0 - 1) / (i1 - i0);
                     if (NN_PANEL_BESIDE) {
                         nn_panel_tile(ROWS, VECS, 0, start, 0, depth, left, 1, ROWS, dym + c, out, right, NULL,
                                       NULL, dw + i0 * out + c, out);
                     } else {
                         for (nn_dim k = 0; k < depth; k++)
-                            for (int j = 0; j < VECS; j++)
-                                nn_store(right + k * COLS + j * NN_VL, nn_load(dym + k * out + c + j * NN_VL));
+                            for (nn_dim p = 0; p < some; p++)
+                                for (int j = 0; j < COLS; j += NN_VL)
+                                    nn_store(right + (p * SAMPLES + k) * COLS + j,
+                                             nn_load(dym + k * out + c + p * COLS + j));
                     }
-                    for (nn_dim i = NN_PANEL_BESIDE ? i0 + ROWS : i0; i < i1; i += ROWS) {
-                        const nn_dim first = (i - i0) / ROWS * (SAMPLES / 16);
-                        for (nn_dim k = first; k < nn_min_dim(depth, first + SAMPLES / 16); k++)
-                            for (int j = 0; j < VECS; j++) __builtin_prefetch(ahead + k * out + j * NN_VL, 0, 2);
-                        nn_dense_dw_tile(start, depth, left + (i - i0) * SAMPLES, right, dw + i * out + c, out);
-                    }
+                    for (nn_dim p = 0; p < some; p++)
+                        for (nn_dim i = NN_PANEL_BESIDE ? i0 + ROWS : i0; i < i1; i += ROWS) {
+                            const nn_dim first = (i - i0) / ROWS * each;
+                            for (nn_dim k = first; k < nn_min_dim(depth, first + each); k++)
+                                for (int j = 0; j < COLS; j += LINE)
+                                    __builtin_prefetch(ahead + k * out + p * COLS + j, 0, 2);
+                            nn_dense_dw_tile(start, depth, left + (i - i0) * SAMPLES, right + p * SAMPLES * COLS,
+                                             dw + i * out + c + p * COLS, out);
+                        }
                 }
                 for (nn_dim i = i0; rest && i < i1; i += ROWS)
                     nn_product(ROWS, rest, depth, start, 0, left + (i - i0) * SAMPLES, 1, ROWS, dym + cols, out, dy_end,
