@@ -462,6 +462,10 @@ NN_INLINE int nn_walk_vecs(nn_dim width, nn_dim full)
                                             : 2;
 }
 
+/* Images that are narrower are walked by scattered pixels. With few registers a tile may be narrower than they are, but
+ * all of it is needed, so that sums need not wait for their own additions. */
+#define NN_WALK_NARROW(vecs) (NN_TILE_ACC >= 24 ? NN_TILE_ACC / (vecs) : 9)
+
 /* Whether blocks of weights are copied: `weights` are all of the layer, a tile's patch has `patch` elements. */
 #define NN_WALK_FAR(weights, patch) ((weights) > 131072 || (patch) > NN_WALK_PATCH)
 
@@ -473,7 +477,7 @@ NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_part part, nn
 {
     if (g.h.out <= 0 || g.w.out <= 0) return;
     const int vecs = nn_walk_vecs(width, g.cols / NN_VL), tail = (int)(g.cols % NN_VL);
-    if (far && !g.total && width < NN_TILE_ACC / vecs && NN_VL > 1) {
+    if (far && !g.total && width < NN_WALK_NARROW(vecs) && NN_VL > 1) {
         nn_walk_scattered(vecs, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
     } else if (far) {
         nn_walk_far(vecs, width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
