@@ -13,10 +13,15 @@
 
 enum { SEARCH_EFFORT = 20000000, MAX_ROUNDS = 400 };
 
+typedef struct Placed { /* an item with an offset: alive from first to last at [from, to) */
+    int first, last;
+    int64_t from, to;
+} Placed;
+
 typedef struct Packer {
     const PackItem *item;
     int n;
-    int *placed;     /* items with an offset, sorted by it */
+    Placed *placed;  /* sorted by offset; copies, because all comparisons walk along them */
     int64_t *offset; /* by item, of the packing under construction */
 } Packer;
 
@@ -48,13 +53,10 @@ static int64_t first_fit(const Packer *p, int n_placed, int i)
     const PackItem *x = &p->item[i];
     const int64_t bytes = rounded(x->bytes);
     int64_t at = 0;
-    for (int k = 0; k < n_placed; k++) {
-        const PackItem *y = &p->item[p->placed[k]];
+    for (const Placed *y = p->placed, *end = y + n_placed; y < end; y++) {
         if (y->last < x->first || y->first > x->last) continue;
-        const int64_t from = p->offset[p->placed[k]];
-        if (from >= at + bytes) break;
-        const int64_t to = from + rounded(y->bytes);
-        if (to > at) at = to;
+        if (y->from >= at + bytes) break;
+        if (y->to > at) at = y->to;
     }
     return at;
 }
@@ -66,11 +68,9 @@ static int64_t last_fit(const Packer *p, int n_placed, int i, int64_t limit)
     const PackItem *x = &p->item[i];
     const int64_t bytes = rounded(x->bytes);
     int64_t at = limit - bytes;
-    for (int k = n_placed; k-- > 0;) {
-        const PackItem *y = &p->item[p->placed[k]];
-        const int64_t from = p->offset[p->placed[k]];
-        if (y->last < x->first || y->first > x->last || from + rounded(y->bytes) <= at) continue;
-        if (from - bytes < at) at = from - bytes;
+    for (const Placed *y = p->placed + n_placed; y-- > p->placed;) {
+        if (y->last < x->first || y->first > x->last || y->to <= at) continue;
+        if (y->from - bytes < at) at = y->from - bytes;
     }
     return at;
 }
@@ -92,13 +92,10 @@ static int64_t place(Packer *p, const int *order, int64_t limit)
         int64_t at = limit && top_is_next(p, k, order) ? last_fit(p, k, i, limit) : -1;
         if (at < 0) at = first_fit(p, k, i);
         int j = k;
-        while (j > 0 && p->offset[p->placed[j - 1]] > at) {
-            p->placed[j] = p->placed[j - 1];
-            j--;
-        }
-        p->placed[j] = i;
+        for (; j > 0 && p->placed[j - 1].from > at; j--) p->placed[j] = p->placed[j - 1];
+        p->placed[j] = (Placed){ p->item[i].first, p->item[i].last, at, at + rounded(p->item[i].bytes) };
         p->offset[i] = at;
-        if (at + rounded(p->item[i].bytes) > end) end = at + rounded(p->item[i].bytes);
+        if (p->placed[j].to > end) end = p->placed[j].to;
     }
     return end;
 }
@@ -166,7 +163,7 @@ static int64_t limit_of(int kind, int64_t bound)
 int64_t pack_in_order(Arena *a, PackItem *item, int n, int kind)
 {
     Packer p = {
-        .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n)
+        .item = item, .n = n, .placed = ARENA_ARRAY(a, Placed, n), .offset = ARENA_ARRAY(a, int64_t, n)
     };
     int *order = ARENA_ARRAY(a, int, n);
     const int64_t bound = pack_bound(a, item, n);
@@ -186,7 +183,7 @@ int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
 {
     if (n == 0) return 0;
     Packer p = {
-        .item = item, .n = n, .placed = ARENA_ARRAY(a, int, n), .offset = ARENA_ARRAY(a, int64_t, n)
+        .item = item, .n = n, .placed = ARENA_ARRAY(a, Placed, n), .offset = ARENA_ARRAY(a, int64_t, n)
     };
     const int64_t bound = pack_bound(a, item, n);
     const int peak = find_peak(a, item, n, bound);
@@ -208,15 +205,16 @@ int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
     int64_t rounds = search ? SEARCH_EFFORT / ((int64_t)n * n + 1) : 0;
     if (rounds > MAX_ROUNDS) rounds = MAX_ROUNDS;
     int *current = ARENA_ARRAY(a, int, n);
+    int64_t *offset = ARENA_ARRAY(a, int64_t, n); /* of the current order */
+    const size_t offset_bytes = (size_t)n * sizeof *offset;
     memcpy(current, best_order, order_bytes);
     int64_t current_end = place(&p, current, 0);
+    memcpy(offset, p.offset, offset_bytes);
     for (int64_t round = 0; round < rounds && best > bound; round++) {
         memcpy(order, current, order_bytes);
-        place(&p, order, 0);
         int from = -1;
         for (int k = 0; k < n; k++)
-            if (p.offset[order[k]] + rounded(item[order[k]].bytes) == current_end && k > 0)
-                from = k;
+            if (offset[order[k]] + rounded(item[order[k]].bytes) == current_end && k > 0) from = k;
         if (from < 0 || next_random(&random) % 4 == 0)
             from = (int)(next_random(&random) % (uint32_t)n);
         const int to = from ? (int)(next_random(&random) % (uint32_t)from) : 0, moved = order[from];
@@ -225,6 +223,7 @@ int64_t pack_items(Arena *a, PackItem *item, int n, bool search)
         const int64_t end = place(&p, order, 0);
         if (end <= current_end) {
             memcpy(current, order, order_bytes);
+            memcpy(offset, p.offset, offset_bytes);
             current_end = end;
         }
         if (end >= best) continue;
