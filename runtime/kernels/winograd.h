@@ -344,6 +344,18 @@ NN_INLINE void nn_winograd_product(int mr, int nv, nn_dim depth, const nn_real *
     nn_tile_end(mr, nv, 0, 0, m, m_row, acc);
 }
 
+/* Tiles of few registers, each compiled once for all layers. */
+#define NN_WINOGRAD_TILE(mr)                                                                                        \
+    NN_SHARED_TILE void nn_winograd_tile_##mr(nn_dim depth, const nn_real *v, nn_dim t_next, const nn_real *u,      \
+                                              nn_real *m, nn_dim m_row)                                             \
+    {                                                                                                               \
+        nn_winograd_product(mr, 2, depth, v, t_next, u, NULL, m, m_row);                                            \
+    }
+NN_WINOGRAD_TILE(6)
+NN_WINOGRAD_TILE(4)
+NN_WINOGRAD_TILE(2)
+#undef NN_WINOGRAD_TILE
+
 /* The products and the results of tiles [t0, t0 + count) for one group of columns, from column k on; u is the group's.
  * What the next product reads of a far U follows there; it is asked for meanwhile. */
 NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim t0, nn_dim count, nn_dim k,
@@ -368,16 +380,21 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
         for (; nn_winograd_far(c) && t < count && soon < ue + 2 * c.ci * width; t += mr, soon += c.ci * NN_LINE)
             nn_winograd_product(mr, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, soon, m + e * m_next + t * m_row,
                                 m_row);
-#define NN_ROWS(n) \
-    nn_winograd_product(n, nv, c.ci, v + e * e_next + t * t_next, t_next, ue, NULL, m + e * m_next + t * m_row, m_row)
-        for (; t + mr <= count; t += mr) NN_ROWS(mr);
-        if (NN_WINOGRAD_FEW && t < count && count - t <= mr / 3)
-            NN_ROWS((mr + 2) / 3);
-        else if (NN_WINOGRAD_FEW && t < count && count - t <= 2 * mr / 3)
-            NN_ROWS(2 * mr / 3);
-        else if (t < count)
-            NN_ROWS(mr);
-#undef NN_ROWS
+#define NN_OF_TILE v + e * e_next + t * t_next, t_next, ue
+#define NN_TO_TILE m + e * m_next + t * m_row, m_row
+        if (NN_WINOGRAD_FEW && nv == 2 && mr == 6) {
+            for (; t + 6 <= count; t += 6) nn_winograd_tile_6(c.ci, NN_OF_TILE, NN_TO_TILE);
+            if (t < count && count - t <= 2)
+                nn_winograd_tile_2(c.ci, NN_OF_TILE, NN_TO_TILE);
+            else if (t < count && count - t <= 4)
+                nn_winograd_tile_4(c.ci, NN_OF_TILE, NN_TO_TILE);
+            else if (t < count)
+                nn_winograd_tile_6(c.ci, NN_OF_TILE, NN_TO_TILE);
+        } else {
+            for (; t < count; t += mr) nn_winograd_product(mr, nv, c.ci, NN_OF_TILE, NULL, NN_TO_TILE);
+        }
+#undef NN_OF_TILE
+#undef NN_TO_TILE
     }
     nn_winograd_output(nv, tail, relu, c, t0, count, m, m_next, m_row, bias ? bias + k : NULL, add ? add + k : NULL,
                        y + k);
