@@ -99,17 +99,9 @@ static bool conv2d_dx_sums_shape(ShapeCtx *c, const Node *n, TensorType *out)
     return true;
 }
 
-/* The sum with another branch, and relu's gradient of that: one node less each. */
 Node *conv2d_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user)
 {
-    const bool acts = op_is(n, &op_conv2d_dx_act);
-    Node *add = acts ? n->in[2] : NULL, *other = branch_beside(n, user);
-    if (!dx_is_near(n) || (acts && n->in[3]) || !other) return NULL;
-    if (op_is(user, &op_add) && !add)
-        return mk3(b, &op_conv2d_dx_act, n->attrs, n->in[0], n->in[1], other);
-    if (op_is(user, &op_relu_dx) && !batch_norm_masks(other))
-        return mk4(b, &op_conv2d_dx_act, n->attrs, n->in[0], n->in[1], add, other);
-    return NULL;
+    return dx_is_near(n) ? dx_with_act(b, n, &op_conv2d_dx_act, user) : NULL;
 }
 
 Node *conv2d_dx_with_sums(Builder *b, const Node *n, int n_over, Node *const *over)

@@ -138,9 +138,9 @@ static void dense_emit(CWriter *w, const Node *n)
 
 /* In the body of a loop a step is read and written where it lies in the sequence, which elementwise loops can, and
  * these kernels with what follows cannot. */
-static Node *branch_of(const Builder *b, const Node *n, const Node *user)
+static bool takes_branches(const Builder *b)
 {
-    return b->routine->kind == ROUTINE_BODY ? NULL : branch_beside(n, user);
+    return b->routine->kind != ROUTINE_BODY;
 }
 
 /* The sum with another branch, then relu, in the kernel: one node less each, so the rule ends. */
@@ -153,8 +153,8 @@ static Node *dense_fuse_epilogue(Builder *b, const Node *n, const Node *user)
         return mk(b, n->op, &a, n->n_in, n->in);
     }
     const bool plain = op_is(n, &op_dense);
-    Node *other = branch_of(b, n, user);
-    if (!op_is(user, &op_add) || (!plain && n->in[3]) || !other) return NULL;
+    Node *other = branch_beside(n, user);
+    if (!op_is(user, &op_add) || !takes_branches(b) || (!plain && n->in[3]) || !other) return NULL;
     return mk(b, plain ? &op_dense_add : n->op, &a, 4, (Node *[]){ n->in[0], n->in[1], n->in[2], other });
 }
 
@@ -316,17 +316,9 @@ static void dense_dx_emit(CWriter *w, const Node *n)
                 (ll)wt->dim[1], (ll)wt->dim[0], rest);
 }
 
-/* The sum with another branch, and relu's gradient of that: one node less each. */
 static Node *dense_dx_fuse_epilogue(Builder *b, const Node *n, const Node *user)
 {
-    const bool acts = op_is(n, &op_dense_dx_act);
-    Node *add = acts ? n->in[2] : NULL, *other = branch_of(b, n, user);
-    if (!other || (acts && n->in[3])) return NULL;
-    if (op_is(user, &op_add) && !add)
-        return mk3(b, &op_dense_dx_act, n->attrs, n->in[0], n->in[1], other);
-    if (op_is(user, &op_relu_dx) && !batch_norm_masks(other))
-        return mk4(b, &op_dense_dx_act, n->attrs, n->in[0], n->in[1], add, other);
-    return NULL;
+    return takes_branches(b) ? dx_with_act(b, n, &op_dense_dx_act, user) : NULL;
 }
 
 /* Linear in dy and in the weight: both gradients are products that dense itself is made of. */

@@ -114,6 +114,17 @@ Node *branch_beside(const Node *n, const Node *user)
     return other && type_equal(&other->type, &n->type) && other->type.layout == n->type.layout ? other : NULL;
 }
 
+Node *dx_with_act(Builder *b, const Node *n, const OpDesc *act, const Node *user)
+{
+    const bool acts = op_is(n, act);
+    Node *add = acts ? n->in[2] : NULL, *other = branch_beside(n, user);
+    if (!other || (acts && n->in[3])) return NULL;
+    if (op_is(user, &op_add) && !add) return mk3(b, act, n->attrs, n->in[0], n->in[1], other);
+    if (op_is(user, &op_relu_dx) && !batch_norm_masks(other))
+        return mk4(b, act, n->attrs, n->in[0], n->in[1], add, other);
+    return NULL;
+}
+
 Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const void *attrs, const char *suffix)
 {
     const char *name = b->name;

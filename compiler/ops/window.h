@@ -49,6 +49,10 @@ Node *prepared_weight(Builder *b, const Node *n, const OpDesc *op, const void *a
  * own result; else NULL. */
 Node *branch_beside(const Node *n, const Node *user);
 
+/* OpDesc.fuse_epilogue of n, the gradient of x from dy and weight, or `act` of them already: `act`, with operands dy,
+ * weight, add?, y?, takes in the sum with another branch, and relu's gradient of that, unless batch norm's does. */
+Node *dx_with_act(Builder *b, const Node *n, const OpDesc *act, const Node *user);
+
 /* Whether the gradient of batch norm applies the gradient of relu, whose result is y, itself (ops/norm.c). */
 bool batch_norm_masks(const Node *y);
 

@@ -84,14 +84,13 @@ NN_INLINE void nn_dw_tap_rows(int mr, nn_dw_walk g, nn_dim l0, nn_dim l1, nn_dim
 #undef NN_MOVED
 }
 
-/* Rows of dw in one item of work, a literal. With few registers all of them are needed, so that sums need not wait for
- * their own additions. */
+/* Rows of dw in one item of work, a literal. */
 NN_INLINE int nn_dw_rows(nn_dim rows, nn_dim cols)
 {
-    if (NN_TILE_ACC < 24 && NN_VL > 1 && cols > NN_VL) return (int)nn_min_dim(rows, NN_TILE_ACC / 2);
-    return nn_tile_rows(rows, cols <= NN_VL       ? (NN_TILE_ACC > 16 ? 16 : 8)
-                              : NN_TILE_ACC >= 24 ? 8
-                                                  : 6);
+    return nn_tile_rows_and_rest(rows, cols <= NN_VL ? 1 : 2,
+                                 cols <= NN_VL       ? (NN_TILE_ACC > 16 ? 16 : 8)
+                                 : NN_TILE_ACC >= 24 ? 8
+                                                     : 6);
 }
 
 /* Items [from, to) of the taps times blocks of rows, lines [l0, l1) of one sample added to dw. */

@@ -55,6 +55,14 @@ NN_INLINE int nn_tile_rows(nn_dim n, int most)
                                          : (int)((n + (n + most - 1) / most - 1) / ((n + most - 1) / most));
 }
 
+/* The same for tiles of nv vectors where what n leaves over becomes a smaller tile. With few registers a tile needs all
+ * of them, or its sums wait for their own additions: divisors are mostly four rows, eight sums. */
+#define NN_TILE_FEW (NN_TILE_ACC < 24 && NN_VL > 1)
+NN_INLINE int nn_tile_rows_and_rest(nn_dim n, int nv, int most)
+{
+    return NN_TILE_FEW && nv > 1 ? (int)nn_min_dim(n, most) : nn_tile_rows(n, most);
+}
+
 /* Where rows of a overlap, gcc would carry what it has read from one step to the next, in registers that the
  * accumulators need; reading again is cheaper. */
 #define NN_FRESH_LOADS __asm__ volatile("" ::: "memory")

@@ -462,9 +462,9 @@ NN_INLINE int nn_walk_vecs(nn_dim width, nn_dim full)
                                             : 2;
 }
 
-/* Images that are narrower are walked by scattered pixels. With few registers a tile may be narrower than they are, but
- * all of it is needed, so that sums need not wait for their own additions. */
-#define NN_WALK_NARROW(vecs) (NN_TILE_ACC >= 24 ? NN_TILE_ACC / (vecs) : 9)
+/* Images that are narrower are walked by scattered pixels: with few registers wider ones too, so that tiles are full
+ * (nn_tile_rows_and_rest). */
+#define NN_WALK_NARROW(vecs) (NN_TILE_FEW ? 9 : NN_TILE_ACC / (vecs))
 
 /* Whether blocks of weights are copied: `weights` are all of the layer, a tile's patch has `patch` elements. */
 #define NN_WALK_FAR(weights, patch) ((weights) > 131072 || (patch) > NN_WALK_PATCH)

@@ -61,15 +61,13 @@ NN_INLINE nn_dim nn_winograd_reals(nn_conv c)
     return nn_winograd_far(c) ? NN_WINOGRAD_FAR_BLOCK : NN_WINOGRAD_BLOCK;
 }
 
-/* Tiles in a register tile, a literal; a divisor of those of an image where these are enough. With few registers all of
- * them are needed, so that sums need not wait for their own additions; what is left are smaller tiles then. */
-#define NN_WINOGRAD_FEW (NN_TILE_ACC < 24 && NN_VL > 1)
+/* Tiles in a register tile, a literal; a divisor of those of an image where these are enough. */
 NN_INLINE int nn_winograd_rows(nn_conv c)
 {
     const int group = nn_winograd_group(c.co),
               most = group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group,
               fit = (int)nn_min_dim(most, nn_winograd_reals(c) / (16 * nn_winograd_wide(c.ci)));
-    return NN_WINOGRAD_FEW && group > 1 ? fit : nn_tile_rows(nn_max_dim(8, nn_winograd_tiles(c)), fit);
+    return nn_tile_rows_and_rest(nn_max_dim(8, nn_winograd_tiles(c)), group, fit);
 }
 
 /* Tiles in a block. */
@@ -382,7 +380,7 @@ NN_INLINE void nn_winograd_columns(int nv, int tail, int relu, nn_conv c, nn_dim
                                 m_row);
 #define NN_OF_TILE v + e * e_next + t * t_next, t_next, ue
 #define NN_TO_TILE m + e * m_next + t * m_row, m_row
-        if (NN_WINOGRAD_FEW && nv == 2 && mr == 6) {
+        if (NN_TILE_FEW && nv == 2 && mr == 6) {
             for (; t + 6 <= count; t += 6) nn_winograd_tile_6(c.ci, NN_OF_TILE, NN_TO_TILE);
             if (t < count && count - t <= 2)
                 nn_winograd_tile_2(c.ci, NN_OF_TILE, NN_TO_TILE);
@@ -572,8 +570,7 @@ NN_INLINE int nn_winograd_dw_group(nn_conv c)
 NN_INLINE int nn_winograd_dw_rows(nn_conv c)
 {
     const int group = nn_winograd_dw_group(c);
-    if (NN_WINOGRAD_FEW && group > 1) return (int)nn_min_dim(c.ci, NN_TILE_ACC / group);
-    return nn_tile_rows(c.ci, group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group);
+    return nn_tile_rows_and_rest(c.ci, group, group == 1 ? (NN_TILE_ACC > 16 ? 16 : 8) : NN_TILE_ACC / group);
 }
 
 /* mr rows and nv vectors of dU for one element, the sum over `count` tiles of V * W, added to what the tiles before
