@@ -54,7 +54,8 @@ enum { TEAM_GAIN_NS = 8000 };
 /* Byte offsets of the parts of an object. A part that is absent has the offset of the next one. */
 typedef struct Layout {
     size_t hypers, params, grads, slots, state, arena, total, kept[NN_MAX_ROUTINES];
-    int trains; /* a step is among the chosen routines */
+    int trains;      /* a step is among the chosen routines */
+    int keeps_grads; /* and one that keeps its gradients */
 } Layout;
 
 /* Appends n items of `size` bytes at `*at`, which stays a multiple of 64. 0 on overflow. */
@@ -74,7 +75,9 @@ static int layout(const nn_model_info *info, unsigned routines, Layout *l)
     for (int i = 0; i < info->n_routines; i++) {
         if (!(routines >> i & 1)) continue;
         if (info->routines[i].arena_bytes > arena) arena = info->routines[i].arena_bytes;
-        if (info->routines[i].n_ranges > 0) l->trains = 1;
+        if (info->routines[i].n_ranges == 0) continue;
+        l->trains = 1;
+        if (!info->routines[i].in_backward) l->keeps_grads = 1;
     }
     size_t at = 0, real = (size_t)info->real_bytes;
     if (!reserve(&at, 1, info->object_bytes)) return 0;
@@ -83,7 +86,7 @@ static int layout(const nn_model_info *info, unsigned routines, Layout *l)
     l->params = at;
     if (!reserve(&at, (uint64_t)info->param_count, real)) return 0;
     l->grads = at;
-    if (l->trains && !reserve(&at, (uint64_t)info->grad_count, real)) return 0;
+    if (l->keeps_grads && !reserve(&at, (uint64_t)info->grad_count, real)) return 0;
     l->slots = at;
     if (l->trains && !reserve(&at, (uint64_t)info->slot_count, real)) return 0;
     l->state = at;
@@ -158,9 +161,12 @@ static void tensor_init(nn_model *m, int index)
                 (uint32_t)index);
         return;
     }
-    /* The gradients are cleared afterwards, so that their block can serve as scratch memory. */
-    int borrow = m->grads != NULL && t->count <= m->info->grad_count;
-    void *scratch = borrow ? m->grads : take(block_bytes(m, t->count));
+    /* Gradients and slots are cleared afterwards, so that their blocks can serve as scratch memory. */
+    void *scratch = m->grads && t->count <= m->info->grad_count   ? m->grads
+                    : m->slots && t->count <= m->info->slot_count ? m->slots
+                                                                  : NULL;
+    int borrow = scratch != NULL;
+    if (!borrow) scratch = take(block_bytes(m, t->count));
     void *canonical = scratch ? scratch : data;
     t->init(canonical, real_bytes, t->count, t->fan_in, t->fan_out, t->init_args, m->seed,
             (uint32_t)index);
@@ -319,7 +325,7 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
     m->hypers = (double *)(void *)(base + l.hypers);
     for (int i = 0; i < info->n_hypers; i++) m->hypers[i] = info->hypers[i].value;
     m->params = base + l.params;
-    m->grads = l.trains && info->grad_count > 0 ? base + l.grads : NULL;
+    m->grads = l.keeps_grads && info->grad_count > 0 ? base + l.grads : NULL;
     m->slots = l.trains && info->slot_count > 0 ? base + l.slots : NULL;
     m->state = base + l.state;
     m->arena = base + l.arena;

@@ -38,7 +38,7 @@ typedef struct nn_harness_routine {
     int n_dims, n_inputs, n_outputs;
     const nn_harness_dim *dims;
     const nn_harness_port *inputs, *outputs;
-    nn_harness_fn run, grad; /* grad: steps only */
+    nn_harness_fn run, grad; /* grad, apply: steps that keep their gradients, otherwise NULL */
     nn_status (*apply)(nn_model *m, double grad_scale);
     int product; /* of a step: the routine that multiplies with its Hessian, 0: none */
 } nn_harness_routine;

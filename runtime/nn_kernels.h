@@ -33,6 +33,7 @@
 #include "kernels/schedule.h"
 #include "kernels/softmax.h"
 #include "kernels/tile.h"
+#include "kernels/update.h"
 #include "kernels/upsample.h"
 #include "kernels/vec.h"
 #include "kernels/walk.h"

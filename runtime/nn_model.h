@@ -52,6 +52,7 @@ typedef struct nn_routine_info {
     int n_blocks;
     const nn_block *blocks;
     size_t kept_bytes;       /* infer: of what is computed from the weights and kept while they stay the same */
+    int in_backward;         /* a step that updates each parameter as soon as its gradient is known: it keeps none */
     int is_product;          /* with a step's Hessian, or its trace: has no counters of its own */
 } nn_routine_info;
 
@@ -65,7 +66,7 @@ typedef struct nn_model_info {
     const nn_hyper_info *hypers;
     const nn_routine_info *routines;
     nn_dim param_count;      /* reals in the parameter block, padding included; grads likewise */
-    nn_dim grad_count;       /* 0 when no step is among the routines */
+    nn_dim grad_count;       /* 0 when no step keeps gradients */
     nn_dim slot_count;       /* reals in the slot block */
     nn_dim state_count;      /* reals in the state block */
 } nn_model_info;

@@ -385,6 +385,11 @@ bool cw_has_pitch(const CWriter *w, const Node *n)
     return false;
 }
 
+bool cw_updates(const CWriter *w, const Node *n)
+{
+    return w->plan->updates[n->id] >= 0;
+}
+
 bool cw_use_blas(const CWriter *w)
 {
     return w->face->m->use_blas;
@@ -504,6 +509,16 @@ static const char *double_literal(const CWriter *w, double v)
     return sb.text;
 }
 
+/* What updates a parameter from pieces of its gradient. */
+static const char *update_text(CWriter *w, int tensor)
+{
+    const ParamRange *range = face_range(w->face, w->routine, tensor);
+    const int64_t offset = w->face->tensor[tensor].offset;
+    return arena_printf(w->arena, "&(const nn_update){ %s_update, a, %lld, %lld, %s }",
+                        w->face->routine[w->routine->index].base, (ll)offset,
+                        (ll)(range->slot_offset + offset - range->offset), double_literal(w, range->scale));
+}
+
 static const char *word_text(Template *t, const char *word, bool as_double)
 {
     CWriter *w = t->w;
@@ -523,6 +538,7 @@ static const char *word_text(Template *t, const char *word, bool as_double)
             w->uses_team = true;
             return "team";
         }
+        if (!strcmp(word, "update")) return update_text(w, w->plan->updates[n->id]);
         if (!strcmp(word, "acc")) {
             if (!w->plan->accumulate[n->id]) return "0";
             w->uses_acc = true;
@@ -672,7 +688,8 @@ static const char *outlined_word(Outline *o, const char *word)
         } else {
             static const char *const words[][2] = {
                 { "rows", "nn_dim " },         { "row0", "nn_dim " }, { "batch", "nn_dim " },
-                { "team", "const nn_team *" }, { "acc", "int " },     { "key", "nn_key " }
+                { "team", "const nn_team *" }, { "acc", "int " },     { "key", "nn_key " },
+                { "update", "const nn_update *" }
             };
             for (size_t i = 0; i < sizeof words / sizeof *words; i++)
                 if (!strcmp(words[i][0], word)) p.type = words[i][1];
@@ -841,8 +858,11 @@ static void put_node_comment(CWriter *w, const Node *n)
     sb_puts(&sb, where_text(w, user_span(n)));
     if (w->backward && w->backward[n->id]) sb_puts(&sb, "backward ");
     if (n->inst && n->inst->path && *n->inst->path) sb_printf(&sb, "%s: ", n->inst->path);
-    if (op_is(n, &op_grad_store) || op_is(n, &op_assign))
-        sb_printf(&sb, "%s %s", op_is(n, &op_assign) ? "new" : "gradient of",
+    if (op_takes_gradient(n) || op_is(n, &op_assign))
+        sb_printf(&sb, "%s %s",
+                  op_is(n, &op_assign)   ? "new"
+                  : op_is(n, &op_update) ? "update of"
+                                         : "gradient of",
                   w->face->m->tensors.data[((const IndexAttrs *)n->attrs)->index]->path);
     else if (op_is(n, &op_output) || op_is(n, &op_report))
         sb_printf(&sb, "%s %s", n->op->name,
@@ -852,6 +872,7 @@ static void put_node_comment(CWriter *w, const Node *n)
     sb_puts(&sb, "  ");
     put_types(&sb, n);
     if (kept_for_backward(w, n)) sb_puts(&sb, "; kept for backward");
+    if (cw_updates(w, n)) sb_printf(&sb, "; updates %s", w->face->m->tensors.data[w->plan->updates[n->id]]->path);
     put_comment(w, sb.text);
 }
 
@@ -870,12 +891,37 @@ static bool same_place(const Buffer *a, BufferKind kind, int64_t index)
     return a->kind == kind && a->index == index;
 }
 
+/* A tensor whose gradient is divided by rows is updated alike: a thread updates what it has just computed. */
+static void update_code(CWriter *w, const Node *n, int tensor)
+{
+    int k;
+    const Node *from = cw_base(n->in[0], &k);
+    const int64_t grain = face_row_grain(w->routine, tensor);
+    const char *g = cw_pointer(w, from, k);
+    put_node_comment(w, n);
+    if (w->plan->part[n->id] == PART_ONE) {
+        cw_text(w, arena_printf(w->arena, "%s_update(%s, 0, %lld, %s);", w->face->routine[w->routine->index].base,
+                                update_text(w, tensor), (ll)type_numel_max(&n->type), g));
+        return;
+    }
+    w->uses_team = true;
+    cw_text(w, arena_printf(w->arena, "nn_update_rows(team, %lld, %lld, %lld, %s, %s);",
+                            grain ? (ll)n->type.dim[1] : (ll)type_numel_max(&n->type),
+                            grain ? (ll)n->type.dim[0] : 1LL, grain ? (ll)grain : (ll)w->face->align,
+                            update_text(w, tensor), g));
+}
+
 /* Copies a root's operand to where the effect goes, unless it was computed there. */
 static bool root_code(CWriter *w, const Node *n)
 {
     const int64_t index = ((const IndexAttrs *)n->attrs)->index;
     int k;
     const Node *from = cw_base(n->in[0], &k);
+    if (op_is(n, &op_update)) {
+        if (w->plan->part[n->id] == PART_NONE) return false;
+        update_code(w, n, (int)index);
+        return true;
+    }
     const Buffer *at = &w->plan->result[from->id][k];
     Buffer to = { .kind = AT_NOWHERE, .index = (int)index };
     TensorType type = n->type;
@@ -940,6 +986,11 @@ void cw_node(CWriter *w, const Node *n)
         cw_flush_one(w);
         w->uses_team = true;
         sb_puts(&w->body, "    nn_barrier(team);\n");
+    }
+    if (w->guard && (op_is(n, &op_update) || cw_updates(w, n))) {
+        cw_flush_one(w);
+        sb_puts(&w->body, w->guard);
+        w->guard = NULL;
     }
     const bool source = op_has(n, OPF_SOURCE | OPF_VIEW) && !needs_fill(w, n);
     if (source) return;
@@ -1052,8 +1103,7 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r)
     bool *used = ARENA_ARRAY(a, bool, m->tensors.len + 1);
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
-        if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_assign) ||
-            op_is(n, &op_grad_store))
+        if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_assign) || op_takes_gradient(n))
             used[((const IndexAttrs *)n->attrs)->index] = true;
         for (int k = 0; k < n->n_results; k++)
             if (has_local(r->plan, n, k)) w->pointer[i][k] = pending(w, result_name(a, r, n, k));
@@ -1069,7 +1119,7 @@ void cw_init(CWriter *w, ModelFace *f, const Routine *r)
         const Tensor *t = m->tensors.data[i];
         const char **slot = t->kind == TENSOR_STATE ? &w->state[i] : &w->param[i];
         *slot = pending(w, t->path);
-        if (t->kind == TENSOR_PARAM && r->kind == ROUTINE_STEP)
+        if (t->kind == TENSOR_PARAM && face_keeps_grads(r))
             w->grad[i] = pending(w, arena_printf(a, "d_%s", t->path));
     }
 }

@@ -25,7 +25,7 @@ static bool *forward_nodes(const Module *m, const Routine *r)
     bool *forward = ARENA_ARRAY(m->arena, bool, r->nodes.len + 1);
     for (size_t i = r->nodes.len; i-- > 0;) {
         const Node *n = r->nodes.data[i];
-        if (op_has(n, OPF_ROOT) && !op_is(n, &op_grad_store)) forward[i] = true;
+        if (op_has(n, OPF_ROOT) && !op_takes_gradient(n)) forward[i] = true;
         for (int k = 0; forward[i] && k < n->n_in; k++)
             if (n->in[k]) forward[n->in[k]->id] = true;
     }

@@ -126,6 +126,11 @@ int64_t face_work_offset(const Routine *r);
 int face_clock(const ModelFace *f, const Routine *r);
 int face_loss_port(const Routine *r); /* position of the loss among a step's outputs, -1 if none */
 bool face_trains(const Routine *r, const Tensor *t); /* is t under `over` of the step? */
+bool face_keeps_grads(const Routine *r); /* a step that leaves its gradients, for _grad and _apply and to be seen */
+/* In multiples of how many rows the team divides a tensor's gradient, 0: not by rows, or too small to care. */
+int64_t face_row_grain(const Routine *r, int tensor);
+/* The range of step r that holds a tensor it trains. */
+const ParamRange *face_range(const ModelFace *f, const Routine *r, int tensor);
 bool face_same_storage(const ModelFace *f, const Routine *a,
                        const Routine *b); /* do their trained sets meet? */
 
@@ -171,6 +176,7 @@ struct CWriter {
     } * shares;
     size_t n_shares, cap_shares;
     bool uses_arena, uses_params, uses_grads, uses_state, uses_acc, uses_m, uses_team;
+    const char *guard; /* statements due before the first update within backward; NULL: none, or written */
     const char *fault; /* first thing the writer could not express: an internal error */
 };
 

@@ -69,6 +69,38 @@ bool face_trains(const Routine *r, const Tensor *t)
     return train_scale(r, t) != 0;
 }
 
+bool face_keeps_grads(const Routine *r)
+{
+    return r->kind == ROUTINE_STEP && !(r->minimize && r->minimize->in_backward);
+}
+
+const ParamRange *face_range(const ModelFace *f, const Routine *r, int tensor)
+{
+    const StepPlace *s = &f->step[r->index];
+    size_t i = 0;
+    while (i + 1 < s->ranges.len && s->ranges.data[i].last < tensor) i++;
+    return &s->ranges.data[i];
+}
+
+/* The gradient of a tensor, NULL: none. */
+static const Node *gradient_of(const Routine *r, int tensor)
+{
+    for (size_t i = 0; i < r->nodes.len; i++) {
+        const Node *n = r->nodes.data[i];
+        if (op_takes_gradient(n) && ((const IndexAttrs *)n->attrs)->index == tensor) return n->in[0];
+    }
+    return NULL;
+}
+
+int64_t face_row_grain(const Routine *r, int tensor)
+{
+    enum { SMALL = 1 << 15 };
+    const Node *g = gradient_of(r, tensor);
+    return g && g->op->row_grain && g->type.layout == LAYOUT_KERNEL && type_numel_max(&g->type) >= SMALL
+               ? g->op->row_grain(g)
+               : 0;
+}
+
 bool face_same_storage(const ModelFace *f, const Routine *a, const Routine *b)
 {
     for (size_t i = 0; i < f->m->tensors.len; i++)

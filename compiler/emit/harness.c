@@ -93,7 +93,7 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
             sb_puts(out, "};\n");
         }
         put_trampoline(f, r, "call", rn->func, out);
-        if (r->kind != ROUTINE_STEP) continue;
+        if (!face_keeps_grads(r)) continue;
         put_trampoline(f, r, "grad_call", rn->grad, out);
         sb_printf(out,
                   "\nstatic nn_status %s_apply_call(nn_model *m, double grad_scale)\n{\n"
@@ -115,7 +115,7 @@ void emit_harness_tables(const ModelFace *f, StrBuf *out)
         if (r->outputs.len) sb_printf(out, " .outputs = %s_outputs,", base);
         sb_printf(out, "\n      .run = %s_call", base);
         if (r->product) sb_printf(out, ", .product = %d", r->product->index);
-        if (r->kind == ROUTINE_STEP)
+        if (face_keeps_grads(r))
             sb_printf(out, ", .grad = %s_grad_call, .apply = %s_apply_call", base, base);
         sb_puts(out, " },\n");
     }

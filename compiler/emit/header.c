@@ -50,6 +50,13 @@ static const char *port_text(const ModelFace *f, const Port *p)
     return comment_text(f->arena, sb.text);
 }
 
+/* The functions that compute a step's gradients. */
+static const char *calls_text(const ModelFace *f, const Routine *step)
+{
+    const RoutineNames *rn = &f->routine[step->index];
+    return face_keeps_grads(step) ? arena_printf(f->arena, "%s or %s", rn->func, rn->grad) : rn->func;
+}
+
 /* What a product with the Hessian promises, and the order of its vectors. */
 static void put_product_text(const ModelFace *f, const Routine *r, StrBuf *out)
 {
@@ -69,9 +76,9 @@ static void put_product_text(const ModelFace *f, const Routine *r, StrBuf *out)
         from += n;
     }
     sb_printf(out,
-              " * Random numbers and schedules are those of the next call of %s or %s. No weight,\n"
+              " * Random numbers and schedules are those of the next call of %s. No weight,\n"
               " * gradient, state or counter changes. Decay of the weights is not part of the loss.\n",
-              f->routine[r->step->index].func, f->routine[r->step->index].grad);
+              calls_text(f, r->step));
 }
 
 /* What a trace gives. */
@@ -81,8 +88,8 @@ static void put_trace_text(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_printf(out,
               " * What %s computes from these inputs at the current weights: value_NAME is the value called NAME,\n"
               " * grad_NAME the gradient of the loss with respect to it. No weight, gradient, state or counter\n"
-              " * changes. Random numbers and schedules are those of the next call of %s or %s.\n",
-              comment_text(a, r->step->name), f->routine[r->step->index].func, f->routine[r->step->index].grad);
+              " * changes. Random numbers and schedules are those of the next call of %s.\n",
+              comment_text(a, r->step->name), calls_text(f, r->step));
 }
 
 static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
@@ -127,7 +134,11 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
             if (mini->ema > 0) sb_printf(out, ", weights averaged with decay %g", mini->ema);
             sb_puts(out, ".\n");
         }
-        if (r->minimize && r->minimize->optim->driver)
+        if (!face_keeps_grads(r))
+            sb_puts(out,
+                    " * Updates each tensor as soon as its gradient is known, which is not kept. A loss that is not\n"
+                    " * finite gives NN_ENONFINITE and changes no weight and no state. */\n");
+        else if (r->minimize && r->minimize->optim->driver)
             sb_printf(
                 out,
                 " * %s makes one update with a line search: a full batch, whose loss and gradient it\n"
@@ -162,7 +173,7 @@ static void put_routine(const ModelFace *f, const Routine *r, StrBuf *out)
         sb_printf(&formals, ", %s *out", rn->out);
     sb_puts(&formals, ");");
     put_text(out, 0, arena_printf(a, "nn_status %s%s", rn->func, formals.text));
-    if (r->kind == ROUTINE_STEP) {
+    if (face_keeps_grads(r)) {
         put_text(out, 0, arena_printf(a, "nn_status %s%s", rn->grad, formals.text));
         put_text(out, 0,
                  arena_printf(a, "nn_status %s(%s *m, double grad_scale);", rn->apply, f->type));

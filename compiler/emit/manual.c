@@ -279,7 +279,7 @@ void manual_optim(const OptimDesc *o, StrBuf *out)
         if (o->work_matrices) sb_printf(out, " + %d n^2", o->work_matrices);
         sb_puts(
             out,
-            " doubles. It takes no `clip_norm`, `clip_value` or `ema`, and the `_apply` half of its step "
+            " doubles. It takes no `clip_norm`, `clip_value` or `in_backward`, and the `_apply` half of its step "
             "returns `NN_EINVAL`.\n\n");
     }
     if (o->torch) sb_printf(out, "PyTorch: `%s`.\n\n", o->torch);
@@ -290,7 +290,7 @@ void manual_option(const OptimArg *o, StrBuf *out)
 {
     sb_printf(out, "### %s\n\nAn argument of every optimizer of first order. %s\n\n", o->name,
               o->doc);
-    put_minimize(out, "sgd(lr = 0.1, %s = %s)", o->name, o->max < INFINITY ? "0.99" : "1.0");
+    put_minimize(out, "sgd(lr = 0.1, %s = %s)", o->name, o->is_flag ? "true" : o->max < INFINITY ? "0.99" : "1.0");
 }
 
 void manual_topic(const Topic *t, StrBuf *out)

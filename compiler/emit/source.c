@@ -2,7 +2,8 @@
  *
  * model.c: tables, one SPMD body and the public functions of every routine, and the one-line API on top of
  * the library. Order of a step's effects: everything is computed, the loss (and the gradient's norm when
- * it is clipped) is checked by all threads, and only then state is assigned and weights are updated.
+ * it is clipped) is checked by all threads, and only then state is assigned and weights are updated. Where
+ * weights are updated within the backward pass, the loss is checked before the first of them.
  */
 #include "emit/emit.h"
 
@@ -109,6 +110,11 @@ static void put_hyper_table(const ModelFace *f, StrBuf *out)
     sb_puts(out, "};\n");
 }
 
+static bool updates_in_backward(const Routine *r)
+{
+    return r->kind == ROUTINE_STEP && !face_keeps_grads(r);
+}
+
 static void put_routine_table(const ModelFace *f, StrBuf *out)
 {
     const Module *m = f->m;
@@ -164,6 +170,7 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
             sb_printf(out, ",\n      .n_blocks = %zu, .blocks = %s_blocks", s->blocks.len,
                       f->routine[i].base);
         if (r->step) sb_puts(out, ", .is_product = 1");
+        if (updates_in_backward(r)) sb_puts(out, ", .in_backward = 1");
         sb_puts(out, " },\n");
     }
     sb_puts(out, "};\n");
@@ -172,6 +179,8 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
 static void put_info(const ModelFace *f, StrBuf *out)
 {
     const Module *m = f->m;
+    bool keeps_grads = false;
+    for (size_t i = 0; i < m->routines.len; i++) keeps_grads |= face_keeps_grads(m->routines.data[i]);
     sb_printf(
         out,
         "\nstatic const nn_model_info model_info = {\n"
@@ -183,7 +192,7 @@ static void put_info(const ModelFace *f, StrBuf *out)
         c_string(f->arena, m->name), m->hash, m->real_is_f64 ? 8 : 4, f->type, m->tensors.len,
         m->hypers.len, m->routines.len, face_api(f, "tensors"),
         m->hypers.len ? "hyper_info" : "NULL", (ll)f->param_count,
-        (ll)(f->has_steps ? f->param_count : 0), (ll)f->slot_count, (ll)f->state_count);
+        (ll)(keeps_grads ? f->param_count : 0), (ll)f->slot_count, (ll)f->state_count);
 }
 
 /* ---- routines ---- */
@@ -256,12 +265,13 @@ static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
             sb_printf(out, "    %s *%s;\n", face_c_type(f, r->outputs.data[i].type.dtype),
                       rn->output[i]);
     } else {
-        sb_puts(out, "    int acc;      /* 1: gradients are added to those of earlier calls */\n");
-        if (!is_driven(r))
+        if (face_keeps_grads(r))
+            sb_puts(out, "    int acc;      /* 1: gradients are added to those of earlier calls */\n");
+        if (!is_driven(r) && face_keeps_grads(r))
             sb_puts(out,
                     "    int apply;    /* 1: the weights are updated */\n"
                     "    double scale; /* what gradients are multiplied by before the update */\n");
-        else if (assigns_state(r))
+        else if (is_driven(r) && assigns_state(r))
             sb_puts(out, "    int store;    /* 1: state is assigned */\n");
         sb_printf(out, "    %s metric[%zu]; /*", f->real, r->outputs.len ? r->outputs.len : 1);
         for (size_t i = 0; i < r->outputs.len; i++)
@@ -302,15 +312,48 @@ static bool word_is(const char *s, size_t len, const char *word)
     return strlen(word) == len && !strncmp(s, word, len);
 }
 
-static const char *slot_text(const ModelFace *f, const StepPlace *place, const ParamRange *p,
-                             int slot)
+/* How the elements that one call updates are spelt. */
+typedef struct Piece {
+    const char *n, *w, *g;
+    const char *slot_from; /* behind the start of a slot: where they begin in it */
+    int64_t slot_offset;   /* a part of that which is known */
+    const char *rate;      /* factor of the learning rate, NULL: 1 */
+} Piece;
+
+static const char *slot_text(const ModelFace *f, const StepPlace *place, const Piece *p, int slot)
 {
     if (slot < 0) return "NULL";
-    return arena_printf(f->arena, "slots + %lld + from",
-                        (ll)(place->slots_offset + slot * place->slot_count + p->slot_offset));
+    return arena_printf(f->arena, "slots + %lld + %s",
+                        (ll)(place->slots_offset + slot * place->slot_count + p->slot_offset), p->slot_from);
 }
 
-static const char *optim_call(const ModelFace *f, const Routine *r, const ParamRange *p)
+/* Elements [from, to) of a range of parameters. */
+static Piece piece_of_range(const ModelFace *f, const ParamRange *p)
+{
+    StrBuf rate;
+    sb_init(&rate, f->arena);
+    put_double(&rate, p->scale);
+    return (Piece){ .n = "to - from",
+                    .w = arena_printf(f->arena, "params + %lld + from", (ll)p->offset),
+                    .g = arena_printf(f->arena, "grads + %lld + from", (ll)p->offset),
+                    .slot_from = "from",
+                    .slot_offset = p->slot_offset,
+                    .rate = p->scale != 1 ? rate.text : NULL };
+}
+
+/* What an nn_update is asked for: n elements of the parameter u->param, of which g is the gradient. */
+static Piece piece_of_update(const StepPlace *place)
+{
+    bool scaled = false;
+    for (size_t i = 0; i < place->ranges.len; i++) scaled |= place->ranges.data[i].scale != 1;
+    return (Piece){ .n = "n",
+                    .w = "params + u->param + from",
+                    .g = "g",
+                    .slot_from = "u->slot + from",
+                    .rate = scaled ? "u->rate" : NULL };
+}
+
+static const char *optim_call(const ModelFace *f, const Routine *r, const Piece *p)
 {
     const OptimDesc *o = r->minimize->optim;
     const StepPlace *place = &f->step[r->index];
@@ -325,19 +368,18 @@ static const char *optim_call(const ModelFace *f, const Routine *r, const ParamR
         while ((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9') || *s == '_') s++;
         const size_t len = (size_t)(s - word);
         if (word_is(word, len, "n"))
-            sb_puts(&sb, "to - from");
+            sb_puts(&sb, p->n);
         else if (word_is(word, len, "w"))
-            sb_printf(&sb, "params + %lld + from", (ll)p->offset);
+            sb_puts(&sb, p->w);
         else if (word_is(word, len, "g"))
-            sb_printf(&sb, "grads + %lld + from", (ll)p->offset);
+            sb_puts(&sb, p->g);
         else if (word_is(word, len, "t"))
             sb_puts(&sb, "step + 1");
         else if (len == 2 && word[0] == 's' && word[1] >= '0' && word[1] <= '9')
             sb_puts(&sb, slot_text(f, place, p, place->slot_at[word[1] - '0']));
-        else if (word_is(word, len, "lr") && p->scale != 1) {
-            sb_puts(&sb, "lr_ * ");
-            put_double(&sb, p->scale);
-        } else
+        else if (word_is(word, len, "lr") && p->rate)
+            sb_printf(&sb, "lr_ * %s", p->rate);
+        else
             for (int i = 0; o->scalars[i].name; i++)
                 if (word_is(word, len, o->scalars[i].name)) {
                     const struct OptimScalar *x = &r->minimize->scalars[i];
@@ -476,13 +518,13 @@ static void put_product(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_printf(out, "%s}\n", run_text(f, p, "a->m", "&run", "run."));
 }
 
-static const char *ema_call(const ModelFace *f, const Routine *r, const ParamRange *p)
+static const char *ema_call(const ModelFace *f, const Routine *r, const Piece *p)
 {
     const StepPlace *s = &f->step[r->index];
     StrBuf decay;
     sb_init(&decay, f->arena);
     put_double(&decay, r->minimize->ema);
-    return arena_printf(f->arena, "nn_ema(to - from, params + %lld + from, %s, %s, step + 1);", (ll)p->offset,
+    return arena_printf(f->arena, "nn_ema(%s, %s, %s, %s, step + 1);", p->n, p->w,
                         slot_text(f, s, p, s->ema_at), decay.text);
 }
 
@@ -500,9 +542,19 @@ static void put_average(const ModelFace *f, const Routine *r, StrBuf *out)
               f->routine[r->index].base, f->routine[r->index].base, f->real, f->real, r->index);
     for (size_t i = 0; i < s->ranges.len; i++) {
         sb_printf(out, "    to = %lld;\n", (ll)s->ranges.data[i].count);
-        put_text(out, 1, ema_call(f, r, &s->ranges.data[i]));
+        const Piece piece = piece_of_range(f, &s->ranges.data[i]);
+        put_text(out, 1, ema_call(f, r, &piece));
     }
     sb_puts(out, "}\n");
+}
+
+/* The beginning of a comment on what the optimizer does. */
+static void put_using(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const Minimize *mini = r->minimize;
+    sb_printf(out, "\n/* %s:%d  using %s: ",
+              mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
+              mini->span.source ? span_place(mini->span).line : 0, mini->optim->name);
 }
 
 /* What the library's method asks of a step, and the call of that method. */
@@ -523,12 +575,12 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
               rn->base, rn->base, run_text(f, r, "a->m", "a", "a->"), face_loss_port(r));
     if (mini->optim->uses_product) put_product(f, r, out);
     if (s->ema_at >= 0) put_average(f, r, out);
+    put_using(f, r, out);
     sb_printf(
         out,
-        "\n/* %s:%d  using %s: one update, from the loss and gradients that were just computed. */\n"
+        "one update, from the loss and gradients that were just computed. */\n"
         "static nn_status %s_second(%s_args *a)\n{\n",
-        mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
-        mini->span.source ? span_place(mini->span).line : 0, mini->optim->name, rn->base, rn->base);
+        rn->base, rn->base);
     StrBuf fields;
     sb_init(&fields, f->arena);
     for (int i = 0; mini->optim->scalars[i].name; i++) {
@@ -566,24 +618,15 @@ static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_puts(out, "}\n");
 }
 
-/* The gradient that a step leaves for a tensor, NULL: none. */
-static const Node *gradient_of(const Routine *r, int tensor)
+static void put_calls(const ModelFace *f, const Routine *r, const Piece *piece, StrBuf *body, StrBuf *calls)
 {
-    for (size_t i = 0; i < r->nodes.len; i++) {
-        const Node *n = r->nodes.data[i];
-        if (op_is(n, &op_grad_store) && ((const IndexAttrs *)n->attrs)->index == tensor) return n->in[0];
-    }
-    return NULL;
-}
-
-/* In multiples of how many rows the team divides a tensor's gradient, 0: not by rows, or too small to care. */
-static int64_t row_grain_of(const Routine *r, int tensor)
-{
-    enum { SMALL = 1 << 15 };
-    const Node *g = gradient_of(r, tensor);
-    return g && g->op->row_grain && g->type.layout == LAYOUT_KERNEL && type_numel_max(&g->type) >= SMALL
-               ? g->op->row_grain(g)
-               : 0;
+    const char *call = optim_call(f, r, piece);
+    put_text(body, 1, call);
+    sb_puts(calls, call);
+    if (f->step[r->index].ema_at < 0) return;
+    call = ema_call(f, r, piece);
+    put_text(body, 1, call);
+    sb_puts(calls, call);
 }
 
 /* The update of the tensors of p: all of them as one row, or the rows of one tensor. */
@@ -607,14 +650,8 @@ static void put_piece(const ModelFace *f, const Routine *r, const ParamRange *p,
         put_text(body, 1,
                  arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);", (ll)p->offset, clip.text));
     }
-    const char *call = optim_call(f, r, p);
-    put_text(body, 1, call);
-    sb_puts(calls, call);
-    if (f->step[r->index].ema_at >= 0) {
-        call = ema_call(f, r, p);
-        put_text(body, 1, call);
-        sb_puts(calls, call);
-    }
+    const Piece piece = piece_of_range(f, p);
+    put_calls(f, r, &piece, body, calls);
 }
 
 /* The first trained parameter from i on; states stand between them and lie elsewhere. */
@@ -632,13 +669,13 @@ static int next_trained(const ModelFace *f, const Routine *r, int i, int last)
 static void put_range(const ModelFace *f, const Routine *r, const ParamRange *range, StrBuf *body, StrBuf *calls)
 {
     for (int i = range->first; i <= range->last;) {
-        const int64_t grain = row_grain_of(r, i);
+        const int64_t grain = face_row_grain(r, i);
         ParamRange piece = *range;
         piece.offset = f->tensor[i].offset;
         piece.slot_offset += piece.offset - range->offset;
         piece.first = piece.last = i;
         i = next_trained(f, r, i + 1, range->last);
-        while (!grain && i <= range->last && !row_grain_of(r, i)) {
+        while (!grain && i <= range->last && !face_row_grain(r, i)) {
             piece.last = i;
             i = next_trained(f, r, i + 1, range->last);
         }
@@ -647,32 +684,18 @@ static void put_range(const ModelFace *f, const Routine *r, const ParamRange *ra
     }
 }
 
-static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
+/* The locals that the text of optimizer calls mentions. */
+static void put_optim_locals(const ModelFace *f, const Routine *r, const char *calls, StrBuf *out)
 {
-    const RoutineNames *rn = &f->routine[r->index];
     const Minimize *mini = r->minimize;
-    const StepPlace *s = &f->step[r->index];
-    if (clips_norm(r)) put_norm(f, r, out);
-    sb_printf(out,
-              "\n/* %s:%d  using %s: every thread updates its share of the trained parameters. */\n"
-              "static void %s_update(const %s_args *a, const nn_team *team)\n{\n",
-              mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
-              mini->span.source ? span_place(mini->span).line : 0, mini->optim->name, rn->base,
-              rn->base);
-    StrBuf calls, body;
-    sb_init(&calls, f->arena);
-    sb_init(&body, f->arena);
-    for (size_t i = 0; i < s->ranges.len; i++) put_range(f, r, &s->ranges.data[i], &body, &calls);
-    sb_printf(out, "    %s *const params = a->m->base.params, *const grads = a->m->base.grads;\n",
-              f->real);
-    if (strstr(calls.text, "slots + "))
+    if (strstr(calls, "slots + "))
         sb_printf(out, "    %s *const slots = a->m->base.slots;\n", f->real);
-    bool uses_h = false, uses_step = strstr(calls.text, "step + 1") != NULL;
+    bool uses_h = false, uses_step = strstr(calls, "step + 1") != NULL;
     StrBuf scalars;
     sb_init(&scalars, f->arena);
     for (int i = 0; mini->optim->scalars && mini->optim->scalars[i].name; i++) {
         const OptimArg *arg = &mini->optim->scalars[i];
-        if (optim_arg_is_fixed(arg) || !strstr(calls.text, arena_printf(f->arena, "%s_", arg->name))) continue;
+        if (optim_arg_is_fixed(arg) || !strstr(calls, arena_printf(f->arena, "%s_", arg->name))) continue;
         uses_h = true;
         const struct OptimScalar *const x = &mini->scalars[i];
         if (x->schedule || x->warmup > 0) uses_step = true;
@@ -686,6 +709,46 @@ static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
     if (uses_step)
         sb_printf(out, "    const int64_t step = (int64_t)a->m->base.steps[%d];\n", r->index);
     sb_puts(out, scalars.text);
+}
+
+/* What the routine's body calls where a gradient, or a piece of one, is complete. */
+static void put_update_in_backward(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const RoutineNames *rn = &f->routine[r->index];
+    const Piece piece = piece_of_update(&f->step[r->index]);
+    StrBuf calls, body;
+    sb_init(&calls, f->arena);
+    sb_init(&body, f->arena);
+    put_calls(f, r, &piece, &body, &calls);
+    put_using(f, r, out);
+    sb_puts(out, "n elements of parameter u from their gradient, as soon as it is known. */\n");
+    put_text(out, 0,
+             arena_printf(f->arena, "static void %s_update(const nn_update *u, nn_dim from, nn_dim n, const %s *g)",
+                          rn->base, f->real));
+    sb_printf(out, "{\n    const %s_args *const a = u->args;\n    %s *const params = a->m->base.params;\n", rn->base,
+              f->real);
+    put_optim_locals(f, r, calls.text, out);
+    sb_printf(out, "%s}\n", body.text);
+}
+
+static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    const RoutineNames *rn = &f->routine[r->index];
+    const Minimize *mini = r->minimize;
+    const StepPlace *s = &f->step[r->index];
+    if (clips_norm(r)) put_norm(f, r, out);
+    put_using(f, r, out);
+    sb_printf(out,
+              "every thread updates its share of the trained parameters. */\n"
+              "static void %s_update(const %s_args *a, const nn_team *team)\n{\n",
+              rn->base, rn->base);
+    StrBuf calls, body;
+    sb_init(&calls, f->arena);
+    sb_init(&body, f->arena);
+    for (size_t i = 0; i < s->ranges.len; i++) put_range(f, r, &s->ranges.data[i], &body, &calls);
+    sb_printf(out, "    %s *const params = a->m->base.params, *const grads = a->m->base.grads;\n",
+              f->real);
+    put_optim_locals(f, r, calls.text, out);
     if (clips_norm(r)) {
         StrBuf clip;
         sb_init(&clip, f->arena);
@@ -722,6 +785,10 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
     const RoutineNames *rn = &f->routine[r->index];
     CWriter w;
     cw_init(&w, f, r);
+    const char *const check_loss =
+        arena_printf(f->arena, "    if (!isfinite(a->metric[%d])) return; /* the loss: nothing is stored */\n",
+                     r->kind == ROUTINE_STEP ? face_loss_port(r) : 0);
+    if (updates_in_backward(r)) w.guard = check_loss;
     bool has_assign = false;
     for (size_t i = 0; i < r->nodes.len; i++) {
         const Node *n = r->nodes.data[i];
@@ -731,12 +798,10 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
             cw_node(&w, n);
     }
     cw_flush_one(&w);
-    if (r->kind == ROUTINE_STEP) {
+    if (face_keeps_grads(r)) {
         w.uses_team = true;
         sb_puts(&w.body, "    nn_barrier(team);\n");
-        sb_printf(&w.body,
-                  "    if (!isfinite(a->metric[%d])) return; /* the loss: nothing is stored */\n",
-                  face_loss_port(r));
+        sb_puts(&w.body, check_loss);
         if (clips_norm(r))
             sb_printf(&w.body,
                       "    if (a->apply) %s_norm(a, team);\n    if (!isfinite(a->norm)) return;\n",
@@ -747,7 +812,7 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
     }
     if (has_assign && is_driven(r)) sb_puts(&w.body, "    if (!a->store) return;\n");
     if (has_assign) put_assigns(&w, r);
-    if (r->kind == ROUTINE_STEP && !is_driven(r))
+    if (face_keeps_grads(r) && !is_driven(r))
         sb_printf(&w.body, "    if (a->apply) %s_update(a, team);\n", rn->base);
     if (w.fault && !f->fault) f->fault = w.fault;
     sb_puts(out, f->kernels.text);
@@ -842,7 +907,7 @@ static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
     if (r->kind == ROUTINE_INFER)
         for (size_t i = 0; i < r->outputs.len; i++)
             sb_printf(&sb, ", .%s = %s", rn->output[i], rn->output[i]);
-    else
+    else if (face_keeps_grads(r))
         sb_printf(&sb, ", .acc = half && m->base.grads_ready[%d]%s", r->index,
                   !is_driven(r)      ? ", .apply = !half, .scale = 1.0"
                   : assigns_state(r) ? ", .store = half"
@@ -856,7 +921,7 @@ static void put_stale(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     for (size_t i = 0; i < f->m->routines.len; i++) {
         const Routine *other = f->m->routines.data[i];
-        if (other != r && other->kind == ROUTINE_STEP && face_same_storage(f, r, other))
+        if (other != r && face_keeps_grads(other) && face_same_storage(f, r, other))
             sb_printf(
                 out,
                 "    m->base.grads_ready[%zu] = 0; /* %s trains some of the same parameters */\n",
@@ -898,6 +963,37 @@ static void put_infer(const ModelFace *f, const Routine *r, StrBuf *out)
     sb_puts(out, "    return NN_OK;\n}\n");
 }
 
+/* Checks the call, runs the body and hands over what it reports. */
+static void put_run(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    put_checks(f, r, out);
+    put_fields(f, r, out);
+    sb_puts(out, run_text(f, r, "m", "&a", ""));
+    sb_puts(out, "    m->base.weights++;\n");
+    if (!r->outputs.len) return;
+    sb_puts(out, "    if (out) {\n");
+    for (size_t i = 0; i < r->outputs.len; i++)
+        sb_printf(out, "        out->%s = (double)a.metric[%zu];\n", f->routine[r->index].output[i], i);
+    sb_puts(out, "    }\n");
+}
+
+/* A step that keeps no gradients cannot be halved. */
+static void put_step_in_backward(const ModelFace *f, const Routine *r, StrBuf *out)
+{
+    sb_putc(out, '\n');
+    put_text(out, 0,
+             arena_printf(f->arena, "nn_status %s(%s)", f->routine[r->index].func,
+                          params_text(f, r, arena_printf(f->arena, "%s *m", f->type), true)));
+    sb_puts(out, "{\n");
+    put_run(f, r, out);
+    sb_printf(out,
+              "    if (!isfinite(a.metric[%d])) return NN_ENONFINITE;\n"
+              "    m->base.calls[%d]++;\n"
+              "    m->base.steps[%d]++;\n"
+              "    return NN_OK;\n}\n",
+              face_loss_port(r), r->index, r->index);
+}
+
 static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
@@ -908,16 +1004,7 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
              arena_printf(f->arena, "static nn_status %s_run(int half, %s)", rn->base,
                           params_text(f, r, self, true)));
     sb_puts(out, "{\n");
-    put_checks(f, r, out);
-    put_fields(f, r, out);
-    sb_puts(out, run_text(f, r, "m", "&a", ""));
-    sb_puts(out, "    m->base.weights++;\n");
-    if (r->outputs.len) {
-        sb_puts(out, "    if (out) {\n");
-        for (size_t i = 0; i < r->outputs.len; i++)
-            sb_printf(out, "        out->%s = (double)a.metric[%zu];\n", rn->output[i], i);
-        sb_puts(out, "    }\n");
-    }
+    put_run(f, r, out);
     sb_printf(out,
               "    const int ready = m->base.grads_ready[%d];\n    m->base.grads_ready[%d] = 0;\n",
               r->index, r->index);
@@ -1069,10 +1156,15 @@ static void put_routine(ModelFace *f, const Routine *r, StrBuf *out)
         put_args_struct(f, body, out);
         put_body(f, body, out);
     }
-    if (r->kind == ROUTINE_STEP && !is_driven(r)) put_update(f, r, out);
+    if (updates_in_backward(r))
+        put_update_in_backward(f, r, out);
+    else if (r->kind == ROUTINE_STEP && !is_driven(r))
+        put_update(f, r, out);
     put_body(f, r, out);
     if (is_driven(r)) put_second(f, r, out);
-    if (r->kind == ROUTINE_STEP)
+    if (updates_in_backward(r))
+        put_step_in_backward(f, r, out);
+    else if (r->kind == ROUTINE_STEP)
         put_step(f, r, out);
     else
         put_infer(f, r, out);

@@ -352,7 +352,7 @@ bool set_hyper(Frame *f, Hyper *h, Expr *e)
 }
 
 /* The options of optim_options, in its order. */
-enum { CLIP_NORM, CLIP_VALUE, EMA, N_COMMON };
+enum { CLIP_NORM, CLIP_VALUE, EMA, IN_BACKWARD, N_COMMON };
 
 static bool set_common(Frame *f, Minimize *min, const Arg *arg, size_t option)
 {
@@ -361,6 +361,7 @@ static bool set_common(Frame *f, Minimize *min, const Arg *arg, size_t option)
     const double below = bounded ? 1 : INFINITY;
     double x;
     Value v = eval(f, arg->value);
+    if (option == IN_BACKWARD) return to_bool(f, &v, arg->name.text, &min->in_backward);
     if (!to_float(f, &v, arg->name.text, &x)) return false;
     *to[option] = x;
     if (x > 0 && x < below) return true;
@@ -400,7 +401,8 @@ static bool set_option(Frame *f, Minimize *min, const Arg *arg, size_t position,
     if (min->optim->driver && slot >= n && common != EMA) {
         Diagnostic *m = report(f, here, "optimizer-option", "%s does not go with %s",
                                arg->name.text, min->optim->name);
-        diag_hint(m, "its line search needs the loss and its gradient as they are");
+        diag_hint(m, common == IN_BACKWARD ? "its line search needs all gradients before a weight changes"
+                                           : "its line search needs the loss and its gradient as they are");
         return false;
     }
     if (given[slot].source) {
@@ -436,6 +438,12 @@ static bool set_optimizer(Frame *f, Minimize *min, Expr *e)
             return false;
         }
         ok &= set_option(f, min, arg, i, given);
+    }
+    if (min->in_backward && given[n + CLIP_NORM].source) {
+        Diagnostic *m = report(f, given[n + IN_BACKWARD], "optimizer-option", "in_backward does not go with clip_norm");
+        diag_also(m, given[n + CLIP_NORM]);
+        diag_hint(m, "the norm is known when the last gradient is; clip_value looks at one element at a time");
+        ok = false;
     }
     for (size_t k = 0; k < n; k++) {
         if (min->scalars[k].hyper || given[k].source) continue;

@@ -95,6 +95,7 @@ typedef struct Minimize {
     } *scalars;
     double clip_norm, clip_value; /* 0: off */
     double ema;                   /* decay of the averaged weights, 0: none are kept */
+    bool in_backward;             /* a parameter is updated as soon as its gradient is known, and that is not kept */
     VEC(Tensor *) over;           /* trained tensors, in module order */
     VEC(double) over_scale;       /* of each: what the learning rate is multiplied by */
     Node *loss;                   /* scalar; consumed by autodiff, NULL afterwards */

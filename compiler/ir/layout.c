@@ -31,7 +31,7 @@ bool layout_wanted(const Module *m, const Routine *r, const Node *n, int i, Layo
         *want = r->outputs.data[((const IndexAttrs *)n->attrs)->index].type.layout;
         return true;
     }
-    if (op_is(n, &op_grad_store) || op_is(n, &op_assign)) {
+    if (op_takes_gradient(n) || op_is(n, &op_assign)) {
         *want = m->tensors.data[((const IndexAttrs *)n->attrs)->index]->type.layout;
         return true;
     }

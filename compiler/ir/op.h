@@ -120,6 +120,9 @@ struct OpDesc {
     /* Optional, for gradients of weights stored as [dim 1][dim 0] whose rows the team divides, in multiples of this
        number: the optimizer is then divided alike. 0: not this one. */
     int64_t (*row_grain)(const Node *n);
+    /* Optional, for gradients: elements of the piece in which the kernel can hand its result to an update ($update),
+       when `emit` finds cw_updates(); $out is then one piece. 0: this one cannot. */
+    int64_t (*update_part)(const Node *n);
     int64_t (*scratch)(const Node *n);   /* reals of workspace, shared by all threads; NULL: none */
     int64_t (*index_limit)(const Node *n, int operand); /* operand's integers must be in [0, limit); 0: unchecked */
     /* Optional: one more value (ignore_index) that the operand may hold beside [0, limit). */
@@ -246,15 +249,16 @@ extern const size_t schedule_table_len;
 
 /* Sources. Attributes: index of the port, tensor or hyper they read. */
 extern const OpDesc op_input, op_param, op_state, op_hyper, op_const, op_result;
-/* Roots. `grad_store` and `assign` name a tensor, `output` and `report` a port of Routine.outputs. */
-extern const OpDesc op_grad_store, op_assign, op_output, op_report;
+/* Roots. `grad_store`, `update` and `assign` name a tensor, `output` and `report` a port of Routine.outputs. A step has
+ * one of the first two for each parameter that it trains. */
+extern const OpDesc op_grad_store, op_update, op_assign, op_output, op_report;
 /* A fused group of elementwise nodes (passes/fuse.c). */
 extern const OpDesc op_fused;
 extern const OpDesc op_scan; /* ScanAttrs */
 /* Change of physical layout (passes/layout.c). */
 extern const OpDesc op_to_layout;
-/* What autodiff itself builds: sums of gradients and their reduction to a broadcast operand's shape. */
-extern const OpDesc op_add, op_reduce_to, op_stop_grad;
+/* What autodiff itself builds: sums of gradients, their reduction to a broadcast operand's shape, and limits. */
+extern const OpDesc op_add, op_reduce_to, op_stop_grad, op_clip;
 
 /* A fused group is a little program over elements: step i applies an elementwise operator to operands of
  * the fused node (arg >= 0) or to earlier steps (arg = ~step). Result k of the node is step result[k]. */
@@ -292,6 +296,8 @@ typedef struct ConstAttrs { double value; TensorType type; } ConstAttrs;   /* a 
 static inline bool op_is(const Node *n, const OpDesc *op) { return n->op == op; }
 static inline bool op_has(const Node *n, unsigned flag) { return (n->op->flags & flag) != 0; }
 static inline bool op_reads(const Node *n, int i) { return n->in[i] && !(i < 32 && (n->op->unread >> i & 1u)); }
+/* Does n take the gradient of a parameter? */
+static inline bool op_takes_gradient(const Node *n) { return op_is(n, &op_grad_store) || op_is(n, &op_update); }
 static inline bool op_is_lead(const Node *n) { return n->op->is_lead ? n->op->is_lead(n) : op_has(n, OPF_LEAD); }
 
 /* Attribute tables, generically: defaults, equality field by field, printing `name = value`. */

@@ -582,7 +582,8 @@ static bool read_target(Reader *p, const OpDesc *op, void *attrs)
         index->index = find_port(p, p->r->inputs.data, p->r->inputs.len, from, read_name(p));
     } else if (op == &op_output || op == &op_report) {
         index->index = find_port(p, p->r->outputs.data, p->r->outputs.len, from, read_name(p));
-    } else if (op == &op_param || op == &op_state || op == &op_grad_store || op == &op_assign) {
+    } else if (op == &op_param || op == &op_state || op == &op_grad_store || op == &op_update ||
+               op == &op_assign) {
         const Tensor *t = map_get(p->tensors, read_name(p));
         if (t)
             index->index = t->index;
@@ -859,6 +860,7 @@ static void read_minimize(Reader *p)
     if (accept(p, "clip_norm")) min->clip_norm = read_real(p);
     if (accept(p, "clip_value")) min->clip_value = read_real(p);
     if (accept(p, "ema")) min->ema = read_real(p);
+    min->in_backward = accept(p, "in_backward");
     read_place(p, &min->span);
     expect(p, ";");
 }

@@ -23,8 +23,9 @@
  * one node may be equal (never partly overlapping, and never both written). Scalar constants and
  * hypers are AT_NOWHERE and AT_HYPER, filled constants AT_NOWHERE unless a kernel reads them: then
  * they are AT_ARENA, the source node has part ONE or LEAD, and the writer fills the buffer there.
- * Roots whose value is already in place (AT_OUTPUT, or AT_GRAD with `accumulate`) have PART_NONE;
- * the others copy. All assign roots stand at the end, after every read of any state.
+ * Roots whose value is already in place (AT_OUTPUT, AT_GRAD with `accumulate`, updates that the kernel
+ * makes itself) have PART_NONE; the others copy, or update. All assign roots stand at the end, after every
+ * read of any state; updates of a parameter stand behind everything that reads it, and behind all reports.
  */
 #ifndef NNC_IR_PLAN_H
 #define NNC_IR_PLAN_H
@@ -60,6 +61,8 @@ struct Plan {
     Buffer (*result)[OP_MAX_RESULTS]; /* [n_nodes][OP_MAX_RESULTS]; views repeat their operand's buffer */
     Buffer *scratch;            /* [n_nodes]; bytes = 0 when unused */
     bool *accumulate;           /* [n_nodes]: writes into a gradient slot directly, honouring the accumulate flag */
+    int *updates;               /* [n_nodes]: the parameter that the kernel itself updates with its result, piece by
+                                   piece (OpDesc.update_part): the result's buffer holds one piece; -1: none */
     int64_t arena_bytes;        /* what the routine needs, a multiple of 64 */
     int64_t bound_bytes;        /* liveness lower bound for this order */
     int n_barriers;
@@ -68,6 +71,16 @@ struct Plan {
     int64_t *pitch_in, *pitch_out;
     bool apart;                 /* of a body: no thread touches what another one writes, in this step or the next */
 };
+
+/* Where a root's effect goes. */
+static inline BufferKind root_place(const Node *root)
+{
+    return op_is(root, &op_output)       ? AT_OUTPUT
+           : op_is(root, &op_assign)     ? AT_STATE
+           : op_is(root, &op_grad_store) ? AT_GRAD
+           : op_is(root, &op_update)     ? AT_PARAM
+                                         : AT_METRIC;
+}
 
 /* True when each thread's share of n reads only the same share of operand i: the operand has the result's
  * leading axis and the descriptor does not ask for all of it. Only meaningful for PART_LEAD nodes. */

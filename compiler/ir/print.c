@@ -279,8 +279,7 @@ static bool put_target(const Printer *p, const Routine *r, const Node *n)
         sb_real(sb, ((const ConstAttrs *)n->attrs)->value);
         return true;
     }
-    const bool tensor = op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_grad_store) ||
-                        op_is(n, &op_assign);
+    const bool tensor = op_is(n, &op_param) || op_is(n, &op_state) || op_takes_gradient(n) || op_is(n, &op_assign);
     const bool in = op_is(n, &op_input), out = op_is(n, &op_output) || op_is(n, &op_report);
     if (!tensor && !in && !out && !op_is(n, &op_hyper) && !op_is(n, &op_result)) return false;
     const int64_t i = ((const IndexAttrs *)n->attrs)->index;
@@ -318,7 +317,9 @@ static void put_plan(StrBuf *sb, const Plan *plan, const Node *n)
 {
     static const char *const part[] = { "none", "one", "lead", "team" };
     sb_printf(sb, "  # %d %s%s", n->id, part[plan->part[n->id]],
-              plan->accumulate[n->id] ? " accumulates" : "");
+              plan->accumulate[n->id]       ? " accumulates"
+              : plan->updates[n->id] >= 0 ? " updates"
+                                          : "");
     for (int k = 0; k < n->n_results; k++) put_buffer(sb, &plan->result[n->id][k]);
     if (plan->scratch[n->id].bytes) {
         sb_puts(sb, ", scratch");
@@ -457,6 +458,7 @@ static void put_minimize(const Printer *p, const Routine *r, const Minimize *min
         sb_puts(sb, " ema ");
         sb_real(sb, min->ema);
     }
+    if (min->in_backward) sb_puts(sb, " in_backward");
     put_place(sb, min->span);
     sb_puts(sb, ";\n");
 }

@@ -93,14 +93,15 @@ static bool index_ok(const Verifier *v, const Node *n, size_t len)
 static void verify_target(const Verifier *v, const Node *n)
 {
     const Module *m = v->m;
-    if (op_is(n, &op_param) || op_is(n, &op_state) || op_is(n, &op_grad_store) ||
-        op_is(n, &op_assign)) {
+    if (op_is(n, &op_param) || op_is(n, &op_state) || op_takes_gradient(n) || op_is(n, &op_assign)) {
         if (!index_ok(v, n, m->tensors.len)) return;
         const Tensor *t = m->tensors.data[((const IndexAttrs *)n->attrs)->index];
-        const bool is_param = op_is(n, &op_param) || op_is(n, &op_grad_store);
+        const bool is_param = op_is(n, &op_param) || op_takes_gradient(n);
         if (is_param != (t->kind == TENSOR_PARAM)) FAULT(v, n, "%s is of the other kind", t->path);
-        if (op_is(n, &op_grad_store) && v->r->kind != ROUTINE_STEP)
+        if (op_takes_gradient(n) && v->r->kind != ROUTINE_STEP)
             FAULT(v, n, "a gradient is stored outside a step");
+        if (op_takes_gradient(n) && v->r->minimize && op_is(n, &op_update) != v->r->minimize->in_backward)
+            FAULT(v, n, "%s gradients are kept in this step", v->r->minimize->in_backward ? "no" : "all");
         if (op_has(n, OPF_SOURCE) && n->type.layout != t->type.layout)
             FAULT(v, n, "%s is stored %s", t->path, layout_name(t->type.layout));
     } else if (op_is(n, &op_input)) {
@@ -220,7 +221,7 @@ static bool verify_routine(const Verifier *v)
         if (faults->len > faults_of_rest) continue;
         verify_inferred(v, n);
         if (m->has_layouts) verify_layouts(v, n);
-        if (op_is(n, &op_grad_store)) {
+        if (op_takes_gradient(n)) {
             bool *once = &stored[((const IndexAttrs *)n->attrs)->index];
             if (*once)
                 FAULT(v, n, "a second gradient of %s",
@@ -231,6 +232,8 @@ static bool verify_routine(const Verifier *v)
     const Minimize *min = r->minimize;
     if (r->kind == ROUTINE_INFER && min) FAULT(v, NULL, "minimize in an infer routine");
     if (r->kind == ROUTINE_STEP && !min) FAULT(v, NULL, "a step without minimize");
+    if (min && min->in_backward && (min->clip_norm > 0 || min->optim->driver))
+        FAULT(v, NULL, "all gradients are needed before the first update");
     if (min && min->loss) {
         const Node *loss = min->loss;
         if (loss->id < 0 || (size_t)loss->id >= r->nodes.len || r->nodes.data[loss->id] != loss)

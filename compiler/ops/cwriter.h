@@ -16,6 +16,7 @@
  *   $scratch     the node's workspace (nn_real *)
  *   $team        const nn_team *: thread index, count and barrier, for PART_TEAM kernels
  *   $acc         int: 0 stores, 1 adds (OPF_ACCUMULATE kernels); the literal 0 outside gradient slots
+ *   $update      const nn_update *, where cw_updates() says so
  *   $key         nn_key of this random node: seed, routine, stream and call counter
  *   $NAME.double a float attribute as a literal of type double, whatever the real type is
  *   $real        float or double
@@ -38,6 +39,8 @@ bool cw_is_lead(const CWriter *w, const Node *n);
 bool cw_result_is_read(const CWriter *w, const Node *n, int k);
 /* True when rows of an operand or result of the node are not packed, see $pitch0. */
 bool cw_has_pitch(const CWriter *w, const Node *n);
+/* Does the kernel update a parameter with its result, piece by piece ($update, OpDesc.update_part)? */
+bool cw_updates(const CWriter *w, const Node *n);
 /* Whether large plain products may go to OpenBLAS in this build. */
 bool cw_use_blas(const CWriter *w);
 

@@ -378,18 +378,38 @@ static Work dense_dw_work(const Node *n)
     return (Work){ .macs = type_numel(x, 0, x->rank) * dy->dim[dy->rank - 1] };
 }
 
-static void dense_dw_emit(CWriter *w, const Node *n)
-{
-    const TensorType *x = &n->in[0]->type;
-    cw_stmt(w, n, "nn_dense_dw%s($team, %s, %lld, %lld, $0, $1, $out, $acc);",
-            cw_use_blas(w) && goes_to_blas(&n->type, 0) ? "_blas" : "",
-            rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0]);
-}
-
 /* The rows of a tile in nn_dense_dw. */
 static int64_t dense_dw_row_grain(const Node *n)
 {
     return goes_to_blas(&n->type, 0) ? 0 : 8;
+}
+
+/* Whole rows, as many as hold about an eighth of the gradient, and enough to be worth the call of an update. GRAIN: in
+ * all builds a multiple of a tile's rows. Rounded down, so that little is left for the last part. */
+static int64_t dense_dw_part_rows(const Node *n)
+{
+    enum { PARTS = 8, LEAST = 4096, GRAIN = 24 };
+    const int64_t out = n->type.dim[0], rows = n->type.dim[1] / PARTS, least = (LEAST + out - 1) / out;
+    return rows > least + GRAIN ? rows / GRAIN * GRAIN : (least + GRAIN - 1) / GRAIN * GRAIN;
+}
+
+static int64_t dense_dw_update_part(const Node *n)
+{
+    if (!dense_dw_row_grain(n) || n->type.layout != LAYOUT_KERNEL || dense_dw_part_rows(n) >= n->type.dim[1]) return 0;
+    return dense_dw_part_rows(n) * n->type.dim[0];
+}
+
+static void dense_dw_emit(CWriter *w, const Node *n)
+{
+    const TensorType *x = &n->in[0]->type;
+    if (cw_updates(w, n)) {
+        cw_stmt(w, n, "nn_dense_dw_update($team, %s, %lld, %lld, %lld, $0, $1, $out, $update);",
+                rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0], (ll)dense_dw_part_rows(n));
+        return;
+    }
+    cw_stmt(w, n, "nn_dense_dw%s($team, %s, %lld, %lld, $0, $1, $out, $acc);",
+            cw_use_blas(w) && goes_to_blas(&n->type, 0) ? "_blas" : "",
+            rows_text(x, x->rank - 1).s, (ll)n->type.dim[1], (ll)n->type.dim[0]);
 }
 
 static Node *dense_dw_sum_steps(Builder *b, Node *n, int axis, Node *const *in)
@@ -418,6 +438,7 @@ const OpDesc op_dense_dw = {
     .work = dense_dw_work,
     .emit = dense_dw_emit,
     .row_grain = dense_dw_row_grain,
+    .update_part = dense_dw_update_part,
     .sum_steps = dense_dw_sum_steps,
 };
 

@@ -328,6 +328,12 @@ const OptimArg optim_options[] = {
           "Keeps averages of the weights: after each update, `a = ema a + (1 - ema) w` (Polyak averaging). "
           "`NAME_swap_ema` exchanges weights and averages, so that `infer` routines and saved files use them "
           "(torch.optim.swa_utils.AveragedModel)." },
+    { "in_backward", .is_flag = true,
+      .doc =
+          "Updates each parameter as soon as its gradient is known, during the backward pass. Gradients are not kept: "
+          "each takes memory that another value has done with, a large dense layer's an eighth of its size, and the "
+          "step has no `_grad` and `_apply` halves. The update is the same. Not with `clip_norm`, which needs all "
+          "gradients first." },
     { 0 },
 };
 

@@ -126,6 +126,13 @@ const OpDesc op_grad_store = {
     .shape = store_shape,
 };
 
+const OpDesc op_update = {
+    .name = "update", .summary = "updates a parameter by its gradient",
+    .doc = "Behind everything else that reads the parameter, and only where the loss is finite.",
+    .in = { "x" }, .flags = OPF_ROOT | OPF_INTERNAL, .attrs = index_attrs, .attr_size = sizeof(IndexAttrs),
+    .shape = store_shape,
+};
+
 const OpDesc op_assign = {
     .name = "assign", .summary = "the new value of a state tensor", .doc = "Stored when the routine succeeds.",
     .in = { "x" }, .flags = OPF_ROOT | OPF_INTERNAL, .attrs = index_attrs, .attr_size = sizeof(IndexAttrs),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Reverse-mode differentiation. In: a step with `minimize LOSS over PARAMETERS`. Out: the same step
- * with the backward graph appended and one grad_store root per parameter; minimize.loss is
+ * with the backward graph appended and one grad_store or update root per parameter; minimize.loss is
  * consumed. Where an optimizer or --hvp asks for it, also a routine STEP_hvp: Note [products with the Hessian];
  * where --trace does, a routine STEP_trace: Note [traces].
  *
@@ -674,6 +674,15 @@ static Node *param_grad(Autodiff *ad, const Tensor *t)
     return sum;
 }
 
+static Node *limited(Autodiff *ad, Node *grad, double limit)
+{
+    void *attrs = arena_alloc(ad->m->arena, op_clip.attr_size);
+    attrs_default(&op_clip, attrs);
+    *(double *)attrs_field(&op_clip, attrs, "min", ATTR_FLOAT) = -limit;
+    *(double *)attrs_field(&op_clip, attrs, "max", ATTR_FLOAT) = limit;
+    return mk1(&ad->b, &op_clip, attrs, grad);
+}
+
 static bool store_grads(Autodiff *ad)
 {
     const Minimize *min = ad->r->minimize;
@@ -686,7 +695,9 @@ static bool store_grads(Autodiff *ad)
             ad->b.span = t->span;
             ad->b.inst = t->inst;
             ad->b.name = arena_printf(ad->m->arena, "grad_%s", t->path);
-            mk1(&ad->b, &op_grad_store, &(IndexAttrs){ t->index }, grad);
+            /* What is kept is clipped where it lies; here the gradient may be a value that others use. */
+            if (min->in_backward && min->clip_value > 0) grad = limited(ad, grad, min->clip_value);
+            mk1(&ad->b, min->in_backward ? &op_update : &op_grad_store, &(IndexAttrs){ t->index }, grad);
         } else if (!d) {
             d = diag_error(ad->m->diag, min->span, "over-unused",
                            "the loss of step %s does not depend on %s", ad->r->name, t->path);

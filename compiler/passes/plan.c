@@ -4,9 +4,9 @@
  * its nodes in the order of execution and a Plan (ir/plan.h).
  *
  * 1. Order: effects stand where they are due (gradients and outputs behind their producer, so that
- *    buffers die early; reports, then state assignments at the end). Other orders that free memory
- *    sooner are tried and taken when they make the arena smaller; then one that gathers what can run
- *    between two barriers.
+ *    buffers die early; reports, then state assignments at the end; Note [updates]). Other orders that
+ *    free memory sooner are tried and taken when they make the arena smaller; then one that gathers
+ *    what can run between two barriers.
  * 2. Places: views repeat their operand's buffer; a value that goes straight into an output or a
  *    gradient slot is computed there; elementwise results replace operands that die.
  * 3. Arena: passes/pack.c.
@@ -33,6 +33,18 @@ typedef struct Storage {
     int item;   /* position among the packed items, -1: none */
 } Storage;
 
+/* The root that updates parameter `index`, and the node that does it: the root itself, or the kernel that computes the
+ * gradient and hands it over piece by piece. */
+typedef struct Update {
+    const Node *root, *by;
+    int index;
+} Update;
+
+/* `first` runs before `then`, though neither uses the other's value. */
+typedef struct Precedence {
+    const Node *first, *then;
+} Precedence;
+
 typedef struct Planner {
     Module *m;
     Routine *r;
@@ -42,6 +54,8 @@ typedef struct Planner {
     VEC(Storage) storage;
     VEC(PackItem) items;
     int *scratch; /* by node id: storage, -1: none */
+    VEC(Update) updates;
+    VEC(Precedence) precedences;
     Plan *plan;
 } Planner;
 
@@ -86,11 +100,128 @@ static Storage *home(const Planner *p, int s)
     return &p->storage.data[s];
 }
 
+/* A kernel's value, as opposed to a source's: only such a value can be computed somewhere else. */
+static bool is_computed(const Node *n)
+{
+    return !op_has(n, OPF_SOURCE | OPF_ROOT | OPF_VIEW);
+}
+
+/* The node and result whose memory x is: behind views. */
+static const Node *producer_of(const Node *x, int *k)
+{
+    for (;;) {
+        x = value_of(x, k);
+        if (!op_has(x, OPF_VIEW)) return x;
+        x = x->in[0];
+    }
+}
+
+/* ---- updates within backward ----
+ *
+ * Note [updates]
+ * Where a step updates its parameters within the backward pass, an update runs as soon as the gradient is there and
+ * all others that read the parameter have run: the layer's own gradient of its input above all, but also
+ * every other use, which may stand behind. It also waits for the reports, because the generated code looks at the
+ * loss before the first update and leaves when it is not finite. Neither is a use of a value, so both are
+ * kept as pairs of nodes beside the graph; every order that is tried respects them.
+ * A kernel that can hand its result over in pieces (OpDesc.update_part) updates the parameter itself, and
+ * there is memory for one piece only. It must not read that parameter, and nobody else its result.
+ */
+static bool reads_param(const Node *n, int index)
+{
+    if (op_has(n, OPF_SOURCE | OPF_VIEW)) return false;
+    for (int i = 0; i < n->n_in; i++) {
+        int k;
+        if (!op_reads(n, i)) continue;
+        const Node *x = producer_of(n->in[i], &k);
+        if (op_is(x, &op_param) && index_of(x) == index) return true;
+    }
+    return false;
+}
+
+static int count_uses(const Routine *r, const Node *x)
+{
+    int n_uses = 0;
+    for (size_t i = (size_t)x->id + 1; i < r->nodes.len; i++)
+        for (int k = 0; k < r->nodes.data[i]->n_in; k++) n_uses += r->nodes.data[i]->in[k] == x;
+    return n_uses;
+}
+
+static void list_updates(Planner *p)
+{
+    const Routine *r = p->r;
+    for (int i = 0; i < p->n; i++) {
+        const Node *root = r->nodes.data[i], *n = root->in ? root->in[0] : NULL;
+        if (!op_is(root, &op_update)) continue;
+        const int index = (int)index_of(root);
+        const bool in_kernel = n->op->update_part && n->op->update_part(n) > 0 && count_uses(r, n) == 1 &&
+                               !reads_param(n, index);
+        vec_push(p->a, &p->updates, (Update){ root, in_kernel ? n : root, index });
+    }
+    for (size_t u = 0; u < p->updates.len; u++) {
+        const Update *update = &p->updates.data[u];
+        for (int i = 0; i < p->n; i++) {
+            const Node *n = r->nodes.data[i];
+            if (op_is(n, &op_report) || (n != update->by && reads_param(n, update->index)))
+                vec_push(p->a, &p->precedences, (Precedence){ n, update->by });
+        }
+    }
+}
+
 /* ---- order ---- */
 
-static bool is_late_root(const Node *n)
+typedef VEC(int) Ids;
+
+/* For every node: those that wait for it. missing[i]: how many node i waits for. */
+static Ids *list_waiting(const Planner *p, int *missing)
 {
-    return op_is(n, &op_assign) || op_is(n, &op_report);
+    Ids *waiting = arena_alloc_array(p->a, (size_t)p->n, sizeof *waiting);
+    for (int i = 0; i < p->n; i++) {
+        const Node *n = p->r->nodes.data[i];
+        for (int k = 0; k < n->n_in; k++) {
+            if (!n->in[k]) continue;
+            missing[i]++;
+            vec_push(p->a, &waiting[n->in[k]->id], i);
+        }
+    }
+    for (size_t i = 0; i < p->precedences.len; i++) {
+        const Precedence *x = &p->precedences.data[i];
+        missing[x->then->id]++;
+        vec_push(p->a, &waiting[x->first->id], x->then->id);
+    }
+    return waiting;
+}
+
+static void set_order(Planner *p, Node **nodes)
+{
+    p->r->nodes.data = nodes;
+    p->r->nodes.len = p->r->nodes.cap = (size_t)p->n;
+    routine_renumber(p->r);
+}
+
+/* As they stand, but for nodes that have to wait: these follow the last one they wait for. */
+static void respect_precedences(Planner *p)
+{
+    if (!p->precedences.len) return;
+    int *missing = ARENA_ARRAY(p->a, int, p->n);
+    bool *done = ARENA_ARRAY(p->a, bool, p->n);
+    Node **old = p->r->nodes.data, **out = ARENA_ARRAY(p->a, Node *, p->n);
+    const Ids *waiting = list_waiting(p, missing);
+    for (int len = 0, first = 0; len < p->n; len++) {
+        while (done[first]) first++;
+        int i = first;
+        while (done[i] || missing[i]) i++;
+        done[i] = true;
+        out[len] = old[i];
+        for (size_t k = 0; k < waiting[i].len; k++) missing[waiting[i].data[k]]--;
+    }
+    set_order(p, out);
+}
+
+/* Reports are due before the first update, where there are any. */
+static bool is_late_root(const Planner *p, const Node *n)
+{
+    return op_is(n, &op_assign) || (op_is(n, &op_report) && !p->updates.len);
 }
 
 /* The order that the passes left, with effects where they are due. */
@@ -101,7 +232,7 @@ static void order_roots(Planner *p)
     VEC(Node *) *early = arena_alloc_array(p->a, (size_t)p->n, sizeof *early);
     for (int i = 0; i < p->n; i++) {
         Node *n = r->nodes.data[i];
-        if (op_has(n, OPF_ROOT) && !is_late_root(n)) vec_push(p->a, &early[n->in[0]->id], n);
+        if (op_has(n, OPF_ROOT) && !is_late_root(p, n)) vec_push(p->a, &early[n->in[0]->id], n);
     }
     for (int i = 0; i < p->n; i++) {
         if (op_has(r->nodes.data[i], OPF_ROOT)) continue;
@@ -109,12 +240,12 @@ static void order_roots(Planner *p)
         for (size_t k = 0; k < early[i].len; k++) vec_push(p->a, &out, early[i].data[k]);
     }
     for (int i = 0; i < p->n; i++)
-        if (op_is(r->nodes.data[i], &op_report)) vec_push(p->a, &out, r->nodes.data[i]);
+        if (op_is(r->nodes.data[i], &op_report) && is_late_root(p, r->nodes.data[i]))
+            vec_push(p->a, &out, r->nodes.data[i]);
     for (int i = 0; i < p->n; i++)
         if (op_is(r->nodes.data[i], &op_assign)) vec_push(p->a, &out, r->nodes.data[i]);
-    p->r->nodes.data = out.data;
-    p->r->nodes.len = p->r->nodes.cap = out.len;
-    routine_renumber(p->r);
+    set_order(p, out.data);
+    respect_precedences(p);
 }
 
 /* ---- storages ---- */
@@ -142,15 +273,15 @@ static int new_storage(Planner *p, BufferKind kind, int index, int64_t bytes, in
     return (int)p->storage.len - 1;
 }
 
-/* A filled constant is written to memory only for kernels: loops and roots have its value in the
- * text. */
+/* A filled constant is written to memory only for kernels and updates: loops and other roots have its value
+ * in the text. */
 static bool kernel_reads(const Planner *p, const Node *c)
 {
     if (type_numel_max(&c->type) == 1) return false;
     for (int i = c->id + 1; i < p->n; i++) {
         const Node *n = p->r->nodes.data[i];
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] == c && op_reads(n, k) && !is_elementwise(n) && !op_has(n, OPF_ROOT))
+            if (n->in[k] == c && op_reads(n, k) && !is_elementwise(n) && (!op_has(n, OPF_ROOT) || op_is(n, &op_update)))
                 return true;
     }
     return false;
@@ -198,22 +329,6 @@ static void make_storages(Planner *p)
     }
 }
 
-/* A kernel's value, as opposed to a source's: only such a value can be computed somewhere else. */
-static bool is_computed(const Node *n)
-{
-    return !op_has(n, OPF_SOURCE | OPF_ROOT | OPF_VIEW);
-}
-
-/* The node and result whose memory x is: behind views. */
-static const Node *producer_of(const Node *x, int *k)
-{
-    for (;;) {
-        x = value_of(x, k);
-        if (!op_has(x, OPF_VIEW)) return x;
-        x = x->in[0];
-    }
-}
-
 /* Outputs and gradient slots as the place of computation. */
 static void place_effects(Planner *p)
 {
@@ -240,6 +355,14 @@ static void place_effects(Planner *p)
             s->index = (int)index;
             p->plan->accumulate[n->id] = true;
         }
+    }
+    for (size_t u = 0; u < p->updates.len; u++) {
+        const Update *update = &p->updates.data[u];
+        const Node *n = update->by;
+        if (n == update->root) continue;
+        p->plan->updates[n->id] = update->index;
+        p->storage.data[p->storage_of[n->id][0]].bytes =
+            n->op->update_part(n) * dtype_size(n->type.dtype, p->m->real_is_f64);
     }
 }
 
@@ -424,11 +547,14 @@ static bool root_in_place(const Planner *p, const Node *root)
     int k;
     const Node *n = value_of(root->in[0], &k);
     const Buffer *at = &p->plan->result[n->id][k];
-    const BufferKind kind = op_is(root, &op_output)       ? AT_OUTPUT
-                            : op_is(root, &op_assign)     ? AT_STATE
-                            : op_is(root, &op_grad_store) ? AT_GRAD
-                                                          : AT_METRIC;
-    return at->kind == kind && at->index == index_of(root);
+    if (op_is(root, &op_update)) return p->plan->updates[n->id] == index_of(root);
+    return at->kind == root_place(root) && at->index == index_of(root);
+}
+
+/* The team divides an update by elements, in the order in which they lie. */
+static Part update_part(const Node *n)
+{
+    return type_numel_max(&n->type) >= SMALL ? PART_TEAM : PART_ONE;
 }
 
 static void choose_parts(Planner *p)
@@ -437,7 +563,7 @@ static void choose_parts(Planner *p)
         const Node *n = p->r->nodes.data[i];
         Part part = PART_NONE;
         if (op_has(n, OPF_ROOT))
-            part = root_in_place(p, n) ? PART_NONE : loop_part(&n->type);
+            part = root_in_place(p, n) ? PART_NONE : op_is(n, &op_update) ? update_part(n) : loop_part(&n->type);
         else if (op_is(n, &op_const))
             part = p->plan->result[i][0].kind == AT_ARENA ? loop_part(&n->type) : PART_NONE;
         else if (is_elementwise(n))
@@ -507,10 +633,24 @@ static bool conflict(const Access *x, const Access *y)
              x->units == y->units && x->stride == y->stride && x->period == y->period);
 }
 
+/* An update changes its parameter, and all threads look at the loss before the first one. */
+static void list_update(const Planner *p, int index, Part part, Accesses *list)
+{
+    const TensorType *t = &p->m->tensors.data[index]->type, scalar = type_scalar(DT_F32);
+    const Buffer param = { .kind = AT_PARAM, .index = index, .bytes = bytes_of(p, t) };
+    add_access(p, list, &param, t, part, false, true);
+    for (size_t i = 0; i < p->r->outputs.len; i++) {
+        const Buffer metric = { .kind = AT_METRIC, .index = (int)i, .bytes = bytes_of(p, &scalar) };
+        add_access(p, list, &metric, &scalar, PART_TEAM, false, false);
+    }
+}
+
 static void list_accesses(const Planner *p, const Node *n, Accesses *list)
 {
     const Plan *plan = p->plan;
     const Part part = plan->part[n->id];
+    if (op_is(n, &op_update)) list_update(p, (int)index_of(n), part, list);
+    if (plan->updates[n->id] >= 0) list_update(p, plan->updates[n->id], part, list);
     for (int i = 0; i < n->n_in; i++) {
         if (!op_reads(n, i)) continue;
         int k;
@@ -518,12 +658,9 @@ static void list_accesses(const Planner *p, const Node *n, Accesses *list)
         add_access(p, list, &plan->result[x->id][k], &n->in[i]->type, part,
                    node_divides_operand(n, i), false);
     }
+    if (op_is(n, &op_update)) return;
     if (op_has(n, OPF_ROOT)) {
-        const BufferKind kind = op_is(n, &op_output)       ? AT_OUTPUT
-                                : op_is(n, &op_assign)     ? AT_STATE
-                                : op_is(n, &op_grad_store) ? AT_GRAD
-                                                           : AT_METRIC;
-        const Buffer to = { .kind = kind,
+        const Buffer to = { .kind = root_place(n),
                             .index = (int)index_of(n),
                             .bytes = bytes_of(p, &n->type) };
         add_access(p, list, &to, &n->type, part, true, true);
@@ -578,15 +715,9 @@ static void reorder(Planner *p, int window)
     Node **old = p->r->nodes.data;
     int *missing = ARENA_ARRAY(p->a, int, n), *left = ARENA_ARRAY(p->a, int, (int)p->storage.len);
     bool *done = ARENA_ARRAY(p->a, bool, n);
-    VEC(int) *users = arena_alloc_array(p->a, (size_t)n, sizeof *users);
+    const Ids *waiting = list_waiting(p, missing);
     int fixed = n; /* reports and assignments stay at the end */
-    while (fixed > 0 && is_late_root(old[fixed - 1])) fixed--;
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < old[i]->n_in; k++)
-            if (old[i]->in[k]) {
-                missing[i]++;
-                vec_push(p->a, &users[old[i]->in[k]->id], i);
-            }
+    while (fixed > 0 && is_late_root(p, old[fixed - 1])) fixed--;
     for (size_t s = 0; s < p->storage.len; s++) left[s] = p->storage.data[s].n_uses;
     Node **out = ARENA_ARRAY(p->a, Node *, n);
     for (int len = 0, first = 0; len < n; len++) {
@@ -615,14 +746,12 @@ static void reorder(Planner *p, int window)
         }
         done[best] = true;
         out[len] = old[best];
-        for (size_t k = 0; k < users[best].len; k++) missing[users[best].data[k]]--;
+        for (size_t k = 0; k < waiting[best].len; k++) missing[waiting[best].data[k]]--;
         if (!op_is(old[best], &op_result) && !op_has(old[best], OPF_VIEW))
             for (int k = 0; k < old[best]->n_in; k++)
                 if (op_reads(old[best], k)) left[storage_of(p, old[best]->in[k])]--;
     }
-    p->r->nodes.data = out;
-    p->r->nodes.len = p->r->nodes.cap = (size_t)n;
-    routine_renumber(p->r);
+    set_order(p, out);
 }
 
 /* Everything but the offsets, for the order in which the nodes stand. */
@@ -634,6 +763,8 @@ static void decide_places(Planner *p)
     plan->part = ARENA_ARRAY(p->a, Part, n);
     plan->barrier_before = ARENA_ARRAY(p->a, bool, n);
     plan->accumulate = ARENA_ARRAY(p->a, bool, n);
+    plan->updates = ARENA_ARRAY(p->a, int, n);
+    for (int i = 0; i < n; i++) plan->updates[i] = -1;
     plan->scratch = ARENA_ARRAY(p->a, Buffer, n);
     plan->result = arena_alloc_array(p->a, (size_t)n, sizeof *plan->result);
     p->storage_of = arena_alloc_array(p->a, (size_t)n, sizeof *p->storage_of);
@@ -759,7 +890,7 @@ static void gather_between_barriers(Planner *p)
     Node **old = p->r->nodes.data, **out = ARENA_ARRAY(p->a, Node *, n);
     int *missing = ARENA_ARRAY(p->a, int, n), fixed = n;
     bool *done = ARENA_ARRAY(p->a, bool, n);
-    VEC(int) *users = arena_alloc_array(p->a, (size_t)n, sizeof *users);
+    const Ids *waiting = list_waiting(p, missing);
     Accesses before = { 0 }, now = { 0 };
     int64_t end = 0;
     decide_places(p);
@@ -769,13 +900,7 @@ static void gather_between_barriers(Planner *p)
     }
     take_offsets(p);
     choose_parts(p);
-    while (fixed > 0 && is_late_root(old[fixed - 1])) fixed--;
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < old[i]->n_in; k++)
-            if (old[i]->in[k]) {
-                missing[i]++;
-                vec_push(p->a, &users[old[i]->in[k]->id], i);
-            }
+    while (fixed > 0 && is_late_root(p, old[fixed - 1])) fixed--;
     for (int len = 0, first = 0; len < n; len++) {
         while (done[first]) first++;
         const int last = first >= fixed           ? first + 1
@@ -792,11 +917,9 @@ static void gather_between_barriers(Planner *p)
         for (size_t x = 0; x < now.len; x++) vec_push(p->a, &before, now.data[x]);
         done[next] = true;
         out[len] = old[next];
-        for (size_t k = 0; k < users[next].len; k++) missing[users[next].data[k]]--;
+        for (size_t k = 0; k < waiting[next].len; k++) missing[waiting[next].data[k]]--;
     }
-    p->r->nodes.data = out;
-    p->r->nodes.len = p->r->nodes.cap = (size_t)n;
-    routine_renumber(p->r);
+    set_order(p, out);
 }
 
 /* Keeps the order with fewer barriers unless it costs memory. */
@@ -940,6 +1063,7 @@ bool pass_plan(Module *m, Routine *r)
     for (int i = 0; i < p.n; i++)
         if (op_is(r->nodes.data[i], &op_scan)) choose_pitches(&p, r->nodes.data[i]);
     if (!check_sizes(&p)) return false;
+    list_updates(&p);
     order_roots(&p);
     choose_order(&p);
     choose_parts(&p);

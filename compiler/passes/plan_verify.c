@@ -125,13 +125,14 @@ static void read_label(Checker *c, const Node *user, const Node *x)
     FAULT(c, user, "reads %s after its memory was given away", x->name);
 }
 
+static Buffer param_target(const Checker *c, int index)
+{
+    return (Buffer){ .kind = AT_PARAM, .index = index, .bytes = type_bytes(c, &c->m->tensors.data[index]->type) };
+}
+
 static Buffer root_target(const Checker *c, const Node *n)
 {
-    const BufferKind kind = op_is(n, &op_output)   ? AT_OUTPUT
-                            : op_is(n, &op_report) ? AT_METRIC
-                            : op_is(n, &op_assign) ? AT_STATE
-                                                   : AT_GRAD;
-    return (Buffer){ .kind = kind,
+    return (Buffer){ .kind = root_place(n),
                      .index = (int)((const IndexAttrs *)n->attrs)->index,
                      .bytes = type_bytes(c, &n->type) };
 }
@@ -147,18 +148,34 @@ static bool may_replace(const Node *n, int k, int i, const Buffer *y, const Buff
            type_layouts_coincide(tx, tx->layout, ty->layout);
 }
 
+/* A kernel that updates a parameter: who else reads its result finds one piece of it. */
+static void check_kernel_update(Checker *c, const Node *n, const Node *x)
+{
+    if (!op_is(n, &op_update) || c->plan->updates[x->id] != (int)((const IndexAttrs *)n->attrs)->index)
+        FAULT(c, n, "reads a result that its kernel hands to an update");
+    if (c->plan->part[n->id] != PART_NONE) FAULT(c, n, "the parameter is updated twice");
+}
+
 static void check_node_memory(Checker *c, const Node *n)
 {
     const Plan *plan = c->plan;
     const Buffer *scratch = &plan->scratch[n->id];
-    for (int i = 0; i < n->n_in; i++)
-        if (op_reads(n, i)) read_label(c, n, n->in[i]);
+    for (int i = 0; i < n->n_in; i++) {
+        if (!op_reads(n, i)) continue;
+        int k;
+        const Node *x = owner(n->in[i], &k);
+        read_label(c, n, n->in[i]);
+        if (plan->updates[x->id] >= 0) check_kernel_update(c, n, x);
+    }
     for (int k = 0; k < n->n_results; k++) {
         const Buffer *y = &plan->result[n->id][k];
         if (y->kind == AT_ARENA &&
             (y->offset < 0 || y->offset % 64 || y->offset + y->bytes > plan->arena_bytes))
             FAULT(c, n, "result %d lies outside the arena or is not aligned", k);
-        if (has_memory(y) && y->bytes != type_bytes(c, result_type(n, k)))
+        const int64_t bytes = plan->updates[n->id] < 0
+                                  ? type_bytes(c, result_type(n, k))
+                                  : n->op->update_part(n) * dtype_size(n->type.dtype, c->m->real_is_f64);
+        if (has_memory(y) && y->bytes != bytes)
             FAULT(c, n, "result %d has %lld bytes", k, (long long)y->bytes);
         for (int j = 0; j < k; j++)
             if (overlap(y, &plan->result[n->id][j])) FAULT(c, n, "results %d and %d overlap", j, k);
@@ -181,6 +198,9 @@ static void check_node_memory(Checker *c, const Node *n)
         write_label(c, scratch, NULL, 0);
     }
     for (int k = 0; k < n->n_results; k++) write_label(c, &plan->result[n->id][k], n, k);
+    if (plan->updates[n->id] < 0) return;
+    const Buffer target = param_target(c, plan->updates[n->id]);
+    write_label(c, &target, NULL, 0);
 }
 
 static void check_root_memory(Checker *c, const Node *n)
@@ -189,6 +209,10 @@ static void check_root_memory(Checker *c, const Node *n)
     const Node *x = owner(n->in[0], &k);
     const Buffer target = root_target(c, n), *at = &c->plan->result[x->id][k];
     read_label(c, n, n->in[0]);
+    if (c->plan->updates[x->id] >= 0) {
+        check_kernel_update(c, n, x);
+        return;
+    }
     if (c->plan->part[n->id] != PART_NONE) {
         if (overlap(at, &target)) FAULT(c, n, "copies onto its own operand");
         write_label(c, &target, NULL, 0);
@@ -197,6 +221,17 @@ static void check_root_memory(Checker *c, const Node *n)
     }
     if (at->kind == AT_GRAD && !c->plan->accumulate[x->id])
         FAULT(c, n, "a gradient slot is overwritten");
+}
+
+/* No parameter changes before the loss is known. */
+static void check_reports(Checker *c)
+{
+    bool updated = false;
+    for (size_t i = 0; i < c->r->nodes.len; i++) {
+        const Node *n = c->r->nodes.data[i];
+        updated |= c->plan->updates[i] >= 0 || (op_is(n, &op_update) && c->plan->part[i] != PART_NONE);
+        if (op_is(n, &op_report) && updated) FAULT(c, n, "stands behind an update");
+    }
 }
 
 static void check_memory(Checker *c)
@@ -208,6 +243,7 @@ static void check_memory(Checker *c)
         else if (!op_is(n, &op_result) && !op_has(n, OPF_VIEW))
             check_node_memory(c, n);
     }
+    check_reports(c);
     /* An output must still hold its value when the routine ends. */
     for (size_t i = 0; i < c->r->nodes.len; i++) {
         const Node *n = c->r->nodes.data[i];
@@ -264,6 +300,14 @@ static bool interlock(const Touch *x, const Touch *y)
            (x->end <= y->first || y->end <= x->first);
 }
 
+/* Before an update every thread looks at the loss. */
+static void touch_metrics(Checker *c, const Node *n, int thread)
+{
+    for (size_t i = 0; i < c->r->outputs.len; i++)
+        vec_push(c->m->arena, &c->touches,
+                 (Touch){ .kind = AT_METRIC, .index = (int)i, .to = 1, .thread = thread, .node = n });
+}
+
 static void touch_node(Checker *c, const Node *n, int thread, Team team)
 {
     const Plan *plan = c->plan;
@@ -277,7 +321,13 @@ static void touch_node(Checker *c, const Node *n, int thread, Team team)
     if (op_has(n, OPF_ROOT)) {
         const Buffer target = root_target(c, n);
         touch(c, n, &target, &n->type, true, true, thread, team);
+        if (op_is(n, &op_update)) touch_metrics(c, n, thread);
         return;
+    }
+    if (plan->updates[n->id] >= 0) {
+        const Buffer target = param_target(c, plan->updates[n->id]);
+        touch(c, n, &target, &n->type, false, true, thread, team);
+        touch_metrics(c, n, thread);
     }
     for (int k = 0; k < n->n_results; k++) {
         const TensorType *t = result_type(n, k);

@@ -7,6 +7,7 @@
 #define NN_KERNELS_DENSE_H
 
 #include "kernels/tile.h"
+#include "kernels/update.h"
 
 /* Rows are worked off in blocks that stay in cache while all columns are computed. */
 enum { NN_DENSE_ROWS = 96 };
@@ -639,6 +640,21 @@ NN_INLINE void nn_dense_dw(const nn_team *team, nn_dim rows, nn_dim in, nn_dim o
                            const nn_real *dy, nn_real *dw, int acc)
 {
     nn_dense_dw_grid(team, rows, in, out, NN_ROWS_APART(in), x, dy, dw, acc);
+}
+
+/* nn_dense_dw whose result goes to the update of the weight, `part` rows at a time: g holds so many. A thread computes
+ * the same rows of every part and hands them over itself, so that nobody waits. */
+NN_INLINE void nn_dense_dw_update(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, nn_dim part,
+                                  const nn_real *x, const nn_real *dy, nn_real *g, const nn_update *u)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, part, NN_DW_ROWS, &from, &to);
+    for (nn_dim i = 0; i + from < in; i += part) {
+        const nn_dim n = nn_min_dim(to, in - i) - from;
+        if (n <= 0) break;
+        nn_dense_dw_rows(0, n, rows, n, out, NN_ROWS_APART(in), x + i + from, dy, g + from * out, 0);
+        u->run(u, (i + from) * out, n * out, g + from * out);
+    }
 }
 
 /* Adds n rows to their sum s. */
