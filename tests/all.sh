@@ -23,6 +23,7 @@ reference:tests/e2e/reference.sh
 draws:tests/e2e/draws.sh
 training:tests/e2e/training.sh
 threads:tests/e2e/threads.sh
+in_backward:tests/e2e/in_backward.sh
 kept:tests/e2e/kept.sh
 blas:tests/e2e/blas.sh
 resume:tests/e2e/resume.sh
