@@ -238,7 +238,7 @@ static int64_t object_bytes(const ModelFace *f, int64_t *arena)
         kept += face_kept_bytes(f, f->m->routines.data[i]);
     }
     return rounded((int64_t)f->m->hypers.len * 8) +
-           real * (f->param_count * (f->has_steps ? 2 : 1)) +
+           real * (f->param_count * (f->keeps_grads ? 2 : 1)) +
            real * (f->slot_count + f->state_count) + *arena + kept;
 }
 

@@ -97,7 +97,8 @@ typedef struct ModelFace {
     TensorPlace *tensor;
     StepPlace *step; /* by routine; empty for infer */
     int64_t param_count, state_count, slot_count;
-    bool has_steps, has_ema;
+    bool keeps_grads; /* some step does */
+    bool has_ema;
     const char *real; /* float or double */
     int align;        /* reals per 64 bytes */
     StrMap *kernel;   /* outlined kernel calls: parameters and body -> function name */

@@ -225,7 +225,7 @@ static void place_steps(ModelFace *f)
         const Routine *routine = m->routines.data[r];
         StepPlace *s = &f->step[r];
         if (routine->kind != ROUTINE_STEP) continue;
-        f->has_steps = true;
+        f->keeps_grads |= face_keeps_grads(routine);
         bool open =
             false; /* the previous parameter is trained too: the range goes on through the padding */
         for (size_t i = 0; i < m->tensors.len; i++) {

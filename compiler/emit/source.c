@@ -179,8 +179,6 @@ static void put_routine_table(const ModelFace *f, StrBuf *out)
 static void put_info(const ModelFace *f, StrBuf *out)
 {
     const Module *m = f->m;
-    bool keeps_grads = false;
-    for (size_t i = 0; i < m->routines.len; i++) keeps_grads |= face_keeps_grads(m->routines.data[i]);
     sb_printf(
         out,
         "\nstatic const nn_model_info model_info = {\n"
@@ -192,7 +190,7 @@ static void put_info(const ModelFace *f, StrBuf *out)
         c_string(f->arena, m->name), m->hash, m->real_is_f64 ? 8 : 4, f->type, m->tensors.len,
         m->hypers.len, m->routines.len, face_api(f, "tensors"),
         m->hypers.len ? "hyper_info" : "NULL", (ll)f->param_count,
-        (ll)(keeps_grads ? f->param_count : 0), (ll)f->slot_count, (ll)f->state_count);
+        (ll)(f->keeps_grads ? f->param_count : 0), (ll)f->slot_count, (ll)f->state_count);
 }
 
 /* ---- routines ---- */
