@@ -388,7 +388,7 @@ static int64_t dense_dw_row_grain(const Node *n)
  * all builds a multiple of a tile's rows. Rounded down, so that little is left for the last part. */
 static int64_t dense_dw_part_rows(const Node *n)
 {
-    enum { PARTS = 8, LEAST = 4096, GRAIN = 24 };
+    enum { PARTS = 4, LEAST = 4096, GRAIN = 24 };
     const int64_t out = n->type.dim[0], rows = n->type.dim[1] / PARTS, least = (LEAST + out - 1) / out;
     return rows > least + GRAIN ? rows / GRAIN * GRAIN : (least + GRAIN - 1) / GRAIN * GRAIN;
 }
