@@ -192,11 +192,12 @@ static void place_tensors(ModelFace *f)
     }
 }
 
-static bool flag_is_on(const Minimize *min, const char *flag)
+/* Is a scalar that a slot is for true, or live? */
+static bool is_asked_for(const Minimize *min, const char *scalar)
 {
     for (int i = 0; min->optim->scalars[i].name; i++)
-        if (!strcmp(min->optim->scalars[i].name, flag))
-            return min->scalars[i].fixed != 0;
+        if (!strcmp(min->optim->scalars[i].name, scalar))
+            return min->scalars[i].hyper || min->scalars[i].fixed != 0;
     return false;
 }
 
@@ -206,7 +207,7 @@ static void place_slots(ModelFace *f, const Minimize *min, StepPlace *s)
     if (!min || !min->optim) return;
     for (int k = 0; min->optim->slots[k]; k++) {
         const char *name = min->optim->slots[k], *mark = strchr(name, '?');
-        s->slot_at[k] = mark && !flag_is_on(min, mark + 1) ? -1 : s->n_slots;
+        s->slot_at[k] = mark && !is_asked_for(min, mark + 1) ? -1 : s->n_slots;
         if (s->slot_at[k] >= 0)
             s->slot[s->n_slots++] =
                 arena_strndup(f->arena, name, mark ? (size_t)(mark - name) : strlen(name));

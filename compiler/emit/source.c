@@ -383,6 +383,8 @@ static const char *optim_call(const ModelFace *f, const Routine *r, const Piece 
                     const struct OptimScalar *x = &r->minimize->scalars[i];
                     if (o->scalars[i].is_flag)
                         sb_puts(&sb, x->fixed != 0 ? "1" : "0");
+                    else if (!x->hyper)
+                        put_double(&sb, x->fixed);
                     else
                         sb_printf(&sb, "%s_", o->scalars[i].name);
                     break;
@@ -693,7 +695,7 @@ static void put_optim_locals(const ModelFace *f, const Routine *r, const char *c
     sb_init(&scalars, f->arena);
     for (int i = 0; mini->optim->scalars && mini->optim->scalars[i].name; i++) {
         const OptimArg *arg = &mini->optim->scalars[i];
-        if (optim_arg_is_fixed(arg) || !strstr(calls, arena_printf(f->arena, "%s_", arg->name))) continue;
+        if (!mini->scalars[i].hyper || !strstr(calls, arena_printf(f->arena, "%s_", arg->name))) continue;
         uses_h = true;
         const struct OptimScalar *const x = &mini->scalars[i];
         if (x->schedule || x->warmup > 0) uses_step = true;

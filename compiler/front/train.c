@@ -453,7 +453,7 @@ static bool set_optimizer(Frame *f, Minimize *min, Expr *e)
             ok = false;
             continue;
         }
-        if (optim_arg_is_fixed(&scalars[k])) {
+        if (optim_arg_is_fixed(&scalars[k]) || scalars[k].is_asked_for) {
             min->scalars[k].fixed = scalars[k].def;
             continue;
         }

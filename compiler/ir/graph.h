@@ -87,8 +87,8 @@ typedef struct Port {
 typedef struct Minimize {
     const OptimDesc *optim;
     struct OptimScalar {          /* one per OptimDesc.scalars entry, same order */
-        Hyper *hyper;             /* the live scalar (the base value of a schedule), NULL of a flag or count */
-        double fixed;             /* the value of a flag or count */
+        Hyper *hyper;             /* the live scalar (the base value of a schedule), NULL: it is fixed */
+        double fixed;             /* the value of a flag or count, or of what is not asked for */
         const ScheduleDesc *schedule; /* NULL: constant */
         double schedule_args[8];
         double warmup;            /* steps of linear warm-up in front of the schedule, 0: none */

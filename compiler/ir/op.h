@@ -199,6 +199,7 @@ typedef struct OptimArg {
     double def, min, max;   /* NAN default: required; inclusive range */
     bool is_flag;           /* compile-time true/false (nesterov), not a live scalar */
     bool is_count;          /* compile-time whole number (history), not a live scalar */
+    bool is_asked_for;      /* a live scalar only where it is written (momentum), otherwise the constant `def` */
     const char *doc;
 } OptimArg;
 
@@ -213,7 +214,7 @@ typedef struct OptimBlock {
 struct OptimDesc {
     const char *name, *summary, *doc, *torch;
     const OptimArg *scalars;
-    /* Per-parameter state, in checkpoint names: "exp_avg". "NAME?FLAG" exists only where FLAG is true. */
+    /* Per-parameter state, in checkpoint names: "exp_avg". "NAME?SCALAR" exists only where SCALAR is true or live. */
     const char *slots[OPTIM_MAX_SLOTS + 1];
     /* C call template over a contiguous range: $n $w $g $s0.. (NULL where the slot does not exist) $NAME of a scalar,
        $t step count (from 1) */

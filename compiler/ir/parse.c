@@ -8,6 +8,7 @@
  * Places (`@lenet.nn:5:7`) refer to a file that need not exist any more. They become spans into
  * stand-in sources of blanks in which the same line and column exist.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -845,7 +846,7 @@ static void read_minimize(Reader *p)
         skip(p);
         from = p->at;
         const OptimArg *arg = &min->optim->scalars[i];
-        if (optim_arg_is_fixed(arg)) {
+        if (optim_arg_is_fixed(arg) || (arg->is_asked_for && isdigit((unsigned char)*p->at))) {
             s->fixed = read_real(p);
             if (!(s->fixed >= arg->min && s->fixed <= arg->max && s->fixed == floor(s->fixed)))
                 fail(p, from, "%s is out of range", arg->name);

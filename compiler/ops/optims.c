@@ -29,8 +29,8 @@ static const char DECAY_IN_GRADIENT[] = "Times the weight, added to the gradient
 
 static const OptimArg sgd_scalars[] = {
     LR(NAN),
-    { "momentum", .def = 0, .min = 0, .max = BELOW_ONE,
-      .doc = "Part of the last update that is kept." },
+    { "momentum", .def = 0, .min = 0, .max = BELOW_ONE, .is_asked_for = true,
+      .doc = "Part of the last update that is kept. Where it is not written there is no buffer for it." },
     { "nesterov", .def = 0, .min = 0, .max = 1, .is_flag = true,
       .doc = "Look ahead along the momentum." },
     WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
@@ -43,7 +43,7 @@ static const OptimDesc optim_sgd = {
     .doc =
         "`g += weight_decay w; v = momentum v + g; w -= lr v`, or with `nesterov = true`, `w -= lr (g + momentum v)`.",
     .scalars = sgd_scalars,
-    .slots = { "momentum_buffer" },
+    .slots = { "momentum_buffer?momentum" },
     .call = "nn_sgd($n, $w, $g, $s0, $lr, $momentum, $nesterov, $weight_decay);",
 };
 
@@ -86,8 +86,8 @@ static const OptimArg rmsprop_scalars[] = {
     { "alpha", .def = 0.99, .min = 0, .max = BELOW_ONE,
       .doc = "Decay of the mean of squared gradients." },
     EPS(1e-8),
-    { "momentum", .def = 0, .min = 0, .max = BELOW_ONE,
-      .doc = "Part of the last update that is kept." },
+    { "momentum", .def = 0, .min = 0, .max = BELOW_ONE, .is_asked_for = true,
+      .doc = "Part of the last update that is kept. Where it is not written there is no buffer for it." },
     WEIGHT_DECAY(0, DECAY_IN_GRADIENT),
     { "centered", .def = 0, .min = 0, .max = 1, .is_flag = true,
       .doc = "Divide by the standard deviation." },
@@ -101,7 +101,7 @@ static const OptimDesc optim_rmsprop = {
         "`g += weight_decay w; q = alpha q + (1 - alpha) g^2; v = momentum v + g / (sqrt(q) + eps); w -= lr v`. With "
         "`centered = true` the root is that of `q - c^2`, where `c = alpha c + (1 - alpha) g`.",
     .scalars = rmsprop_scalars,
-    .slots = { "square_avg", "momentum_buffer", "grad_avg?centered" },
+    .slots = { "square_avg", "momentum_buffer?momentum", "grad_avg?centered" },
     .call = "nn_rmsprop($n, $w, $g, $s0, $s1, $s2, $lr, $alpha, $eps, $momentum, $weight_decay);",
 };
 

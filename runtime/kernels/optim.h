@@ -35,15 +35,16 @@ NN_INLINE nn_dim nn_update_block(nn_dim i, nn_dim n, const nn_real *w)
         NN_IVDEP                                                                                    \
         for (nn_dim i = (i##_to = nn_update_block(i##_from, n, w), i##_from); i < i##_to; i++)
 
-/* v = momentum v + g;  w -= lr v   (nesterov: w -= lr (g + momentum v)), g with weight decay added. */
+/* v = momentum v + g;  w -= lr v   (nesterov: w -= lr (g + momentum v)), g with weight decay added. v is NULL where
+ * momentum is 0 for good. */
 NN_INLINE void nn_sgd(nn_dim n, nn_real *w, const nn_real *g, nn_real *v, double lr, double momentum,
                       int nesterov, double weight_decay)
 {
     const nn_real rate = (nn_real)lr, mu = (nn_real)momentum, decay = (nn_real)weight_decay;
     NN_UPDATE(i, n, w)
     {
-        const nn_real d = g[i] + decay * w[i], m = mu * v[i] + d;
-        v[i] = m;
+        const nn_real d = g[i] + decay * w[i], m = v ? mu * v[i] + d : d;
+        if (v) v[i] = m;
         w[i] -= rate * (nesterov ? d + mu * m : m);
     }
 }
@@ -82,7 +83,8 @@ NN_INLINE void nn_adamw(nn_dim n, nn_real *w, const nn_real *g, nn_real *m, nn_r
 }
 
 /* q = alpha q + (1 - alpha) g^2;  v = momentum v + g / (sqrt(q) + eps);  w -= lr v
- * Centered (c is not NULL): c = alpha c + (1 - alpha) g, and q - c^2, the variance, stands in the root. */
+ * v is NULL where momentum is 0 for good. Centered (c is not NULL): c = alpha c + (1 - alpha) g, and q - c^2, the
+ * variance, stands in the root. */
 NN_INLINE void nn_rmsprop(nn_dim n, nn_real *w, const nn_real *g, nn_real *q, nn_real *v, nn_real *c, double lr,
                           double alpha, double eps, double momentum, double weight_decay)
 {
@@ -97,9 +99,9 @@ NN_INLINE void nn_rmsprop(nn_dim n, nn_real *w, const nn_real *g, nn_real *q, nn
             c[i] = ci;
             r = left > 0 ? left : NN_R(0.0); /* the difference may round to less than nothing */
         }
-        const nn_real vi = mu * v[i] + d / (nn_sqrt(r) + e);
+        const nn_real step = d / (nn_sqrt(r) + e), vi = v ? mu * v[i] + step : step;
         q[i] = qi;
-        v[i] = vi;
+        if (v) v[i] = vi;
         w[i] -= rate * vi;
     }
 }

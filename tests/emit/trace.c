@@ -16,28 +16,25 @@ const nn_tensor m_tensors[1] = {
       .init = nn_init_ones, .init_args = { 0.0, 0.0, 0.0, 0.0 }, .fan_in = 0, .fan_out = 0 },
 };
 
-static const nn_hyper_info hyper_info[3] = {
+static const nn_hyper_info hyper_info[2] = {
     { "train.lr", 0.1 },
-    { "train.momentum", 0.0 },
     { "train.weight_decay", 0.0 },
 };
 
 static const nn_range train_ranges[1] = {
     { 0, 16, 0 }, /* w */
 };
-static const char *const train_slots[1] = { "momentum_buffer" };
 
 static const nn_routine_info routine_info[2] = {
-    { .name = "train", .arena_bytes = M_TRAIN_BYTES, .n_ranges = 1, .ranges = train_ranges,
-      .n_slots = 1, .slots = train_slots, .slot_count = 16, .slots_offset = 0 },
+    { .name = "train", .arena_bytes = M_TRAIN_BYTES, .n_ranges = 1, .ranges = train_ranges },
     { .name = "train_trace", .arena_bytes = M_TRAIN_TRACE_BYTES, .is_product = 1 },
 };
 
 static const nn_model_info model_info = {
     .name = "m", .hash = UINT64_C(0x6312d1834b783648), .real_bytes = 4,
-    .object_bytes = sizeof(struct m_model), .n_tensors = 1, .n_hypers = 3, .n_routines = 2,
+    .object_bytes = sizeof(struct m_model), .n_tensors = 1, .n_hypers = 2, .n_routines = 2,
     .tensors = m_tensors, .hypers = hyper_info, .routines = routine_info,
-    .param_count = 16, .grad_count = 16, .slot_count = 16, .state_count = 0,
+    .param_count = 16, .grad_count = 16, .slot_count = 0, .state_count = 0,
 };
 
 /* ---- train ---- */
@@ -55,18 +52,15 @@ typedef struct train_args {
 static void train_update(const train_args *a, const nn_team *team)
 {
     float *const params = a->m->base.params, *const grads = a->m->base.grads;
-    float *const slots = a->m->base.slots;
     const double *const h = a->m->base.hypers;
     const double lr_ = h[0];
-    const double momentum_ = h[1];
-    const double weight_decay_ = h[2];
+    const double weight_decay_ = h[1];
     const double scale = a->scale;
     nn_dim from, to;
     /* w */
     nn_share(team->rank, team->size, 16, 16, &from, &to);
     nn_grad_scale(to - from, grads + 0 + from, scale);
-    nn_sgd(to - from, params + 0 + from, grads + 0 + from, slots + 0 + from, lr_, momentum_, 0,
-        weight_decay_);
+    nn_sgd(to - from, params + 0 + from, grads + 0 + from, NULL, lr_, 0.0, 0, weight_decay_);
 }
 
 static void train_apply_body(void *arg, const nn_team *team)
@@ -134,7 +128,7 @@ static nn_status train_run(int half, m_model *m, const float *x, m_train_out *ou
     if (!m || !x || !(m->base.routines & M_TRAIN)) return NN_EINVAL;
     train_args a = { .m = m, .x = x, .acc = half && m->base.grads_ready[0], .apply = !half,
         .scale = 1.0 };
-    nn_model_run(&m->base, train_body, &a, 9, 1207);
+    nn_model_run(&m->base, train_body, &a, 7, 1207);
     m->base.weights++;
     if (out) {
         out->loss = (double)a.metric[0];
@@ -163,7 +157,7 @@ nn_status m_train_apply(m_model *m, double grad_scale)
     if (!m || !(m->base.routines & M_TRAIN) || !isfinite(grad_scale)) return NN_EINVAL;
     if (!m->base.grads_ready[0]) return NN_ESTATE;
     train_args a = { .m = m, .scale = grad_scale };
-    nn_model_run(&m->base, train_apply_body, &a, 5, 7);
+    nn_model_run(&m->base, train_apply_body, &a, 3, 7);
     m->base.weights++;
     m->base.grads_ready[0] = 0;
     m->base.steps[0]++;

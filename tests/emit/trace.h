@@ -75,7 +75,6 @@ void m_reset(m_model *m, uint64_t seed); /* new weights, cleared optimizer, coun
 /* Numbers that may be changed between calls; saved with the training state. */
 typedef struct m_hyper {
     double train_lr; /* train.lr = 0.1 */
-    double train_momentum; /* train.momentum = 0 */
     double train_weight_decay; /* train.weight_decay = 0 */
 } m_hyper;
 m_hyper *m_hypers(m_model *m);
