@@ -384,7 +384,7 @@ static int64_t dense_dw_row_grain(const Node *n)
     return goes_to_blas(&n->type, 0) ? 0 : 8;
 }
 
-/* Whole rows, as many as hold about an eighth of the gradient, and enough to be worth the call of an update. GRAIN: in
+/* Whole rows, as many as hold about a quarter of the gradient, and enough to be worth the call of an update. GRAIN: in
  * all builds a multiple of a tile's rows. Rounded down, so that little is left for the last part. */
 static int64_t dense_dw_part_rows(const Node *n)
 {

@@ -331,7 +331,7 @@ const OptimArg optim_options[] = {
     { "in_backward", .is_flag = true,
       .doc =
           "Updates each parameter as soon as its gradient is known, during the backward pass. Gradients are not kept: "
-          "each takes memory that another value has done with, a large dense layer's an eighth of its size, and the "
+          "each takes memory that another value has done with, a large dense layer's a quarter of its size, and the "
           "step has no `_grad` and `_apply` halves. The update is the same. Not with `clip_norm`, which needs all "
           "gradients first." },
     { 0 },
