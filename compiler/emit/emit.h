@@ -127,6 +127,12 @@ int64_t face_work_offset(const Routine *r);
 int face_clock(const ModelFace *f, const Routine *r);
 int face_loss_port(const Routine *r); /* position of the loss among a step's outputs, -1 if none */
 bool face_trains(const Routine *r, const Tensor *t); /* is t under `over` of the step? */
+bool face_assigns_state(const Routine *r);
+/* Of a step: does it clip the norm of its gradients; does the library make the whole step, calling its body for loss
+ * and gradients; does it update each parameter as soon as its gradient is known? */
+static inline bool clips_norm(const Routine *r) { return r->minimize && r->minimize->clip_norm > 0; }
+static inline bool is_driven(const Routine *r) { return r->minimize && r->minimize->optim->driver; }
+static inline bool updates_in_backward(const Routine *r) { return r->minimize && r->minimize->in_backward; }
 bool face_keeps_grads(const Routine *r); /* a step that leaves its gradients, for _grad and _apply and to be seen */
 /* In multiples of how many rows the team divides a tensor's gradient, 0: not by rows, or too small to care. */
 int64_t face_row_grain(const Routine *r, int tensor);
@@ -134,6 +140,18 @@ int64_t face_row_grain(const Routine *r, int tensor);
 const ParamRange *face_range(const ModelFace *f, const Routine *r, int tensor);
 bool face_same_storage(const ModelFace *f, const Routine *a,
                        const Routine *b); /* do their trained sets meet? */
+
+/* ---- pieces of the source ---- */
+
+/* The functions of a step that update what it trains; its averages after an update that the library made. */
+void emit_update(const ModelFace *f, const Routine *r, StrBuf *out);
+void emit_average(const ModelFace *f, const Routine *r, StrBuf *out);
+void emit_using(const ModelFace *f, const Routine *r, StrBuf *out); /* the beginning of a comment on the optimizer */
+void emit_second(const ModelFace *f, const Routine *r, StrBuf *out); /* of a driven step: the call of its method */
+/* The statement that runs a routine's body. `self` is the object, `arg` the arguments; `where` leads to the sizes. */
+const char *run_text(const ModelFace *f, const Routine *r, const char *self, const char *arg, const char *where);
+const char *run_apply_text(const ModelFace *f, const Routine *r); /* and a step's update alone */
+void put_double(StrBuf *out, double v); /* a literal of type double */
 
 /* ---- the writers ---- */
 

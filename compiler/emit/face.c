@@ -69,9 +69,16 @@ bool face_trains(const Routine *r, const Tensor *t)
     return train_scale(r, t) != 0;
 }
 
+bool face_assigns_state(const Routine *r)
+{
+    for (size_t i = 0; i < r->nodes.len; i++)
+        if (op_is(r->nodes.data[i], &op_assign)) return true;
+    return false;
+}
+
 bool face_keeps_grads(const Routine *r)
 {
-    return r->kind == ROUTINE_STEP && !(r->minimize && r->minimize->in_backward);
+    return r->kind == ROUTINE_STEP && !updates_in_backward(r);
 }
 
 const ParamRange *face_range(const ModelFace *f, const Routine *r, int tensor)

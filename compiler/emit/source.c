@@ -24,12 +24,6 @@ void emit_banner(const ModelFace *f, StrBuf *out)
 
 /* ---- tables ---- */
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static Span user_span(Span s, const Inst *inst)
 {
     for (; inst && (!s.source || s.source->is_std); inst = inst->parent) s = inst->call;
@@ -39,11 +33,10 @@ static Span user_span(Span s, const Inst *inst)
 static const char *span_string(const ModelFace *f, Span s)
 {
     if (!s.source) return "\"\"";
-    return c_string(f->arena,
-                    arena_printf(f->arena, "%s:%d", base_name(s.source->name), span_place(s).line));
+    return c_string(f->arena, span_text(f->arena, s));
 }
 
-static void put_double(StrBuf *out, double v)
+void put_double(StrBuf *out, double v)
 {
     if (isnan(v))
         sb_puts(out, "NAN");
@@ -108,11 +101,6 @@ static void put_hyper_table(const ModelFace *f, StrBuf *out)
         sb_puts(out, " },\n");
     }
     sb_puts(out, "};\n");
-}
-
-static bool updates_in_backward(const Routine *r)
-{
-    return r->kind == ROUTINE_STEP && !face_keeps_grads(r);
 }
 
 static void put_routine_table(const ModelFace *f, StrBuf *out)
@@ -230,24 +218,6 @@ static const char *args_text(const ModelFace *f, const Routine *r)
     return sb.text;
 }
 
-static bool clips_norm(const Routine *r)
-{
-    return r->minimize && r->minimize->clip_norm > 0;
-}
-
-/* The library makes the whole step and calls the routine's body for loss and gradients. */
-static bool is_driven(const Routine *r)
-{
-    return r->minimize && r->minimize->optim->driver;
-}
-
-static bool assigns_state(const Routine *r)
-{
-    for (size_t i = 0; i < r->nodes.len; i++)
-        if (op_is(r->nodes.data[i], &op_assign)) return true;
-    return false;
-}
-
 static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
 {
     const RoutineNames *rn = &f->routine[r->index];
@@ -269,7 +239,7 @@ static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
             sb_puts(out,
                     "    int apply;    /* 1: the weights are updated */\n"
                     "    double scale; /* what gradients are multiplied by before the update */\n");
-        else if (is_driven(r) && assigns_state(r))
+        else if (is_driven(r) && face_assigns_state(r))
             sb_puts(out, "    int store;    /* 1: state is assigned */\n");
         sb_printf(out, "    %s metric[%zu]; /*", f->real, r->outputs.len ? r->outputs.len : 1);
         for (size_t i = 0; i < r->outputs.len; i++)
@@ -278,498 +248,6 @@ static void put_args_struct(const ModelFace *f, const Routine *r, StrBuf *out)
         if (clips_norm(r)) sb_puts(out, "    double partial[NN_NORM_CHUNKS], norm;\n");
     }
     sb_printf(out, "} %s_args;\n", rn->base);
-}
-
-const char *scheduled_text(Arena *a, const char *base, const char *step, const ScheduleDesc *d,
-                           const double *args, double warmup)
-{
-    if (d) {
-        StrBuf call;
-        sb_init(&call, a);
-        sb_printf(&call, "%s(%s, %s", d->c_function, base, step);
-        for (int i = 0; d->args && d->args[i].name; i++) {
-            sb_puts(&call, ", ");
-            put_double(&call, args[i]);
-        }
-        sb_putc(&call, ')');
-        base = call.text;
-    }
-    if (warmup > 0) {
-        StrBuf call;
-        sb_init(&call, a);
-        sb_printf(&call, "nn_warmup(%s, %s, ", base, step);
-        put_double(&call, warmup);
-        sb_putc(&call, ')');
-        base = call.text;
-    }
-    return base;
-}
-
-static bool word_is(const char *s, size_t len, const char *word)
-{
-    return strlen(word) == len && !strncmp(s, word, len);
-}
-
-/* How the elements that one call updates are spelt. */
-typedef struct Piece {
-    const char *n, *w, *g;
-    const char *slot_from; /* behind the start of a slot: where they begin in it */
-    int64_t slot_offset;   /* a part of that which is known */
-    const char *rate;      /* factor of the learning rate, NULL: 1 */
-} Piece;
-
-static const char *slot_text(const ModelFace *f, const StepPlace *place, const Piece *p, int slot)
-{
-    if (slot < 0) return "NULL";
-    return arena_printf(f->arena, "slots + %lld + %s",
-                        (ll)(place->slots_offset + slot * place->slot_count + p->slot_offset), p->slot_from);
-}
-
-/* Elements [from, to) of a range of parameters. */
-static Piece piece_of_range(const ModelFace *f, const ParamRange *p)
-{
-    StrBuf rate;
-    sb_init(&rate, f->arena);
-    put_double(&rate, p->scale);
-    return (Piece){ .n = "to - from",
-                    .w = arena_printf(f->arena, "params + %lld + from", (ll)p->offset),
-                    .g = arena_printf(f->arena, "grads + %lld + from", (ll)p->offset),
-                    .slot_from = "from",
-                    .slot_offset = p->slot_offset,
-                    .rate = p->scale != 1 ? rate.text : NULL };
-}
-
-/* What an nn_update is asked for: n elements of the parameter u->param, of which g is the gradient. */
-static Piece piece_of_update(const StepPlace *place)
-{
-    bool scaled = false;
-    for (size_t i = 0; i < place->ranges.len; i++) scaled |= place->ranges.data[i].scale != 1;
-    return (Piece){ .n = "n",
-                    .w = "params + u->param + from",
-                    .g = "g",
-                    .slot_from = "u->slot + from",
-                    .rate = scaled ? "u->rate" : NULL };
-}
-
-static const char *optim_call(const ModelFace *f, const Routine *r, const Piece *p)
-{
-    const OptimDesc *o = r->minimize->optim;
-    const StepPlace *place = &f->step[r->index];
-    StrBuf sb;
-    sb_init(&sb, f->arena);
-    for (const char *s = o->call; *s;) {
-        if (*s != '$') {
-            sb_putc(&sb, *s++);
-            continue;
-        }
-        const char *word = ++s;
-        while ((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9') || *s == '_') s++;
-        const size_t len = (size_t)(s - word);
-        if (word_is(word, len, "n"))
-            sb_puts(&sb, p->n);
-        else if (word_is(word, len, "w"))
-            sb_puts(&sb, p->w);
-        else if (word_is(word, len, "g"))
-            sb_puts(&sb, p->g);
-        else if (word_is(word, len, "t"))
-            sb_puts(&sb, "step + 1");
-        else if (len == 2 && word[0] == 's' && word[1] >= '0' && word[1] <= '9')
-            sb_puts(&sb, slot_text(f, place, p, place->slot_at[word[1] - '0']));
-        else if (word_is(word, len, "lr") && p->rate)
-            sb_printf(&sb, "lr_ * %s", p->rate);
-        else
-            for (int i = 0; o->scalars[i].name; i++)
-                if (word_is(word, len, o->scalars[i].name)) {
-                    const struct OptimScalar *x = &r->minimize->scalars[i];
-                    if (o->scalars[i].is_flag)
-                        sb_puts(&sb, x->fixed != 0 ? "1" : "0");
-                    else if (!x->hyper)
-                        put_double(&sb, x->fixed);
-                    else
-                        sb_printf(&sb, "%s_", o->scalars[i].name);
-                    break;
-                }
-    }
-    if (sb.len && sb.text[sb.len - 1] != ';') sb_putc(&sb, ';');
-    return sb.text;
-}
-
-static void put_norm(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const RoutineNames *rn = &f->routine[r->index];
-    const StepPlace *s = &f->step[r->index];
-    sb_printf(
-        out,
-        "\n/* Euclidean norm of the scaled gradient: a number of partial sums that does not depend on the team,\n"
-        " * added in one order. */\n"
-        "static void %s_norm(%s_args *a, const nn_team *team)\n{\n"
-        "    const %s *const grads = a->m->base.grads;\n"
-        "    nn_dim from, to;\n"
-        "    nn_share(team->rank, team->size, NN_NORM_CHUNKS, 1, &from, &to);\n"
-        "    for (nn_dim i = from; i < to; i++) {\n"
-        "        double sum = 0.0;\n",
-        rn->base, rn->base, f->real);
-    for (size_t i = 0; i < s->ranges.len; i++)
-        sb_printf(out, "        sum += nn_norm_chunk(%lld, grads + %lld, i);\n",
-                  (ll)s->ranges.data[i].count, (ll)s->ranges.data[i].offset);
-    sb_puts(
-        out,
-        "        a->partial[i] = sum;\n    }\n    nn_barrier(team);\n    if (team->rank == 0) {\n"
-        "        double sum = 0.0;\n"
-        "        for (int i = 0; i < NN_NORM_CHUNKS; i++) sum += a->partial[i];\n"
-        "        a->norm = sqrt(sum) * fabs(a->scale);\n    }\n    nn_barrier(team);\n}\n");
-}
-
-/* Note [what a call costs]
- * A team pays only where the work it divides outweighs its waiting. Both are estimated here, in nanoseconds of the
- * machine of docs/benchmarks.md, for each call's sizes: the order of magnitude decides. Measured there: 76 multiply-
- * accumulates a nanosecond in dense layers, 90 bytes a nanosecond of weights that are read, computed or updated, 0.3
- * microseconds for a barrier, and 10 bytes a nanosecond for weights that one processor updated and another one reads.
- */
-#define NS_PER_MAC (1.0 / 64)
-#define NS_PER_FLOP (1.0 / 4)
-#define NS_PER_BYTE (1.0 / 64)
-#define NS_PER_TRAVELLED_BYTE (1.0 / 10)
-#define NS_PER_BARRIER 300.0
-
-typedef struct Cost {
-    double fixed; /* of one thread, per call */
-    double *per;  /* the same per unit of each of the routine's dims */
-    double team;  /* what a team adds */
-} Cost;
-
-static Cost cost_of_update(const ModelFace *f, const Routine *r)
-{
-    Cost c = { 0 };
-    const StepPlace *s = &f->step[r->index];
-    double bytes = 0;
-    for (size_t i = 0; i < s->ranges.len; i++)
-        bytes += (double)s->ranges.data[i].count * (f->m->real_is_f64 ? 8 : 4);
-    c.fixed = bytes * (3 + 2 * s->n_slots) * NS_PER_BYTE;
-    c.team = bytes * NS_PER_TRAVELLED_BYTE;
-    return c;
-}
-
-static Cost cost_of_body(const ModelFace *f, const Routine *r)
-{
-    Cost c = { 0 };
-    int waits = 1 + r->plan->n_barriers;
-    const int real = f->m->real_is_f64 ? 8 : 4;
-    if (r->kind == ROUTINE_STEP && !is_driven(r)) c = cost_of_update(f, r);
-    c.per = ARENA_ARRAY(f->arena, double, r->dims.len + 1);
-    for (size_t i = 0; i < r->nodes.len; i++) {
-        const Node *n = r->nodes.data[i];
-        const Part part = r->plan->part[i];
-        const bool kept = op_is(n, &op_input) && r->inputs.data[((const IndexAttrs *)n->attrs)->index].is_kept;
-        if (op_is(n, &op_param) || op_is(n, &op_grad_store) || kept)
-            c.fixed += (double)type_numel_max(&n->type) * real * NS_PER_BYTE;
-        if (part == PART_NONE) continue;
-        if (part == PART_TEAM) waits++;
-        const DimVar *batch = n->type.batch;
-        for (int k = 0; k < n->n_in && !batch; k++)
-            if (n->in[k]) batch = n->in[k]->type.batch;
-        const Work w =
-            n->op->work ? n->op->work(n) : (Work){ .flops = type_numel(&n->type, 0, n->type.rank) };
-        double *sum = &c.fixed;
-        for (size_t d = 0; d < r->dims.len; d++)
-            if (r->dims.data[d] == batch) sum = &c.per[d];
-        *sum += ((double)w.macs * NS_PER_MAC + (double)w.flops * NS_PER_FLOP) * real / 4;
-    }
-    c.team += waits * NS_PER_BARRIER;
-    return c;
-}
-
-/* The statement that runs a routine's body. `self` is the object, `arg` the arguments; `where` leads to the sizes. */
-static const char *run_text(const ModelFace *f, const Routine *r, const char *self, const char *arg,
-                            const char *where)
-{
-    const RoutineNames *rn = &f->routine[r->index];
-    const Cost c = cost_of_body(f, r);
-    StrBuf work, sb;
-    sb_init(&work, f->arena);
-    sb_init(&sb, f->arena);
-    for (size_t d = 0; d < r->dims.len; d++)
-        if (c.per[d] > 0)
-            sb_printf(&work, "(nn_dim)%s%s * %.0f + ", where, rn->dim[d], ceil(c.per[d]));
-    sb_printf(&work, "%.0f", ceil(c.fixed));
-    put_text(&sb, 1,
-             arena_printf(f->arena, "nn_model_run(&%s->base, %s_body, %s, %s, %.0f);", self,
-                          rn->base, arg, work.text, ceil(c.team)));
-    return sb.text;
-}
-
-/* The product with the Hessian as the library calls it: for the inputs of the step that is under way. */
-static void put_product(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const Routine *p = r->product;
-    const RoutineNames *rn = &f->routine[r->index], *pn = &f->routine[p->index];
-    StrBuf call;
-    sb_init(&call, f->arena);
-    sb_printf(&call, "%s_args run = { .m = a->m", pn->base);
-    for (size_t i = 0; i < r->dims.len; i++) sb_printf(&call, ", .%s = a->%s", pn->dim[i], rn->dim[i]);
-    for (size_t i = 0; i < r->inputs.len; i++) sb_printf(&call, ", .%s = a->%s", pn->input[i], rn->input[i]);
-    sb_printf(&call, ", .%s = from, .%s = to };", pn->input[r->inputs.len], pn->output[0]);
-    sb_printf(out,
-              "\n/* to = H from at the current weights. */\n"
-              "static void %s_product(void *arg, const void *from, void *to)\n{\n"
-              "    const %s_args *const a = arg;\n",
-              rn->base, rn->base);
-    put_text(out, 1, call.text);
-    sb_printf(out, "%s}\n", run_text(f, p, "a->m", "&run", "run."));
-}
-
-static const char *ema_call(const ModelFace *f, const Routine *r, const Piece *p)
-{
-    const StepPlace *s = &f->step[r->index];
-    StrBuf decay;
-    sb_init(&decay, f->arena);
-    put_double(&decay, r->minimize->ema);
-    return arena_printf(f->arena, "nn_ema(%s, %s, %s, %s, step + 1);", p->n, p->w,
-                        slot_text(f, s, p, s->ema_at), decay.text);
-}
-
-/* The averages of a step whose update the library makes. */
-static void put_average(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const StepPlace *s = &f->step[r->index];
-    sb_printf(out,
-              "\n/* The weights' averages after an update. */\n"
-              "static void %s_average(const %s_args *a)\n{\n"
-              "    const %s *const params = a->m->base.params;\n"
-              "    %s *const slots = a->m->base.slots;\n"
-              "    const int64_t step = (int64_t)a->m->base.steps[%d];\n"
-              "    const nn_dim from = 0;\n    nn_dim to;\n",
-              f->routine[r->index].base, f->routine[r->index].base, f->real, f->real, r->index);
-    for (size_t i = 0; i < s->ranges.len; i++) {
-        sb_printf(out, "    to = %lld;\n", (ll)s->ranges.data[i].count);
-        const Piece piece = piece_of_range(f, &s->ranges.data[i]);
-        put_text(out, 1, ema_call(f, r, &piece));
-    }
-    sb_puts(out, "}\n");
-}
-
-/* The beginning of a comment on what the optimizer does. */
-static void put_using(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const Minimize *mini = r->minimize;
-    sb_printf(out, "\n/* %s:%d  using %s: ",
-              mini->span.source ? comment_text(f->arena, base_name(mini->span.source->name)) : "",
-              mini->span.source ? span_place(mini->span).line : 0, mini->optim->name);
-}
-
-/* What the library's method asks of a step, and the call of that method. */
-static void put_second(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const RoutineNames *rn = &f->routine[r->index];
-    const Minimize *mini = r->minimize;
-    const StepPlace *s = &f->step[r->index];
-    sb_printf(out, "\nstatic const int %s_trained[%zu] = {", rn->base, mini->over.len);
-    for (size_t i = 0, k = 0; i < f->m->tensors.len; i++)
-        if (face_trains(r, f->m->tensors.data[i])) sb_printf(out, "%s%zu", k++ ? ", " : " ", i);
-    sb_printf(out,
-              " };\n\n/* Loss and gradients at the current weights. */\n"
-              "static double %s_evaluate(void *arg)\n{\n"
-              "    %s_args *const a = arg;\n"
-              "%s"
-              "    return (double)a->metric[%d];\n}\n",
-              rn->base, rn->base, run_text(f, r, "a->m", "a", "a->"), face_loss_port(r));
-    if (mini->optim->uses_product) put_product(f, r, out);
-    if (s->ema_at >= 0) put_average(f, r, out);
-    put_using(f, r, out);
-    sb_printf(
-        out,
-        "one update, from the loss and gradients that were just computed. */\n"
-        "static nn_status %s_second(%s_args *a)\n{\n",
-        rn->base, rn->base);
-    StrBuf fields;
-    sb_init(&fields, f->arena);
-    for (int i = 0; mini->optim->scalars[i].name; i++) {
-        if (optim_arg_is_fixed(&mini->optim->scalars[i])) continue;
-        const struct OptimScalar *const x = &mini->scalars[i];
-        const char *base = arena_printf(f->arena, "a->m->base.hypers[%d]", x->hyper->index);
-        const char *step = arena_printf(f->arena, "(int64_t)a->m->base.steps[%d]", r->index);
-        sb_printf(&fields, "        .%s = %s,\n", mini->optim->scalars[i].name,
-                  scheduled_text(f->arena, base, step, x->schedule, x->schedule_args, x->warmup));
-    }
-    /* No locals: the model's own name may be any word. */
-    sb_printf(out,
-              "    %s%s(&(const nn_second){\n"
-              "        .model = &a->m->base,\n"
-              "        .n_tensors = %zu,\n"
-              "        .tensors = %s_trained,\n"
-              "        .n = %lld,\n",
-              assigns_state(r) ? "const nn_status status = " : "return ", mini->optim->driver,
-              mini->over.len, rn->base, (ll)optim_columns(mini));
-    if (s->blocks.len) sb_printf(out, "        .state = %s_blocks,\n", rn->base);
-    if (mini->optim->uses_product) sb_printf(out, "        .product = %s_product,\n", rn->base);
-    sb_printf(out,
-              "        .evaluate = %s_evaluate,\n"
-              "        .ctx = a,\n"
-              "        .work = (double *)(void *)(a->m->base.arena + %lld),\n"
-              "        .loss = (double)a->metric[%d],\n%s    });\n",
-              rn->base, (ll)face_work_offset(r), face_loss_port(r), fields.text);
-    if (assigns_state(r))
-        sb_printf(out,
-                  "    if (status != NN_OK) return status;\n"
-                  "    a->store = 1; /* state follows from the new weights */\n"
-                  "    %s_evaluate(a);\n"
-                  "    return NN_OK;\n",
-                  rn->base);
-    sb_puts(out, "}\n");
-}
-
-static void put_calls(const ModelFace *f, const Routine *r, const Piece *piece, StrBuf *body, StrBuf *calls)
-{
-    const char *call = optim_call(f, r, piece);
-    put_text(body, 1, call);
-    sb_puts(calls, call);
-    if (f->step[r->index].ema_at < 0) return;
-    call = ema_call(f, r, piece);
-    put_text(body, 1, call);
-    sb_puts(calls, call);
-}
-
-/* The update of the tensors of p: all of them as one row, or the rows of one tensor. */
-static void put_piece(const ModelFace *f, const Routine *r, const ParamRange *p, int64_t grain, StrBuf *body,
-                      StrBuf *calls)
-{
-    const Minimize *mini = r->minimize;
-    const Tensor *t = f->m->tensors.data[p->first];
-    const char *first = comment_text(f->arena, t->path);
-    const char *last = comment_text(f->arena, f->m->tensors.data[p->last]->path);
-    sb_printf(body, "    /* %s%s%s */\n", first, p->first == p->last ? "" : " .. ", p->first == p->last ? "" : last);
-    sb_printf(body, "    nn_share(team->rank, team->size, %lld, %lld, &from, &to);\n",
-              grain ? (ll)t->type.dim[1] : (ll)p->count, grain ? (ll)grain : (ll)f->align);
-    if (grain) sb_printf(body, "    from *= %lld, to *= %lld;\n", (ll)t->type.dim[0], (ll)t->type.dim[0]);
-    put_text(body, 1,
-             arena_printf(f->arena, "nn_grad_scale(to - from, grads + %lld + from, scale);", (ll)p->offset));
-    if (mini->clip_value > 0) {
-        StrBuf clip;
-        sb_init(&clip, f->arena);
-        put_double(&clip, mini->clip_value);
-        put_text(body, 1,
-                 arena_printf(f->arena, "nn_grad_clip(to - from, grads + %lld + from, %s);", (ll)p->offset, clip.text));
-    }
-    const Piece piece = piece_of_range(f, p);
-    put_calls(f, r, &piece, body, calls);
-}
-
-/* The first trained parameter from i on; states stand between them and lie elsewhere. */
-static int next_trained(const ModelFace *f, const Routine *r, int i, int last)
-{
-    for (; i <= last; i++) {
-        const Tensor *t = f->m->tensors.data[i];
-        if (t->kind == TENSOR_PARAM && face_trains(r, t)) break;
-    }
-    return i;
-}
-
-/* A range in pieces. A large tensor whose gradient is divided by rows is one: then a thread updates what it has just
- * computed, and fetches no gradient from another processor's cache. What lies between is another. */
-static void put_range(const ModelFace *f, const Routine *r, const ParamRange *range, StrBuf *body, StrBuf *calls)
-{
-    for (int i = range->first; i <= range->last;) {
-        const int64_t grain = face_row_grain(r, i);
-        ParamRange piece = *range;
-        piece.offset = f->tensor[i].offset;
-        piece.slot_offset += piece.offset - range->offset;
-        piece.first = piece.last = i;
-        i = next_trained(f, r, i + 1, range->last);
-        while (!grain && i <= range->last && !face_row_grain(r, i)) {
-            piece.last = i;
-            i = next_trained(f, r, i + 1, range->last);
-        }
-        piece.count = (i <= range->last ? f->tensor[i].offset : range->offset + range->count) - piece.offset;
-        put_piece(f, r, &piece, grain, body, calls);
-    }
-}
-
-/* The locals that the text of optimizer calls mentions. */
-static void put_optim_locals(const ModelFace *f, const Routine *r, const char *calls, StrBuf *out)
-{
-    const Minimize *mini = r->minimize;
-    if (strstr(calls, "slots + "))
-        sb_printf(out, "    %s *const slots = a->m->base.slots;\n", f->real);
-    bool uses_h = false, uses_step = strstr(calls, "step + 1") != NULL;
-    StrBuf scalars;
-    sb_init(&scalars, f->arena);
-    for (int i = 0; mini->optim->scalars && mini->optim->scalars[i].name; i++) {
-        const OptimArg *arg = &mini->optim->scalars[i];
-        if (!mini->scalars[i].hyper || !strstr(calls, arena_printf(f->arena, "%s_", arg->name))) continue;
-        uses_h = true;
-        const struct OptimScalar *const x = &mini->scalars[i];
-        if (x->schedule || x->warmup > 0) uses_step = true;
-        put_text(
-            &scalars, 1,
-            arena_printf(f->arena, "const double %s_ = %s;", arg->name,
-                         scheduled_text(f->arena, arena_printf(f->arena, "h[%d]", x->hyper->index),
-                                        "step", x->schedule, x->schedule_args, x->warmup)));
-    }
-    if (uses_h) sb_puts(out, "    const double *const h = a->m->base.hypers;\n");
-    if (uses_step)
-        sb_printf(out, "    const int64_t step = (int64_t)a->m->base.steps[%d];\n", r->index);
-    sb_puts(out, scalars.text);
-}
-
-/* What the routine's body calls where a gradient, or a piece of one, is complete. */
-static void put_update_in_backward(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const RoutineNames *rn = &f->routine[r->index];
-    const Piece piece = piece_of_update(&f->step[r->index]);
-    StrBuf calls, body;
-    sb_init(&calls, f->arena);
-    sb_init(&body, f->arena);
-    put_calls(f, r, &piece, &body, &calls);
-    put_using(f, r, out);
-    sb_puts(out, "n elements of parameter u from their gradient, as soon as it is known. */\n");
-    put_text(out, 0,
-             arena_printf(f->arena, "static void %s_update(const nn_update *u, nn_dim from, nn_dim n, const %s *g)",
-                          rn->base, f->real));
-    sb_printf(out, "{\n    const %s_args *const a = u->args;\n    %s *const params = a->m->base.params;\n", rn->base,
-              f->real);
-    put_optim_locals(f, r, calls.text, out);
-    sb_printf(out, "%s}\n", body.text);
-}
-
-static void put_update(const ModelFace *f, const Routine *r, StrBuf *out)
-{
-    const RoutineNames *rn = &f->routine[r->index];
-    const Minimize *mini = r->minimize;
-    const StepPlace *s = &f->step[r->index];
-    if (clips_norm(r)) put_norm(f, r, out);
-    put_using(f, r, out);
-    sb_printf(out,
-              "every thread updates its share of the trained parameters. */\n"
-              "static void %s_update(const %s_args *a, const nn_team *team)\n{\n",
-              rn->base, rn->base);
-    StrBuf calls, body;
-    sb_init(&calls, f->arena);
-    sb_init(&body, f->arena);
-    for (size_t i = 0; i < s->ranges.len; i++) put_range(f, r, &s->ranges.data[i], &body, &calls);
-    sb_printf(out, "    %s *const params = a->m->base.params, *const grads = a->m->base.grads;\n",
-              f->real);
-    put_optim_locals(f, r, calls.text, out);
-    if (clips_norm(r)) {
-        StrBuf clip;
-        sb_init(&clip, f->arena);
-        put_double(&clip, mini->clip_norm);
-        sb_printf(out,
-                  "    const double shrink = %s / (a->norm + 1e-6);\n"
-                  "    const double scale = shrink < 1.0 ? a->scale * shrink : a->scale;\n",
-                  clip.text);
-    } else {
-        sb_puts(out, "    const double scale = a->scale;\n");
-    }
-    sb_puts(out, "    nn_dim from, to;\n");
-    sb_puts(out, body.text);
-    sb_puts(out, "}\n");
-    sb_printf(out,
-              "\nstatic void %s_apply_body(void *arg, const nn_team *team)\n{\n"
-              "    %s_args *const a = arg;\n",
-              rn->base, rn->base);
-    if (clips_norm(r))
-        sb_printf(out, "    %s_norm(a, team);\n    if (!isfinite(a->norm)) return;\n", rn->base);
-    sb_printf(out, "    %s_update(a, team);\n}\n", rn->base);
 }
 
 /* New state is stored last, and in a step only after the loss has been found finite. */
@@ -910,7 +388,7 @@ static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
     else if (face_keeps_grads(r))
         sb_printf(&sb, ", .acc = half && m->base.grads_ready[%d]%s", r->index,
                   !is_driven(r)      ? ", .apply = !half, .scale = 1.0"
-                  : assigns_state(r) ? ", .store = half"
+                  : face_assigns_state(r) ? ", .store = half"
                                      : "");
     sb_puts(&sb, " };");
     put_text(out, 1, sb.text);
@@ -1049,12 +527,11 @@ static void put_step(const ModelFace *f, const Routine *r, StrBuf *out)
               "    if (!m || !(m->base.routines & %s) || !isfinite(grad_scale)) return NN_EINVAL;\n"
               "    if (!m->base.grads_ready[%d]%s) return NN_ESTATE;\n"
               "    %s_args a = { .m = m, .scale = grad_scale };\n"
-              "    nn_model_run(&m->base, %s_apply_body, &a, %.0f, %.0f);\n"
+              "%s"
               "    m->base.weights++;\n"
               "    m->base.grads_ready[%d] = 0;\n",
               rn->apply, f->type, rn->bit, r->index, f->has_ema ? " || m->base.averaged" : "",
-              rn->base, rn->base, ceil(cost_of_update(f, r).fixed), ceil(cost_of_update(f, r).team),
-              r->index);
+              rn->base, run_apply_text(f, r), r->index);
     if (clips_norm(r)) sb_puts(out, "    if (!isfinite(a.norm)) return NN_ENONFINITE;\n");
     sb_printf(out, "    m->base.steps[%d]++;\n    return NN_OK;\n}\n", r->index);
 }
@@ -1156,12 +633,9 @@ static void put_routine(ModelFace *f, const Routine *r, StrBuf *out)
         put_args_struct(f, body, out);
         put_body(f, body, out);
     }
-    if (updates_in_backward(r))
-        put_update_in_backward(f, r, out);
-    else if (r->kind == ROUTINE_STEP && !is_driven(r))
-        put_update(f, r, out);
+    if (r->kind == ROUTINE_STEP && !is_driven(r)) emit_update(f, r, out);
     put_body(f, r, out);
-    if (is_driven(r)) put_second(f, r, out);
+    if (is_driven(r)) emit_second(f, r, out);
     if (updates_in_backward(r))
         put_step_in_backward(f, r, out);
     else if (r->kind == ROUTINE_STEP)
