@@ -125,8 +125,12 @@ static const Node *producer_of(const Node *x, int *k)
  * loss before the first update and leaves when it is not finite. Neither is a use of a value, so both are
  * kept as pairs of nodes beside the graph; every order that is tried respects them.
  * A kernel that can hand its result over in pieces (OpDesc.update_part) updates the parameter itself, and
- * there is memory for one piece only. It must not read that parameter, and nobody else its result.
+ * there is memory for one piece only. Nobody else must read its result.
+ * Whoever updates reads no parameter: two of them, each waiting for the other to have read, would wait for ever. A
+ * kernel that does leaves the update to the root, and a root whose gradient is a parameter gets a copy of it.
  */
+enum { ANY_PARAM = -1 };
+
 static bool reads_param(const Node *n, int index)
 {
     if (op_has(n, OPF_SOURCE | OPF_VIEW)) return false;
@@ -134,7 +138,7 @@ static bool reads_param(const Node *n, int index)
         int k;
         if (!op_reads(n, i)) continue;
         const Node *x = producer_of(n->in[i], &k);
-        if (op_is(x, &op_param) && index_of(x) == index) return true;
+        if (op_is(x, &op_param) && (index == ANY_PARAM || index_of(x) == index)) return true;
     }
     return false;
 }
@@ -155,14 +159,14 @@ static void list_updates(Planner *p)
         if (!op_is(root, &op_update)) continue;
         const int index = (int)index_of(root);
         const bool in_kernel = n->op->update_part && n->op->update_part(n) > 0 && count_uses(r, n) == 1 &&
-                               !reads_param(n, index);
+                               !reads_param(n, ANY_PARAM);
         vec_push(p->a, &p->updates, (Update){ root, in_kernel ? n : root, index });
     }
     for (size_t u = 0; u < p->updates.len; u++) {
         const Update *update = &p->updates.data[u];
         for (int i = 0; i < p->n; i++) {
             const Node *n = r->nodes.data[i];
-            if (op_is(n, &op_report) || (n != update->by && reads_param(n, update->index)))
+            if (op_is(n, &op_report) || reads_param(n, update->index))
                 vec_push(p->a, &p->precedences, (Precedence){ n, update->by });
         }
     }
@@ -941,15 +945,16 @@ static void choose_barriers(Planner *p)
 
 /* ---- the graph's last change ---- */
 
-/* Assignments run one after the other, so a state that is assigned another state's old value needs
- * a copy made before: x + -0.0 is x for every x. */
-static Node *copy_states(Builder *b, const Node *old, Node *const *in, void *ctx)
+/* Assignments run one after the other, and so do updates: a state that is assigned another state's old value, a
+ * parameter whose gradient is a parameter, need a copy made before. x + -0.0 is x for every x. */
+static Node *copy_old_values(Builder *b, const Node *old, Node *const *in, void *ctx)
 {
     (void)ctx;
-    if (!op_is(old, &op_assign) || old->type.dtype != DT_F32) return NULL;
+    const bool assigns = op_is(old, &op_assign);
+    if ((!assigns && !op_is(old, &op_update)) || old->type.dtype != DT_F32) return NULL;
     const Node *x = old->in[0];
     while (op_has(x, OPF_VIEW)) x = x->in[0];
-    if (!op_is(x, &op_state) || index_of(x) == index_of(old)) return NULL;
+    if (!op_is(x, assigns ? &op_state : &op_param) || (assigns && index_of(x) == index_of(old))) return NULL;
     Node *nothing = mk_const(b, DT_F32, -0.0);
     b->name = arena_printf(b->module->arena, "%s_copy", old->in[0]->name);
     Node *copy = mk2(b, &op_add, NULL, in[0], nothing);
@@ -1057,7 +1062,7 @@ static void choose_pitches(const Planner *p, const Node *scan)
 bool pass_plan(Module *m, Routine *r)
 {
     r->plan = NULL;
-    routine_rewrite(m, r, copy_states, NULL);
+    routine_rewrite(m, r, copy_old_values, NULL);
     routine_sweep(m, r);
     Planner p = { .m = m, .r = r, .a = m->arena, .n = (int)r->nodes.len };
     for (int i = 0; i < p.n; i++)

@@ -124,6 +124,21 @@ static void same_bits(int threads)
     pair_free(q);
 }
 
+/* Gradients that are parameters themselves: none may be read when it has been updated. */
+static void cross(int threads)
+{
+    pair *m = object(PAIR_CROSS, threads), *n = object(PAIR_CROSS_IN_BACKWARD, threads);
+    char what[100];
+    for (int i = 0; i < STEPS; i++)
+        if (pair_cross(m, NULL) != NN_OK || pair_cross_in_backward(n, NULL) != NN_OK) exit(2);
+    read_all(m, &a);
+    read_all(n, &b);
+    snprintf(what, sizeof what, "%d threads: each the gradient of the other", threads);
+    say(same(), what);
+    pair_free(m);
+    pair_free(n);
+}
+
 /* Everything that a file of the training state holds. */
 static void save_all(const pair *m, Buffer *to)
 {
@@ -152,6 +167,8 @@ static void not_finite(int threads)
 int main(void)
 {
     for (int threads = 1; threads <= 4; threads++) same_bits(threads);
+    cross(1);
+    cross(3);
     not_finite(1);
     not_finite(3);
 
