@@ -89,6 +89,6 @@ const char *run_text(const ModelFace *f, const Routine *r, const char *self, con
 const char *run_apply_text(const ModelFace *f, const Routine *r)
 {
     const Cost c = cost_of_update(f, r);
-    return arena_printf(f->arena, "    nn_model_run(&m->base, %s_apply_body, &a, %.0f, %.0f);\n", f->routine[r->index].base,
-                        ceil(c.fixed), ceil(c.team));
+    return arena_printf(f->arena, "    nn_model_run(&m->base, %s_apply_body, &a, %.0f, %.0f);\n",
+                        f->routine[r->index].base, ceil(c.fixed), ceil(c.team));
 }
