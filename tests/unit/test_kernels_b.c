@@ -16,7 +16,16 @@ typedef struct Dense {
     nn_real *branch, *mask; /* what follows dx; NULL: nothing */
     nn_real *panels, *y_kept; /* of kernels that read large weights as panels */
     int *keeps;               /* set by those */
+    nn_real *part, *handed;   /* part of dw that goes to an update, and what all updates were given */
 } Dense;
+
+enum { PART = 48 };
+
+static void hand_over(const nn_update *u, nn_dim from, nn_dim n, const nn_real *g)
+{
+    const Dense *d = u->args;
+    memcpy(d->handed + u->param + from, g, (size_t)n * sizeof *g);
+}
 
 NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
 {
@@ -45,6 +54,8 @@ NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_di
         nn_dense_kept(team, d->rows, in, out, d->relu, d->x, d->panels, d->bias, d->add, d->y_kept);
         nn_dense_dx_wide(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
         nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+        nn_dense_dw_update(team, d->rows, in, out, PART, d->x, d->dy, d->part,
+                           &(const nn_update){ .run = hand_over, .args = (void *)(uintptr_t)d });
     }
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
@@ -99,6 +110,8 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
     d.keeps = &keeps;
     d.panels = reals(in * (out + NN_PANEL_COLS), 1);
     d.y_kept = reals(rows * out, 1);
+    d.part = reals(PART * out, 1);
+    d.handed = reals(in * out, 1);
     double *y = doubles(rows * out), *dx = doubles(rows * in), *dw = doubles(in * out),
            *db = doubles(out);
     double *db_scale = doubles(out);
@@ -129,6 +142,7 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
         d.acc = 0;
         nn_pool_run(pools[t], fn, &d);
         if (keeps) expect_same("dense, kept panels", rows * out, d.y_kept, d.y);
+        if (keeps) expect_same("dense_dw, handed to an update", in * out, d.handed, d.dw);
         if (t == 1) {
             expect_close("dense", rows * out, d.y, y);
             expect_close("dense_dx", rows * in, d.dx, dx);
@@ -152,8 +166,8 @@ static void check_dense(nn_team_fn fn, nn_dim rows, nn_dim in, nn_dim out)
         free(d.dw), free(d.db);
     }
     for (int i = 0; i < 4; i++) free(first[i]);
-    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(d.panels), free(d.y_kept), free(y), free(dx),
-        free(dw), free(db), free(db_scale);
+    free(d.x), free(d.w), free(d.bias), free(d.dy), free(d.scratch), free(d.panels), free(d.y_kept), free(d.part),
+        free(d.handed), free(y), free(dx), free(dw), free(db), free(db_scale);
 }
 
 #ifdef NN_SMALL_CODE
