@@ -393,11 +393,19 @@ static nn_status call(Run *run, nn_harness_fn fn)
     return fn(run->m, run->dims, (const void *const *)run->in, run->out);
 }
 
+/* Options that look at gradients are for steps that keep them. */
+static int need_gradients(const nn_harness_routine *r, const char *option)
+{
+    char text[128];
+    snprintf(text, sizeof text, r->is_step ? "%s is for steps that keep their gradients (no in_backward), not for"
+                                           : "%s is for steps, not for", option);
+    return r->grad ? CODE_GOOD : fail(CODE_USAGE, text, r->name);
+}
+
 static int run_steps(Run *run)
 {
     const nn_harness_routine *r = run->r;
-    if (run->grad_only && !r->is_step)
-        return fail(CODE_USAGE, "--grad-only is for steps, not for", r->name);
+    if (run->grad_only && need_gradients(r, "--grad-only")) return CODE_USAGE;
     for (long i = 0; i < run->steps; i++) {
         const nn_status s = call(run, run->grad_only ? r->grad : r->run);
         if (s != NN_OK) {
@@ -545,8 +553,7 @@ static int check_tensor(Run *run, const Snapshot *snap, int index)
 static int begin_check(const Run *run, const char *option, Snapshot *snap)
 {
     char text[128];
-    snprintf(text, sizeof text, "%s is for steps, not for", option);
-    if (!run->r->is_step) return fail(CODE_USAGE, text, run->r->name);
+    if (need_gradients(run->r, option)) return CODE_USAGE;
     snprintf(text, sizeof text,
              "%s needs double precision: make the program with nnc --real=f64", option);
     if (run->h->info->real_bytes != 8) return fail(CODE_USAGE, text, NULL);

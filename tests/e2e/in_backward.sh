@@ -26,6 +26,18 @@ program() {
     fi
 }
 
+# What looks at gradients says that there are none.
+no_gradients() { # PROGRAM OPTION
+    "$1" --routine train "$2" >"$WORK/options.log" 2>&1
+    code=$?
+    if [ $code = 2 ] && grep -q "keep their gradients" "$WORK/options.log"; then
+        pass "$2 is refused"
+    else
+        echo "exit code $code" >>"$WORK/options.log"
+        fail "$2 is refused" "$WORK/options.log"
+    fi
+}
+
 # Every step of a model but those that clip the norm, with the option added.
 model() { # NAME
     sed -E '/clip_norm/!s/using ([a-z]+)\((.*)\);/using \1(\2, in_backward = true);/; s/\(, in_backward/(in_backward/' \
@@ -45,6 +57,7 @@ model() { # NAME
 
 if [ "${1:-}" = --one ]; then
     case $2 in program) program ;; *) model "$2" ;; esac
+    [ "$2" != lenet ] || for option in --grad-only --check-grad; do no_gradients "$WORK/lenet" $option; done
     exit 0
 fi
 suite in_backward

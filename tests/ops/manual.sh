@@ -39,6 +39,7 @@ elsewhere() {
     clip_norm) echo clip_grad_norm_ ;;
     clip_value) echo clip_grad_value_ ;;
     ema) echo training_swap_ema ;;
+    in_backward) echo pair_fit_in_backward ;;
     l1 | l2) echo training_ridge ;;
     *) echo "$1" ;;
     esac
@@ -56,7 +57,7 @@ for list in ops layers activations losses metrics functions optimizers options s
         esac
         word=$(elsewhere "$name")
         # shellcheck disable=SC2086 # sources are several files
-        where=$(grep -lE "(\\b|nn_init_|nn_schedule_)$word\\b" $sources tests/e2e/training.c tests/e2e/draws.c | head -n 1)
+        where=$(grep -lE "(\\b|nn_init_|nn_schedule_)$word\\b" $sources tests/e2e/training.c tests/e2e/draws.c tests/e2e/in_backward.c | head -n 1)
         if [ -n "$where" ]; then
             pass "$list: $name"
             echo "$list $name $where" >>"$WORK/table"
