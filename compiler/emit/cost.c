@@ -67,9 +67,7 @@ static Cost cost_of_body(const ModelFace *f, const Routine *r)
     return c;
 }
 
-/* The statement that runs a routine's body. `self` is the object, `arg` the arguments; `where` leads to the sizes. */
-const char *run_text(const ModelFace *f, const Routine *r, const char *self, const char *arg,
-                            const char *where)
+const char *run_text(const ModelFace *f, const Routine *r, const char *self, const char *arg, const char *where)
 {
     const RoutineNames *rn = &f->routine[r->index];
     const Cost c = cost_of_body(f, r);

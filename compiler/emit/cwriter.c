@@ -502,10 +502,9 @@ static const char *double_literal(const CWriter *w, double v)
 {
     StrBuf sb;
     sb_init(&sb, w->arena);
-    sb_real(&sb, v);
     if (isinf(v) || isnan(v))
         return isnan(v) ? "(double)NAN" : v > 0 ? "(double)INFINITY" : "-(double)INFINITY";
-    if (!strpbrk(sb.text, ".e")) sb_puts(&sb, ".0");
+    put_double(&sb, v);
     return sb.text;
 }
 
@@ -891,9 +890,11 @@ static bool same_place(const Buffer *a, BufferKind kind, int64_t index)
     return a->kind == kind && a->index == index;
 }
 
-/* A tensor whose gradient is divided by rows is updated alike: a thread updates what it has just computed. */
-static void update_code(CWriter *w, const Node *n, int tensor)
+/* A tensor whose gradient is divided by rows is updated alike: a thread updates what it has just computed. Nothing is
+ * left to do where the gradient's kernel has updated it. */
+static bool update_code(CWriter *w, const Node *n, int tensor)
 {
+    if (w->plan->part[n->id] == PART_NONE) return false;
     int k;
     const Node *from = cw_base(n->in[0], &k);
     const int64_t grain = face_row_grain(w->routine, tensor);
@@ -902,26 +903,23 @@ static void update_code(CWriter *w, const Node *n, int tensor)
     if (w->plan->part[n->id] == PART_ONE) {
         cw_text(w, arena_printf(w->arena, "%s_update(%s, 0, %lld, %s);", w->face->routine[w->routine->index].base,
                                 update_text(w, tensor), (ll)type_numel_max(&n->type), g));
-        return;
+        return true;
     }
     w->uses_team = true;
     cw_text(w, arena_printf(w->arena, "nn_update_rows(team, %lld, %lld, %lld, %s, %s);",
                             grain ? (ll)n->type.dim[1] : (ll)type_numel_max(&n->type),
                             grain ? (ll)n->type.dim[0] : 1LL, grain ? (ll)grain : (ll)w->face->align,
                             update_text(w, tensor), g));
+    return true;
 }
 
 /* Copies a root's operand to where the effect goes, unless it was computed there. */
 static bool root_code(CWriter *w, const Node *n)
 {
     const int64_t index = ((const IndexAttrs *)n->attrs)->index;
+    if (op_is(n, &op_update)) return update_code(w, n, (int)index);
     int k;
     const Node *from = cw_base(n->in[0], &k);
-    if (op_is(n, &op_update)) {
-        if (w->plan->part[n->id] == PART_NONE) return false;
-        update_code(w, n, (int)index);
-        return true;
-    }
     const Buffer *at = &w->plan->result[from->id][k];
     Buffer to = { .kind = AT_NOWHERE, .index = (int)index };
     TensorType type = n->type;

@@ -263,9 +263,11 @@ static void put_body(ModelFace *f, const Routine *r, StrBuf *out)
     const RoutineNames *rn = &f->routine[r->index];
     CWriter w;
     cw_init(&w, f, r);
-    const char *const check_loss =
-        arena_printf(f->arena, "    if (!isfinite(a->metric[%d])) return; /* the loss: nothing is stored */\n",
-                     r->kind == ROUTINE_STEP ? face_loss_port(r) : 0);
+    const char *check_loss = NULL;
+    if (r->kind == ROUTINE_STEP)
+        check_loss =
+            arena_printf(f->arena, "    if (!isfinite(a->metric[%d])) return; /* the loss: nothing is stored */\n",
+                         face_loss_port(r));
     if (updates_in_backward(r)) w.guard = check_loss;
     bool has_assign = false;
     for (size_t i = 0; i < r->nodes.len; i++) {
@@ -387,9 +389,9 @@ static void put_fields(const ModelFace *f, const Routine *r, StrBuf *out)
             sb_printf(&sb, ", .%s = %s", rn->output[i], rn->output[i]);
     else if (face_keeps_grads(r))
         sb_printf(&sb, ", .acc = half && m->base.grads_ready[%d]%s", r->index,
-                  !is_driven(r)      ? ", .apply = !half, .scale = 1.0"
+                  !is_driven(r)           ? ", .apply = !half, .scale = 1.0"
                   : face_assigns_state(r) ? ", .store = half"
-                                     : "");
+                                          : "");
     sb_puts(&sb, " };");
     put_text(out, 1, sb.text);
 }

@@ -556,7 +556,7 @@ static bool root_in_place(const Planner *p, const Node *root)
 }
 
 /* The team divides an update by elements, in the order in which they lie. */
-static Part update_part(const Node *n)
+static Part part_of_update(const Node *n)
 {
     return type_numel_max(&n->type) >= SMALL ? PART_TEAM : PART_ONE;
 }
@@ -567,7 +567,7 @@ static void choose_parts(Planner *p)
         const Node *n = p->r->nodes.data[i];
         Part part = PART_NONE;
         if (op_has(n, OPF_ROOT))
-            part = root_in_place(p, n) ? PART_NONE : op_is(n, &op_update) ? update_part(n) : loop_part(&n->type);
+            part = root_in_place(p, n) ? PART_NONE : op_is(n, &op_update) ? part_of_update(n) : loop_part(&n->type);
         else if (op_is(n, &op_const))
             part = p->plan->result[i][0].kind == AT_ARENA ? loop_part(&n->type) : PART_NONE;
         else if (is_elementwise(n))

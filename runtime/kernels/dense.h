@@ -649,9 +649,8 @@ NN_INLINE void nn_dense_dw_update(const nn_team *team, nn_dim rows, nn_dim in, n
 {
     nn_dim from, to;
     nn_share(team->rank, team->size, part, NN_DW_ROWS, &from, &to);
-    for (nn_dim i = 0; i + from < in; i += part) {
+    for (nn_dim i = 0; from < to && i + from < in; i += part) {
         const nn_dim n = nn_min_dim(to, in - i) - from;
-        if (n <= 0) break;
         nn_dense_dw_rows(0, n, rows, n, out, NN_ROWS_APART(in), x + i + from, dy, g + from * out, 0);
         u->run(u, (i + from) * out, n * out, g + from * out);
     }

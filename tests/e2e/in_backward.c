@@ -22,6 +22,12 @@ static void say(int good, const char *what)
     printf("%s %s\n", good ? "ok" : "bad", what);
 }
 
+/* Of objects with so many threads. */
+static void say_on(int threads, int good, const char *what)
+{
+    printf("%s %d threads: %s\n", good ? "ok" : "bad", threads, what);
+}
+
 static void fill(int round)
 {
     uint32_t s = 12345u + (uint32_t)round;
@@ -90,7 +96,6 @@ static void same_bits(int threads)
     pair *m = object(PAIR_FIT, threads), *n = object(PAIR_FIT_IN_BACKWARD, threads);
     pair *p = object(PAIR_PENALISED, threads), *q = object(PAIR_PENALISED_IN_BACKWARD, threads);
     int equal = 1;
-    char what[100];
     pair_fit_out before = { 0 };
     pair_fit_in_backward_out out = { 0 };
     for (int i = 0; i < STEPS; i++) {
@@ -102,22 +107,18 @@ static void same_bits(int threads)
         if (pair_penalised_in_backward(q, rows, &x[0][0][0][0], y, NULL) != NN_OK) exit(2);
         equal &= memcmp(&before.loss, &out.loss, sizeof out.loss) == 0 && before.acc == out.acc;
     }
-    snprintf(what, sizeof what, "%d threads: the same losses and metrics", threads);
-    say(equal, what);
+    say_on(threads, equal, "the same losses and metrics");
     read_all(m, &a);
     read_all(n, &b);
-    snprintf(what, sizeof what, "%d threads: the same weights and state", threads);
-    say(same(), what);
+    say_on(threads, same(), "the same weights and state");
     read_all(p, &a);
     read_all(q, &b);
-    snprintf(what, sizeof what, "%d threads: the same weights but for rounding with penalties", threads);
-    say(alike(), what);
+    say_on(threads, alike(), "the same weights but for rounding with penalties");
     pair_swap_ema(m, PAIR_FIT);
     pair_swap_ema(n, PAIR_FIT_IN_BACKWARD);
     read_all(m, &a);
     read_all(n, &b);
-    snprintf(what, sizeof what, "%d threads: the same averages", threads);
-    say(same(), what);
+    say_on(threads, same(), "the same averages");
     pair_free(m);
     pair_free(n);
     pair_free(p);
@@ -128,13 +129,11 @@ static void same_bits(int threads)
 static void cross(int threads)
 {
     pair *m = object(PAIR_CROSS, threads), *n = object(PAIR_CROSS_IN_BACKWARD, threads);
-    char what[100];
     for (int i = 0; i < STEPS; i++)
         if (pair_cross(m, NULL) != NN_OK || pair_cross_in_backward(n, NULL) != NN_OK) exit(2);
     read_all(m, &a);
     read_all(n, &b);
-    snprintf(what, sizeof what, "%d threads: each the gradient of the other", threads);
-    say(same(), what);
+    say_on(threads, same(), "each the gradient of the other");
     pair_free(m);
     pair_free(n);
 }
@@ -149,18 +148,15 @@ static void save_all(const pair *m, Buffer *to)
 static void not_finite(int threads)
 {
     pair *m = object(PAIR_FIT_IN_BACKWARD, threads);
-    char what[100];
     fill(0);
     if (pair_fit_in_backward(m, 9, &x[0][0][0][0], y, NULL) != NN_OK) exit(2);
     save_all(m, &a);
     x[8][0][5][5] = NAN;
     pair_fit_in_backward_out out = { 0 };
     const nn_status s = pair_fit_in_backward(m, 9, &x[0][0][0][0], y, &out);
-    snprintf(what, sizeof what, "%d threads: NN_ENONFINITE, and out says so", threads);
-    say(s == NN_ENONFINITE && isnan(out.loss), what);
+    say_on(threads, s == NN_ENONFINITE && isnan(out.loss), "NN_ENONFINITE, and out says so");
     save_all(m, &b);
-    snprintf(what, sizeof what, "%d threads: nothing has changed", threads);
-    say(same(), what);
+    say_on(threads, same(), "nothing has changed");
     pair_free(m);
 }
 
