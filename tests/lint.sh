@@ -42,6 +42,10 @@ for table in compiler/ops/*.def; do
     LC_ALL=C sort -u "$WORK/names" | diff "$WORK/names" - | none "$table is sorted"
 done
 
+# An operator that the table lacks works in the compiler, and its text form cannot be read back.
+files 'compiler/*.c' | xargs grep -ohE '^const OpDesc op_[a-z0-9_]+' | sed 's/.* op_//' | LC_ALL=C sort >"$WORK/defined"
+grep -oE '^OP\([a-z0-9_]+\)' compiler/ops/ops.def | sed 's/OP(//; s/)//' | diff "$WORK/defined" - | none "every operator is in the table"
+
 # Generated code and library keep their state in objects; the compiler in its arena. Constant tables of
 # pointers (.data.rel.ro) are no state. The one exception is what a signal handler must write.
 for archive in "$NNLIB" "$B/libnnc.a"; do
