@@ -8,7 +8,8 @@
 #define NN_RANDOM_H
 
 #include <stdint.h>
-#include <Random123/philox.h>
+
+#include "philox.h"
 
 enum { NN_DOMAIN_INIT = 0x494e4954, NN_DOMAIN_SHUFFLE = 0x53485546, NN_DOMAIN_DIGITS = 0x44494749 };
 

@@ -8,9 +8,8 @@
 #ifndef NN_KERNELS_RANDOM_H
 #define NN_KERNELS_RANDOM_H
 
-#include <Random123/philox.h>
-
 #include "kernels/vec.h"
+#include "philox.h"
 
 typedef struct nn_key {
     uint32_t v[4]; /* Philox key, and the upper half of the counter */
