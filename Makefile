@@ -145,7 +145,7 @@ $(B)/unit-tests: $(UNIT_BIN)
 # A unit test may reach into the compiler, the library or both; unused objects are left out of the link.
 $(B)/unit/%: tests/unit/%.c $(B)/libnnc.a $(B)/libnn.a | $(B)/.deps
 	$(say) UNIT $*
-	$(Q)mkdir -p $(@D) && $(CC) -std=gnu11 -D_GNU_SOURCE $(if $(SAN),-O1,-O2) $(ARCH) -fno-math-errno -fno-trapping-math -g \
+	$(Q)mkdir -p $(@D) && $(CC) -std=gnu11 -D_GNU_SOURCE $(if $(SAN),-O1,-O2) $(ARCH) -fno-math-errno -fno-trapping-math -g1 \
 	    $(WARN) -Wno-pedantic $(SAN) -Icompiler -Iruntime -I$(B)/gen -Itests/unit -MMD -MP -MF $@.d -o $@ $< \
 	    $(B)/libnnc.a $(B)/libnn.a $$(pkg-config --cflags --libs check) -ljansson $(RUN_LIBS)
 
