@@ -43,7 +43,7 @@ for table in compiler/ops/*.def; do
 done
 
 # An operator that the table lacks works in the compiler, and its text form cannot be read back.
-files 'compiler/*.c' | xargs grep -ohE '^const OpDesc op_[a-z0-9_]+' | sed 's/.* op_//' | LC_ALL=C sort >"$WORK/defined"
+grep -rohE --include='*.c' '^const OpDesc op_[a-z0-9_]+' compiler | sed 's/.* op_//' | LC_ALL=C sort >"$WORK/defined"
 grep -oE '^OP\([a-z0-9_]+\)' compiler/ops/ops.def | sed 's/OP(//; s/)//' | diff "$WORK/defined" - | none "every operator is in the table"
 
 # Generated code and library keep their state in objects; the compiler in its arena. Constant tables of
