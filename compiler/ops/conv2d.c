@@ -144,6 +144,24 @@ bool conv_is_depthwise(const TensorType *w, const ConvAttrs *a)
     return a->groups > 1 && w->dim[0] == a->groups && w->dim[1] == 1;
 }
 
+/* A 1x1 kernel without stride and padding, onto as many channels as the longest vector has lanes. */
+static bool is_pointwise(int64_t r, int64_t s, int64_t channels, const ConvAttrs *a)
+{
+    int64_t pad[4];
+    window_pad_get(&a->pad, pad);
+    return r == 1 && s == 1 && a->stride[0] == 1 && a->stride[1] == 1 && a->groups == 1 && channels >= CONV_LANES &&
+           !pad[0] && !pad[1] && !pad[2] && !pad[3];
+}
+
+const char *conv_form(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
+                      const ConvAttrs *a)
+{
+    if (conv_is_depthwise(w, a)) return "_depthwise";
+    if (winograd_pays(pass, x, y, w, a)) return "_winograd";
+    const int64_t lanes = pass == WINOGRAD_DW ? CONV_LANES : w->dim[pass == WINOGRAD_DX]; /* sums of dw go along both */
+    return is_pointwise(w->dim[2], w->dim[3], lanes, a) ? "_pointwise" : "";
+}
+
 /* Few input channels: see nn_conv2d_dw_merged. */
 static bool merged(const TensorType *w, const ConvAttrs *a)
 {
@@ -183,17 +201,17 @@ static void conv2d_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
-    const bool deep = conv_is_depthwise(wt, a);
-    const char *add = op_is(n, &op_conv2d_add) ? ", $3" : deep ? "" : ", NULL";
+    const char *form = conv_form(WINOGRAD_Y, x, &n->type, wt, a),
+               *add = op_is(n, &op_conv2d_add) ? ", $3" : conv_is_depthwise(wt, a) ? "" : ", NULL";
     const ConvText text = conv2d_text(x, &n->type, wt, a);
     if (conv2d_winograd(n))
-        cw_stmt(w, n, "nn_conv2d_winograd($team, %s, %s, $relu, $0, $1, $2%s, $scratch, $out);", rows_text(x, 1).s,
+        cw_stmt(w, n, "nn_conv2d%s($team, %s, %s, $relu, $0, $1, $2%s, $scratch, $out);", form, rows_text(x, 1).s,
                 text.s, add);
     else if (conv2d_is_lead(n))
-        cw_stmt(w, n, "nn_conv2d%s($rows, %s, $relu, $0, $1, $2%s, $out);", deep ? "_depthwise" : "", text.s, add);
+        cw_stmt(w, n, "nn_conv2d%s($rows, %s, $relu, $0, $1, $2%s, $out);", form, text.s, add);
     else
-        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, $relu, $0, $1, $2%s, $out);", deep ? "_depthwise" : "",
-                rows_text(x, 1).s, text.s, add);
+        cw_stmt(w, n, "nn_conv2d%s_team($team, %s, %s, $relu, $0, $1, $2%s, $out);", form, rows_text(x, 1).s, text.s,
+                add);
 }
 
 /* The sum with another branch, then relu, in the kernel: one node less each, so the rule ends. */
@@ -351,8 +369,10 @@ const OpDesc op_conv2d_panels_weights = {
 
 static void conv2d_panels_emit(CWriter *w, const Node *n)
 {
-    cw_stmt(w, n, "nn_conv2d_panels($team, %s, %s, $relu, $0, $1, $2, $3, $out);", rows_text(&n->in[0]->type, 1).s,
-            prepared_text(n).s);
+    const ConvAttrs *a = n->attrs;
+    cw_stmt(w, n, "nn_conv2d%s_panels($team, %s, %s, $relu, $0, $1, $2, $3, $out);",
+            is_pointwise(a->kernel[0], a->kernel[1], n->type.dim[1], a) ? "_pointwise" : "",
+            rows_text(&n->in[0]->type, 1).s, prepared_text(n).s);
 }
 
 const OpDesc op_conv2d_panels = {
@@ -505,10 +525,10 @@ Work conv2d_dx_work(const Node *n)
 static void conv2d_dx_emit(CWriter *w, const Node *n)
 {
     const TensorType *wt = &n->in[1]->type;
-    const bool deep = conv_is_depthwise(wt, n->attrs), winograd = conv2d_dx_winograd(n);
+    const TensorType *dy = &n->in[0]->type;
     cw_stmt(w, n, "nn_conv2d%s_dx($team, %s, %s, $0, $1, $scratch, $out);",
-            deep ? "_depthwise" : winograd ? "_winograd" : "", rows_text(&n->type, 1).s,
-            conv2d_text(&n->type, &n->in[0]->type, wt, n->attrs).s);
+            conv_form(WINOGRAD_DX, &n->type, dy, wt, n->attrs), rows_text(&n->type, 1).s,
+            conv2d_text(&n->type, dy, wt, n->attrs).s);
 }
 
 /* Linear in dy and in the weight. */
@@ -556,12 +576,11 @@ static Work conv2d_dw_work(const Node *n)
 
 static void conv2d_dw_emit(CWriter *w, const Node *n)
 {
-    const TensorType *x = &n->in[0]->type;
-    const bool deep = conv_is_depthwise(&n->type, n->attrs), winograd = conv2d_dw_winograd(n);
+    const TensorType *x = &n->in[0]->type, *dy = &n->in[1]->type;
+    const bool few = merged(&n->type, n->attrs) && !conv2d_dw_winograd(n);
     cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);",
-            deep ? "_depthwise" : winograd ? "_winograd" : "",
-            !deep && !winograd && merged(&n->type, n->attrs) ? "_merged" : "",
-            rows_text(x, 1).s, conv2d_text(x, &n->in[1]->type, &n->type, n->attrs).s);
+            few ? "" : conv_form(WINOGRAD_DW, x, dy, &n->type, n->attrs), few ? "_merged" : "", rows_text(x, 1).s,
+            conv2d_text(x, dy, &n->type, n->attrs).s);
 }
 
 /* The gradient of a weight's gradient has the weight's shape and takes its place. */

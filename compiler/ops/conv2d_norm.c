@@ -9,14 +9,6 @@
 
 enum { NEAR_WEIGHTS = 131072, NEAR_KERNELS = 16384 }; /* NN_WALK_FAR, nn_winograd_far */
 
-/* How the kernels call the way in which the convolution is computed. */
-static const char *form_of(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
-                           const ConvAttrs *a)
-{
-    return conv_is_depthwise(w, a) ? "NN_CONV_DEPTHWISE" : winograd_pays(pass, x, y, w, a) ? "NN_CONV_WINOGRAD"
-                                                                                            : "NN_CONV_DIRECT";
-}
-
 static bool is_near(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
                     const ConvAttrs *a)
 {
@@ -37,8 +29,8 @@ static void conv2d_moments_emit(CWriter *w, const Node *n)
 {
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
-    cw_stmt(w, n, "nn_conv2d_moments($team, %s, %s, %s, $relu, $0, $1, $2, $scratch, $out, $out1);",
-            form_of(WINOGRAD_Y, x, &n->type, wt, a), rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s);
+    cw_stmt(w, n, "nn_conv2d%s_moments($team, %s, %s, $relu, $0, $1, $2, $scratch, $out, $out1);",
+            conv_form(WINOGRAD_Y, x, &n->type, wt, a), rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s);
 }
 
 const OpDesc op_conv2d_moments = {
@@ -77,8 +69,8 @@ static bool dx_is_near(const Node *n)
 static void conv2d_dx_act_call(CWriter *w, const Node *n, const char *operands)
 {
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
-    cw_stmt(w, n, "nn_conv2d_act_dx($team, %s, %s, %s, $0, $1, $2, $3, %s);",
-            form_of(WINOGRAD_DX, &n->type, dy, wt, n->attrs), rows_text(&n->type, 1).s,
+    cw_stmt(w, n, "nn_conv2d%s_act_dx($team, %s, %s, $0, $1, $2, $3, %s);",
+            conv_form(WINOGRAD_DX, &n->type, dy, wt, n->attrs), rows_text(&n->type, 1).s,
             conv2d_text(&n->type, dy, wt, n->attrs).s, operands);
 }
 

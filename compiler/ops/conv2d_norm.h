@@ -12,6 +12,11 @@
 
 extern const AttrDef conv2d_attrs[], conv2d_grad_attrs[];
 extern const Layout conv2d_operand_layout[OP_MAX_IN];
+/* The form of the kernels for this convolution, as their names have it behind nn_conv2d: "_depthwise", "_winograd",
+ * "_pointwise", or "" where none of these fits. A kernel that knows its form is compiled faster: the code of the others
+ * need not be copied and thrown away. */
+const char *conv_form(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
+                      const ConvAttrs *a);
 bool conv_is_depthwise(const TensorType *w, const ConvAttrs *a);
 /* conv_text of a node of conv2d or its gradients. */
 ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a);

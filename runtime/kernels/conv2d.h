@@ -59,17 +59,27 @@ NN_INLINE void nn_walk_points(int far, int panels, int relu, nn_part part, nn_di
                     NN_CONV_ROW * co, g, x + from * ci, w, bias, add ? add + from * co : NULL, y + from * co);
 }
 
+/* Weights, or a tile's patch of the image, that do not fit a near cache. */
+NN_INLINE int nn_conv2d_is_far(nn_conv c)
+{
+    return NN_WALK_FAR(nn_conv_weights(c), c.r * (15 * c.step_w + (c.s - 1) * c.dil_w + 1) * c.ci);
+}
+
 /* A part of rows samples of y = conv(x, w) + bias + add, then relu if asked. bias and add may be NULL; add lies like
- * y, apart from it; `panels`: w holds panels. */
+ * y, apart from it; `panels`: w holds panels. This form is for a 1x1 kernel without stride and padding, of one group
+ * and at least NN_VL channels of y. */
+NN_INLINE void nn_conv2d_pointwise_part(nn_part part, nn_dim rows, nn_conv c, int panels, int relu, const nn_real *x,
+                                        const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_walk_points(nn_conv2d_is_far(c), panels, relu, part, rows * c.h * c.w, c.ci, c.co, x, w, bias, add, y);
+}
+
+/* The same for any geometry: pointwise ones too, but not as fast. */
 NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int panels, int relu, const nn_real *x,
                               const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, x_next = c.h * c.w * c.ci, y_next = c.oh * c.ow * c.co;
-    const int far = NN_WALK_FAR(nn_conv_weights(c), c.r * (15 * c.step_w + (c.s - 1) * c.dil_w + 1) * c.ci);
-    if (nn_conv_is_point(c) && co >= NN_VL) {
-        nn_walk_points(far, panels, relu, part, rows * c.h * c.w, ci, co, x, w, bias, add, y);
-        return;
-    }
+    const int far = nn_conv2d_is_far(c);
     nn_walk g = {
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
@@ -87,9 +97,10 @@ NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int panels, 
     };
     const nn_dim wide = c.groups == 1 && c.dil_w == 1 ? nn_max_dim(1, nn_min_dim(c.ow, NN_VL / co)) : 1,
                  taps = wide == 1 ? c.s : (wide - 1) * c.step_w + c.s;
-    if (co < NN_VL && !far && c.r * taps * ci <= NN_WALK_PACK) {
-        nn_real pack[NN_WALK_PACK * NN_VL], lanes[NN_VL];
-        const nn_widen m = { wide, taps, 0, -c.step_w, 1, 1 };
+    const int widened = co < NN_VL && !far && c.r * taps * ci <= NN_WALK_PACK;
+    nn_real pack[NN_WALK_PACK * NN_VL], lanes[NN_VL];
+    const nn_widen m = { wide, taps, 0, -c.step_w, 1, 1 };
+    if (widened) {
         g.w.out = (c.ow + wide - 1) / wide;
         g.w.taps = taps;
         g.w.step = wide * c.step_w;
@@ -99,17 +110,17 @@ NN_INLINE void nn_conv2d_part(nn_part part, nn_dim rows, nn_conv c, int panels, 
         g.w_c = NN_VL;
         g.cols = wide * co;
         g.last = (c.ow - (g.w.out - 1) * wide) * co;
-        for (nn_dim q = 0; q < c.groups; q++) {
-            nn_walk_widen(m, c.r, c.s, ci * c.co, c.co, ci, co, 0, w + q * co, pack);
-            nn_walk_widen_bias(wide, co, bias ? bias + q * co : NULL, lanes);
-            nn_walk_samples(0, g.w.out, relu, part, rows, x_next, y_next, g, x + q * ci, pack, lanes,
-                            add ? add + q * co : NULL, y + q * co);
-        }
-        return;
     }
-    for (nn_dim q = 0; q < c.groups; q++)
-        nn_walk_samples(far || co < NN_VL, c.ow, relu, part, rows, x_next, y_next, g, x + q * ci, w + q * co,
-                        bias ? bias + q * co : NULL, add ? add + q * co : NULL, y + q * co);
+    for (nn_dim q = 0; q < c.groups; q++) {
+        const nn_real *wq = w + q * co, *bias_q = bias ? bias + q * co : NULL;
+        if (widened) {
+            nn_walk_widen(m, c.r, c.s, ci * c.co, c.co, ci, co, 0, wq, pack);
+            nn_walk_widen_bias(wide, co, bias_q, lanes);
+        }
+        nn_walk_samples(widened ? 0 : far || co < NN_VL, widened ? g.w.out : c.ow, relu, part, rows, x_next, y_next, g,
+                        x + q * ci, widened ? pack : wq, widened ? lanes : bias_q, add ? add + q * co : NULL,
+                        y + q * co);
+    }
 }
 
 NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w, const nn_real *bias,
@@ -119,11 +130,27 @@ NN_INLINE void nn_conv2d(nn_dim rows, nn_conv c, int relu, const nn_real *x, con
 }
 
 /* The same, divided by a team. */
+NN_INLINE nn_part nn_conv2d_part_of(const nn_team *team, nn_dim rows, nn_conv c)
+{
+    return nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / c.groups / NN_VL);
+}
+
 NN_INLINE void nn_conv2d_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
                               const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
 {
-    nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / c.groups / NN_VL), rows, c, 0,
-                   relu, x, w, bias, add, y);
+    nn_conv2d_part(nn_conv2d_part_of(team, rows, c), rows, c, 0, relu, x, w, bias, add, y);
+}
+
+NN_INLINE void nn_conv2d_pointwise(nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
+                                   const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_conv2d_pointwise_part(NN_WHOLE, rows, c, 0, relu, x, w, bias, add, y);
+}
+
+NN_INLINE void nn_conv2d_pointwise_team(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                        const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_conv2d_pointwise_part(nn_conv2d_part_of(team, rows, c), rows, c, 0, relu, x, w, bias, add, y);
 }
 
 /* Large weights (NN_WALK_FAR) of one group as panels of as many columns as a tile has, one panel after another, each
@@ -137,12 +164,17 @@ NN_INLINE void nn_conv2d_panels_weights(const nn_team *team, nn_conv c, const nn
     nn_pack_panels(all, to - from, pane, w + from, c.co, panels + from * all);
 }
 
-/* nn_conv2d_team of such panels. */
+/* nn_conv2d_team of such panels; of a pointwise convolution's the other one, whose tiles are of another width. */
 NN_INLINE void nn_conv2d_panels(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
                                 const nn_real *panels, const nn_real *bias, const nn_real *add, nn_real *y)
 {
-    nn_conv2d_part(nn_part_of(team, nn_conv_weights(c), rows * c.h * c.w * c.ci, c.co / NN_VL), rows, c, 1, relu, x,
-                   panels, bias, add, y);
+    nn_conv2d_part(nn_conv2d_part_of(team, rows, c), rows, c, 1, relu, x, panels, bias, add, y);
+}
+
+NN_INLINE void nn_conv2d_pointwise_panels(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                          const nn_real *panels, const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_conv2d_pointwise_part(nn_conv2d_part_of(team, rows, c), rows, c, 1, relu, x, panels, bias, add, y);
 }
 
 /* groups = ci = co > 1. */
@@ -194,6 +226,19 @@ NN_INLINE nn_axis nn_phase_axis(nn_phase p, nn_dim out, nn_dim taps, int flipped
     return (nn_axis){ p.count, out, p.taps, 1, p.dil, p.base - (p.taps - 1) * p.dil };
 }
 
+NN_INLINE int nn_conv_phase_is_far(nn_conv c)
+{
+    return NN_WALK_FAR(nn_div_up(c.r, c.step_h) * nn_div_up(c.s, c.step_w) * (c.ci / c.groups) * c.co,
+                       c.r * (15 + c.s * c.dil_w) * c.co);
+}
+
+/* nn_conv_phases below where nn_conv2d_pointwise_part fits the gradient: at least NN_VL channels of dx. */
+NN_INLINE void nn_conv_pointwise_phase(nn_part part, nn_dim rows, nn_conv c, int relu, const nn_real *dy,
+                                       const nn_real *wt, const nn_real *bias, nn_real *dx)
+{
+    nn_walk_points(nn_conv_phase_is_far(c), 0, relu, part, rows * c.h * c.w, c.co, c.ci, dy, wt, bias, NULL, dx);
+}
+
 /* A part of dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap
  * axes reversed (`flipped`), for transposed convolution the weights as they are. One walk per phase of the stride; few
  * channels are computed for neighbouring pixels at once, whatever their phase. */
@@ -203,12 +248,7 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, tap = c.co * ci;
     const nn_dim x_next = c.oh * c.ow * c.co, y_next = c.h * c.w * c.ci;
     const nn_dim width = (c.w + c.step_w - 1) / c.step_w;
-    const int far = NN_WALK_FAR(nn_div_up(c.r, c.step_h) * nn_div_up(c.s, c.step_w) * ci * c.co, /* of a phase */
-                                c.r * (15 + c.s * c.dil_w) * c.co);
-    if (nn_conv_is_point(c) && ci >= NN_VL) {
-        nn_walk_points(far, 0, relu, part, rows * c.h * c.w, co, ci, dy, wt, bias, NULL, dx);
-        return;
-    }
+    const int far = nn_conv_phase_is_far(c);
     /* Where the stride is wider than the kernel, some pixels meet no tap: rows are set to zero once, and only the
      * others are computed. */
     const int gaps = nn_conv_is_product(c) && c.step_h * c.step_w > 1 && c.oh == (c.h - 1) / c.step_h + 1 &&
@@ -238,7 +278,6 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
         const nn_real *wq = wt + q * co * ci, *bias_q = bias ? bias + q * ci : NULL;
         nn_walk g = { .h = h, .x_row = c.ow * c.co, .x_pix = c.co, .y_row = c.step_h * c.w * c.ci, .depth = co };
         if (widened) {
-            const nn_widen m = { wide, taps, c.pad_left - c.step_w * least, 1, -c.step_w, 1 };
             g.w = (nn_axis){ (c.w + wide - 1) / wide, c.ow, taps, wide / c.step_w, 1, least };
             g.cols = wide * ci;
             g.y_pix = c.groups == 1 ? wide * ci : c.ci;
@@ -247,23 +286,27 @@ NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped,
             g.w_w = co * NN_VL;
             g.w_c = NN_VL;
             if (ph == 0) {
+                const nn_widen m = { wide, taps, c.pad_left - c.step_w * least, 1, -c.step_w, 1 };
                 nn_walk_widen(m, c.r, c.s, tap, ci, co, ci, flipped, wq, pack);
                 nn_walk_widen_bias(wide, ci, bias_q, lanes);
             }
-            nn_walk_samples(0, (c.w + wide - 1) / wide, relu, part, rows, x_next, y_next, g, dy + q * co,
-                            pack + r0 * taps * co * NN_VL, lanes, NULL, dx + ph * c.w * c.ci + q * ci);
-            continue;
+        } else {
+            g.y_pix = c.step_w * c.ci;
+            g.cols = g.last = g.w_c = ci;
+            g.w_h = w_h * c.s * tap;
         }
-        g.y_pix = c.step_w * c.ci;
-        g.cols = g.last = g.w_c = ci;
-        g.w_h = w_h * c.s * tap;
-        for (nn_dim pw = 0; pw < c.step_w; pw++) {
+        for (nn_dim pw = 0; pw < (widened ? 1 : c.step_w); pw++) {
             if (gaps && ph + pw > 0) break;
-            g.w = nn_phase_axis(nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left), c.ow, c.s, flipped, &s0,
-                                &w_w);
-            g.w_w = w_w * tap;
-            nn_walk_samples(far || ci < NN_VL, width, relu, part, rows, x_next, y_next, g, dy + q * co,
-                            wq + (r0 * c.s + s0) * tap, bias_q, NULL, dx + (ph * c.w + pw) * c.ci + q * ci);
+            nn_dim first = r0 * taps * co * NN_VL;
+            if (!widened) {
+                g.w = nn_phase_axis(nn_phase_of(pw, c.w, c.s, c.step_w, c.dil_w, c.pad_left), c.ow, c.s, flipped, &s0,
+                                    &w_w);
+                g.w_w = w_w * tap;
+                first = (r0 * c.s + s0) * tap;
+            }
+            nn_walk_samples(widened ? 0 : far || ci < NN_VL, widened ? (c.w + wide - 1) / wide : width, relu, part,
+                            rows, x_next, y_next, g, dy + q * co, (widened ? pack : wq) + first,
+                            widened ? lanes : bias_q, NULL, dx + (ph * c.w + pw) * c.ci + q * ci);
         }
     }
 }
@@ -301,6 +344,14 @@ NN_INLINE void nn_conv2d_dx(const nn_team *team, nn_dim rows, nn_conv c, const n
     nn_conv_flip(team, c, w, scratch);
     nn_barrier(team);
     nn_conv_phases(nn_part_of_dx(team, rows, c), rows, c, 1, 0, dy, scratch, NULL, dx);
+}
+
+NN_INLINE void nn_conv2d_pointwise_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                      const nn_real *w, nn_real *scratch, nn_real *dx)
+{
+    nn_conv_flip(team, c, w, scratch);
+    nn_barrier(team);
+    nn_conv_pointwise_phase(nn_part_of_dx(team, rows, c), rows, c, 0, dy, scratch, NULL, dx);
 }
 
 NN_INLINE void nn_conv2d_depthwise_dx(const nn_team *team, nn_dim rows, nn_conv c,

@@ -312,11 +312,10 @@ NN_INLINE void nn_dw_scattered(nn_conv c, nn_dw_walk g, nn_dim line, nn_dim last
     }
 }
 
-NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
-                           const nn_real *x, const nn_real *dy, nn_real *dw)
+NN_INLINE nn_dw_walk nn_dw_walk_of(nn_conv c)
 {
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
-    nn_dw_walk g = {
+    return (nn_dw_walk){
         .h = { c.oh, c.h, c.r, c.step_h, c.dil_h, -c.pad_top },
         .w = { c.ow, c.w, c.s, c.step_w, c.dil_w, -c.pad_left },
         .a_row = c.w * c.ci,
@@ -329,22 +328,34 @@ NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_
         .dw_tap = ci * c.co,
         .a_moves = 1,
     };
+}
+
+/* Where nn_conv_is_point: lines are nothing but pixels. */
+NN_INLINE void nn_dw_pointwise_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
+                                     const nn_real *x, const nn_real *dy, nn_real *dw)
+{
     const nn_real *dy_end = dy + rows * c.oh * c.ow * c.co;
-    if (NN_DW_PANELS && nn_conv_is_point(c) && co >= NN_DW_COLS) {
-        nn_dense_dw_rows(0, ci, (last - line) * c.ow, ci, co, NN_ROWS_APART(ci), x + line * c.ow * ci,
-                         dy + line * c.ow * co, dw, 1);
+    if (NN_DW_PANELS && c.co >= NN_DW_COLS) {
+        nn_dense_dw_rows(0, c.ci, (last - line) * c.ow, c.ci, c.co, NN_ROWS_APART(c.ci), x + line * c.ow * c.ci,
+                         dy + line * c.ow * c.co, dw, 1);
         return;
     }
-    if (nn_conv_is_point(c)) {
-        const nn_dim block = nn_max_dim(32, NN_DW_NEAR / (ci + co));
-        for (nn_dim p = line * c.ow, n; p < last * c.ow; p += n) {
-            n = nn_min_dim(block, last * c.ow - p);
-            g.h = (nn_axis){ 1, 1, 1, 1, 1, 0 };
-            g.w = (nn_axis){ n, n, 1, 1, 1, 0 };
-            nn_dw_sample(g, 0, 1, from, to, x + p * ci, dy + p * co, dy_end, dw);
-        }
-        return;
+    nn_dw_walk g = nn_dw_walk_of(c);
+    const nn_dim block = nn_max_dim(32, NN_DW_NEAR / (c.ci + c.co));
+    for (nn_dim p = line * c.ow, n; p < last * c.ow; p += n) {
+        n = nn_min_dim(block, last * c.ow - p);
+        g.h = (nn_axis){ 1, 1, 1, 1, 1, 0 };
+        g.w = (nn_axis){ n, n, 1, 1, 1, 0 };
+        nn_dw_sample(g, 0, 1, from, to, x + p * c.ci, dy + p * c.co, dy_end, dw);
     }
+}
+
+NN_INLINE void nn_dw_lines(nn_conv c, nn_dim line, nn_dim last, nn_dim rows, nn_dim from, nn_dim to,
+                           const nn_real *x, const nn_real *dy, nn_real *dw)
+{
+    const nn_dim ci = c.ci / c.groups, co = c.co / c.groups;
+    const nn_dw_walk g = nn_dw_walk_of(c);
+    const nn_real *dy_end = dy + rows * c.oh * c.ow * c.co;
     if (NN_DW_SCATTERED(c, ci, co) && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
         nn_dw_scattered(c, g, line, last, from, to, x, dy, dw);
         return;
@@ -435,17 +446,33 @@ NN_INLINE nn_dim nn_dw_parts(nn_dim lines, nn_dim width)
         nn_sum_parts(team, size, parts, scratch, acc, dw);                                         \
     } while (0)
 
+/* Whether a 1x1 kernel's gradient is one product over the pixels of y, computed as that of a dense layer. `panels`:
+ * whether y has channels enough. */
+NN_INLINE int nn_dw_is_dense(nn_conv c, int panels)
+{
+    return nn_conv_is_product(c) && panels && !NN_DW_IN_PARTS(nn_conv_weights(c));
+}
+
 NN_INLINE void nn_conv2d_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
                             const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
 {
-    const int panels = nn_conv_is_point(c) ? !NN_DW_PANELS || c.co >= NN_DW_COLS : c.co >= NN_DENSE_SHORT;
-    if (nn_conv_is_product(c) && panels && !NN_DW_IN_PARTS(nn_conv_weights(c))) {
+    if (nn_dw_is_dense(c, c.co >= NN_DENSE_SHORT)) {
         const nn_grid g = { c.ow, c.oh, c.step_w * c.ci, c.step_h * c.w * c.ci, c.h * c.w * c.ci };
-        nn_dense_dw_grid(team, rows * c.oh * c.ow, c.ci, c.co, nn_conv_is_point(c) ? NN_ROWS_APART(c.ci) : g, x, dy, dw,
-                         acc);
+        nn_dense_dw_grid(team, rows * c.oh * c.ow, c.ci, c.co, g, x, dy, dw, acc);
         return;
     }
     NN_DW_DRIVER(nn_dw_lines, NN_DW_IN_PARTS(size), c.r * c.s, c.ci / c.groups, c.co / c.groups);
+}
+
+/* Where nn_conv_is_point. */
+NN_INLINE void nn_conv2d_pointwise_dw(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *x,
+                                      const nn_real *dy, nn_real *scratch, nn_real *dw, int acc)
+{
+    if (nn_dw_is_dense(c, !NN_DW_PANELS || c.co >= NN_DW_COLS)) {
+        nn_dense_dw_grid(team, rows * c.oh * c.ow, c.ci, c.co, NN_ROWS_APART(c.ci), x, dy, dw, acc);
+        return;
+    }
+    NN_DW_DRIVER(nn_dw_pointwise_lines, NN_DW_IN_PARTS(size), 1, c.ci, c.co);
 }
 
 /* Few input channels (below 8), one group, no dilation in width, s*ci at most NN_DW_MERGED_MAX. */

@@ -15,9 +15,6 @@
 #include "kernels/norm.h"
 #include "kernels/winograd.h"
 
-/* How a convolution is computed: a literal. */
-enum { NN_CONV_DIRECT, NN_CONV_DEPTHWISE, NN_CONV_WINOGRAD };
-
 /* `parts` parts of `each` pieces. */
 typedef struct nn_pieces {
     nn_dim parts, each;
@@ -67,66 +64,112 @@ NN_INLINE void nn_winograd_piece(nn_piece p, nn_dim rows, nn_conv c, int relu, c
 
 /* ---- forward ---- */
 
+/* The end of all forms: `compute` is piece p of y. Lines count one by one or by `step`, or not at all (`any`). */
+#define NN_MOMENTS_OF_PIECES(any, step, compute)                                                    \
+    do {                                                                                            \
+        const nn_pieces q = nn_pieces_of(rows * c.oh * c.ow, c.co);                                 \
+        nn_dim from, to;                                                                            \
+        nn_share(team->rank, team->size, q.parts, 1, &from, &to);                                   \
+        for (nn_dim i = from * q.each; i < to * q.each; i++) {                                      \
+            const nn_piece p = nn_piece_of(q, i, any, rows, c.oh, c.ow, step);                      \
+            compute;                                                                                \
+            nn_norm_part(0, i / q.each, p.before, p.r0, p.r1, c.co, 1, (nn_norm_dy){ .x = y }, moments); \
+        }                                                                                           \
+    } while (0)
+
 /* y = conv(x, w) + bias, then relu if asked, and its moments, as nn_batch_norm_act takes them. scratch: as the
- * convolution's. */
-NN_INLINE void nn_conv2d_moments(const nn_team *team, int form, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+ * convolution's, for Winograd's algorithm. Each form of conv2d.h has its own, of which a compiler copies no other. */
+NN_INLINE void nn_conv2d_moments(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
                                  const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y, nn_real *moments)
 {
-    const nn_pieces q = nn_pieces_of(rows * c.oh * c.ow, c.co);
-    const int any = form == NN_CONV_DIRECT && nn_conv_is_point(c) && c.co >= NN_VL;
-    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : 1;
-    nn_dim from, to;
-    if (form == NN_CONV_WINOGRAD) {
-        nn_winograd_weights(team, c.ci, c.co, w, scratch);
-        nn_barrier(team);
-    }
-    nn_share(team->rank, team->size, q.parts, 1, &from, &to);
-    for (nn_dim i = from * q.each; i < to * q.each; i++) {
-        const nn_piece p = nn_piece_of(q, i, any, rows, c.oh, c.ow, step);
-        if (form == NN_CONV_WINOGRAD)
-            nn_winograd_piece(p, rows, c, relu, x, scratch, bias, (nn_beside){ { NULL } }, y);
-        else if (form == NN_CONV_DEPTHWISE)
-            nn_depthwise_walk(p.part, rows, nn_depthwise_forward(c, relu), x, w, bias, y);
-        else
-            nn_conv2d_part(p.part, rows, c, 0, relu, x, w, bias, NULL, y);
-        nn_norm_part(0, i / q.each, p.before, p.r0, p.r1, c.co, 1, (nn_norm_dy){ .x = y }, moments);
-    }
+    (void)scratch;
+    NN_MOMENTS_OF_PIECES(0, 1, nn_conv2d_part(p.part, rows, c, 0, relu, x, w, bias, NULL, y));
+}
+
+NN_INLINE void nn_conv2d_pointwise_moments(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                           const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y,
+                                           nn_real *moments)
+{
+    (void)scratch;
+    NN_MOMENTS_OF_PIECES(1, 1, nn_conv2d_pointwise_part(p.part, rows, c, 0, relu, x, w, bias, NULL, y));
+}
+
+NN_INLINE void nn_conv2d_depthwise_moments(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                           const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y,
+                                           nn_real *moments)
+{
+    (void)scratch;
+    NN_MOMENTS_OF_PIECES(0, 1, nn_depthwise_walk(p.part, rows, nn_depthwise_forward(c, relu), x, w, bias, y));
+}
+
+NN_INLINE void nn_conv2d_winograd_moments(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                          const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y,
+                                          nn_real *moments)
+{
+    nn_winograd_weights(team, c.ci, c.co, w, scratch);
+    nn_barrier(team);
+    NN_MOMENTS_OF_PIECES(0, 2, nn_winograd_piece(p, rows, c, relu, x, scratch, bias, (nn_beside){ { NULL } }, y));
 }
 
 /* ---- backward ---- */
 
+/* As above: `compute` is piece p of dx. */
+#define NN_ACT_DX_OF_PIECES(any, step, compute)                                                     \
+    do {                                                                                            \
+        const nn_pieces q = nn_pieces_of(rows * c.h * c.w, c.ci);                                   \
+        nn_dim from, to;                                                                            \
+        nn_share(team->rank, team->size, q.parts, 1, &from, &to);                                   \
+        for (nn_dim i = from * q.each; i < to * q.each; i++) {                                      \
+            const nn_piece p = nn_piece_of(q, i, any, rows, c.h, c.w, step);                        \
+            compute;                                                                                \
+            if (add || y) nn_act_dx(p.r0 * c.ci, p.r1 * c.ci, add, y, dx);                          \
+            if (sums)                                                                               \
+                nn_norm_part(scale != NULL, i / q.each, p.before, p.r0, p.r1, c.ci, 1,              \
+                             (nn_norm_dy){ .x = x, .dy = dx, .m = mean, .scale = scale, .shift = shift }, sums); \
+        }                                                                                           \
+    } while (0)
 /* dx from dy, plus `add`, and 0 where y is not positive; `add` and y may be NULL. sums, where not NULL: of dx for the
  * gradient of batch norm of x (nn_batch_norm_act_dx), with scale and shift where relu followed that layer. Where the
  * stride is not 1, it divides the height. scratch: as the convolution's. */
-NN_INLINE void nn_conv2d_act_dx(const nn_team *team, int form, nn_dim rows, nn_conv c, const nn_real *dy,
-                                const nn_real *w, const nn_real *add, const nn_real *y, const nn_real *x,
-                                const nn_real *mean, const nn_real *scale, const nn_real *shift, nn_real *scratch,
-                                nn_real *dx, nn_real *sums)
+NN_INLINE void nn_conv2d_act_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy, const nn_real *w,
+                                const nn_real *add, const nn_real *y, const nn_real *x, const nn_real *mean,
+                                const nn_real *scale, const nn_real *shift, nn_real *scratch, nn_real *dx,
+                                nn_real *sums)
 {
-    const nn_pieces q = nn_pieces_of(rows * c.h * c.w, c.ci);
-    const int any = form == NN_CONV_DIRECT && nn_conv_is_point(c) && c.ci >= NN_VL;
-    const nn_dim step = form == NN_CONV_WINOGRAD ? 2 : form == NN_CONV_DEPTHWISE ? 1 : c.step_h;
+    nn_conv_flip(team, c, w, scratch);
+    nn_barrier(team);
+    NN_ACT_DX_OF_PIECES(0, c.step_h, nn_conv_phases(p.part, rows, c, 1, 0, dy, scratch, NULL, dx));
+}
+
+NN_INLINE void nn_conv2d_pointwise_act_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                          const nn_real *w, const nn_real *add, const nn_real *y, const nn_real *x,
+                                          const nn_real *mean, const nn_real *scale, const nn_real *shift,
+                                          nn_real *scratch, nn_real *dx, nn_real *sums)
+{
+    nn_conv_flip(team, c, w, scratch);
+    nn_barrier(team);
+    NN_ACT_DX_OF_PIECES(1, 1, nn_conv_pointwise_phase(p.part, rows, c, 0, dy, scratch, NULL, dx));
+}
+
+NN_INLINE void nn_conv2d_depthwise_act_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                          const nn_real *w, const nn_real *add, const nn_real *y, const nn_real *x,
+                                          const nn_real *mean, const nn_real *scale, const nn_real *shift,
+                                          nn_real *scratch, nn_real *dx, nn_real *sums)
+{
+    (void)scratch;
+    NN_ACT_DX_OF_PIECES(0, 1, nn_depthwise_walk(p.part, rows, nn_depthwise_backward(c), dy, w, NULL, dx));
+}
+
+NN_INLINE void nn_conv2d_winograd_act_dx(const nn_team *team, nn_dim rows, nn_conv c, const nn_real *dy,
+                                         const nn_real *w, const nn_real *add, const nn_real *y, const nn_real *x,
+                                         const nn_real *mean, const nn_real *scale, const nn_real *shift,
+                                         nn_real *scratch, nn_real *dx, nn_real *sums)
+{
     const nn_conv back = nn_winograd_back(c);
-    nn_dim from, to;
-    if (form == NN_CONV_WINOGRAD)
-        nn_winograd_weights_dx(team, back.ci, back.co, w, scratch);
-    else if (form == NN_CONV_DIRECT)
-        nn_conv_flip(team, c, w, scratch);
-    if (form != NN_CONV_DEPTHWISE) nn_barrier(team);
-    nn_share(team->rank, team->size, q.parts, 1, &from, &to);
-    for (nn_dim i = from * q.each; i < to * q.each; i++) {
-        const nn_piece p = nn_piece_of(q, i, any, rows, c.h, c.w, step);
-        if (form == NN_CONV_WINOGRAD)
-            nn_winograd_piece(p, rows, back, 0, dy, scratch, NULL, (nn_beside){ { add, y, sums ? x : NULL } }, dx);
-        else if (form == NN_CONV_DEPTHWISE)
-            nn_depthwise_walk(p.part, rows, nn_depthwise_backward(c), dy, w, NULL, dx);
-        else
-            nn_conv_phases(p.part, rows, c, 1, 0, dy, scratch, NULL, dx);
-        if (add || y) nn_act_dx(p.r0 * c.ci, p.r1 * c.ci, add, y, dx);
-        if (sums)
-            nn_norm_part(scale != NULL, i / q.each, p.before, p.r0, p.r1, c.ci, 1,
-                         (nn_norm_dy){ .x = x, .dy = dx, .m = mean, .scale = scale, .shift = shift }, sums);
-    }
+    const nn_beside beside = { { add, y, sums ? x : NULL } };
+    nn_winograd_weights_dx(team, back.ci, back.co, w, scratch);
+    nn_barrier(team);
+    NN_ACT_DX_OF_PIECES(0, 2, nn_winograd_piece(p, rows, back, 0, dy, scratch, NULL, beside, dx));
 }
 
 #endif

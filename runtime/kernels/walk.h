@@ -481,12 +481,13 @@ NN_INLINE void nn_walk_samples(int far, nn_dim width, int relu, nn_part part, nn
         nn_walk_scattered(vecs, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
     } else if (far) {
         nn_walk_far(vecs, width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
-    } else if (g.cols < NN_VL) {
-        nn_walk_near(1, tail, 1, width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
     } else {
+        /* One call for all literals, of which one is left: each call written here is copied for every layer. */
+        const int few = g.cols < NN_VL;
         const nn_dim main = g.cols / NN_VL / vecs, from = main * vecs * NN_VL;
-        const int rest = (int)((g.cols - from + NN_VL - 1) / NN_VL);
-        nn_walk_near(vecs, 0, main + (rest == vecs), width, relu, part, samples, x_next, y_next, g, x, w, bias, add, y);
+        const int rest = few ? 0 : (int)((g.cols - from + NN_VL - 1) / NN_VL);
+        nn_walk_near(few ? 1 : vecs, few ? tail : 0, few ? 1 : main + (rest == vecs), width, relu, part, samples,
+                     x_next, y_next, g, x, w, bias, add, y);
         if (rest && rest != vecs && part.col == part.cols - 1) {
             const nn_dim k = g.cols - rest * NN_VL;
             part.col = 0;

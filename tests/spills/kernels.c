@@ -19,23 +19,33 @@
 #define alone   nn_conv2d(rows, c, 1, x, w, bias, NULL, y)
 #define kept    nn_conv2d_panels(team, rows, c, 1, x, w, bias, NULL, y)
 #define added   nn_conv2d_team(team, rows, c, 1, x, w, bias, scratch, y) /* scratch: what is added */
-#define kept_added nn_conv2d_panels(team, rows, c, 1, x, w, bias, scratch, y)
 #define dx      nn_conv2d_dx(team, rows, c, x, w, scratch, y)
 #define dw      nn_conv2d_dw(team, rows, c, x, w, scratch, y, 0)
 #define merged  nn_conv2d_dw_merged(team, rows, c, x, w, scratch, y, 0)
+#define pointwise         nn_conv2d_pointwise_team(team, rows, c, 1, x, w, bias, NULL, y)
+#define pointwise_kept    nn_conv2d_pointwise_panels(team, rows, c, 1, x, w, bias, NULL, y)
+#define pointwise_added   nn_conv2d_pointwise_team(team, rows, c, 1, x, w, bias, scratch, y)
+#define pointwise_kept_added nn_conv2d_pointwise_panels(team, rows, c, 1, x, w, bias, scratch, y)
+#define pointwise_dx      nn_conv2d_pointwise_dx(team, rows, c, x, w, scratch, y)
+#define pointwise_dw      nn_conv2d_pointwise_dw(team, rows, c, x, w, scratch, y, 0)
 #define ALL(name, ...)           \
     CONV(forward, name, __VA_ARGS__) \
     CONV(dx, name, __VA_ARGS__)      \
     CONV(dw, name, __VA_ARGS__)
+#define POINTWISE(name, ...)           \
+    CONV(pointwise, name, __VA_ARGS__)     \
+    CONV(pointwise_dx, name, __VA_ARGS__)  \
+    CONV(pointwise_dw, name, __VA_ARGS__)
 ALL(same16, 32, 32, 16, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 ALL(half32, 32, 32, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)
-ALL(point, 28, 28, 128, 28, 28, 256, 1, 1, 1, 1, 0, 0, 1, 1, 1)
-ALL(far_point, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+POINTWISE(near, 28, 28, 128, 28, 28, 256, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+POINTWISE(far, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 ALL(far, 14, 14, 512, 7, 7, 512, 3, 3, 2, 2, 1, 1, 1, 1, 1)
-CONV(kept, far_point, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+CONV(pointwise_kept, far, 7, 7, 512, 7, 7, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 CONV(kept, far, 14, 14, 512, 7, 7, 512, 3, 3, 2, 2, 1, 1, 1, 1, 1)
-CONV(added, point, 28, 28, 128, 28, 28, 256, 1, 1, 1, 1, 0, 0, 1, 1, 1)
-CONV(kept_added, far_point, 14, 14, 256, 14, 14, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+CONV(added, half32, 32, 32, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)
+CONV(pointwise_added, near, 28, 28, 128, 28, 28, 256, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+CONV(pointwise_kept_added, far, 14, 14, 256, 14, 14, 1024, 1, 1, 1, 1, 0, 0, 1, 1, 1)
 CONV(forward, stem, 224, 224, 3, 112, 112, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 CONV(merged, stem, 224, 224, 3, 112, 112, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 CONV(alone, digits, 28, 28, 1, 28, 28, 6, 5, 5, 1, 1, 2, 2, 1, 1, 1)

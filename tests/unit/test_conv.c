@@ -41,6 +41,14 @@ NN_INLINE void lead_transpose(const nn_team *team, nn_dim rows, nn_conv c, int r
     nn_conv2d_transpose(to - from, c, relu, x + from * c.oh * c.ow * c.co, w, bias, y + from * c.h * c.w * c.ci);
 }
 
+NN_INLINE void lead_pointwise(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_dim from, to;
+    nn_share(team->rank, team->size, rows, 1, &from, &to);
+    nn_conv2d_pointwise(to - from, c, relu, x + from * c.h * c.w * c.ci, w, bias, NULL, y + from * c.oh * c.ow * c.co);
+}
+
 /* The team's form with its weights as panels, which generated code makes in a routine of its own. */
 static nn_real panels_of_weights[1 << 20];
 NN_INLINE void panels_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
@@ -49,6 +57,20 @@ NN_INLINE void panels_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int re
     nn_conv2d_panels_weights(team, c, w, panels_of_weights);
     nn_barrier(team);
     nn_conv2d_panels(team, rows, c, relu, x, panels_of_weights, bias, NULL, y);
+}
+
+NN_INLINE void pointwise_panels(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                                const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_conv2d_panels_weights(team, c, w, panels_of_weights);
+    nn_barrier(team);
+    nn_conv2d_pointwise_panels(team, rows, c, relu, x, panels_of_weights, bias, NULL, y);
+}
+
+NN_INLINE void team_pointwise(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x,
+                              const nn_real *w, const nn_real *bias, nn_real *y)
+{
+    nn_conv2d_pointwise_team(team, rows, c, relu, x, w, bias, NULL, y);
 }
 
 NN_INLINE void team_conv2d(const nn_team *team, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *w,
@@ -80,6 +102,9 @@ CONV_CASE(conv_plain_form, lead_conv2d, nn_conv2d_dx, nn_conv2d_dw, lead_transpo
 CONV_CASE(conv_merged, lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose, ANY)
 CONV_CASE(conv_depthwise, lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose, ANY)
 CONV_CASE(conv_plain_team, team_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team, ANY)
+CONV_CASE(conv_pointwise, lead_pointwise, nn_conv2d_pointwise_dx, nn_conv2d_pointwise_dw, lead_transpose, ANY)
+CONV_CASE(conv_pointwise_team, team_pointwise, nn_conv2d_pointwise_dx, nn_conv2d_pointwise_dw,
+          nn_conv2d_transpose_team, ANY)
 CONV_CASE(conv_depthwise_team, nn_conv2d_depthwise_team, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw,
           nn_conv2d_transpose_team, ANY)
 #endif
@@ -252,6 +277,11 @@ START_TEST(convolution_matches_plain_loops)
             check_conv(draw(0, 1) ? conv_depthwise_team : conv_depthwise, rows, c);
         i++;
     }
+    for (int i = 0; i < CASES(100); i++) {
+        const nn_dim ci = draw(NN_VL, 70), co = draw(NN_VL, 70), h = draw(1, 12), w = draw(1, 20);
+        check_conv(i & 1 ? conv_pointwise_team : conv_pointwise, draw(1, 9),
+                   NN_CONV(h, w, ci, h, w, co, 1, 1, 1, 1, 0, 0, 1, 1, 1));
+    }
     for (int i = 0; i < CASES(200);) {
         nn_conv c = { .r = 3, .s = 3, .step_h = 1, .step_w = 1, .dil_h = 1, .dil_w = 1, .groups = 1 };
         c.h = draw(1, 9), c.w = draw(1, 11), c.ci = draw(1, 40), c.co = draw(1, 40);
@@ -270,6 +300,9 @@ END_TEST
 #define MERGED    lead_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, lead_transpose
 #define DEPTHWISE lead_depthwise, nn_conv2d_depthwise_dx, nn_conv2d_depthwise_dw, lead_transpose
 #define TEAM      team_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
+#define POINTWISE lead_pointwise, nn_conv2d_pointwise_dx, nn_conv2d_pointwise_dw, lead_transpose
+#define TEAM_POINTWISE team_pointwise, nn_conv2d_pointwise_dx, nn_conv2d_pointwise_dw, nn_conv2d_transpose_team
+#define POINTWISE_PANELS pointwise_panels, nn_conv2d_pointwise_dx, nn_conv2d_pointwise_dw, nn_conv2d_transpose_team
 #define PANELS    panels_conv2d, nn_conv2d_dx, nn_conv2d_dw, nn_conv2d_transpose_team
 #define TEAM_MERGED team_conv2d, nn_conv2d_dx, nn_conv2d_dw_merged, nn_conv2d_transpose_team
 #define TEAM_DEPTHWISE \
@@ -282,7 +315,7 @@ END_TEST
     C(stem, 2, MERGED, 32, 32, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)                           \
     C(half32, 3, TEAM, 16, 16, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)                            \
     C(same64, 2, PLAIN, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)                             \
-    C(point, 3, PLAIN, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)                              \
+    C(point, 3, POINTWISE, 5, 7, 20, 5, 7, 24, 1, 1, 1, 1, 0, 0, 1, 1, 1)                              \
     C(odd, 2, TEAM, 19, 17, 20, 19, 17, 24, 3, 3, 1, 1, 1, 1, 1, 1, 1)                            \
     C(dilated, 2, PLAIN, 15, 15, 5, 15, 15, 7, 3, 3, 1, 1, 2, 2, 2, 2, 1)                          \
     C(grouped, 2, PLAIN, 9, 8, 8, 5, 4, 12, 3, 3, 2, 2, 1, 1, 1, 1, 4)                              \
@@ -298,11 +331,11 @@ END_TEST
     C(tiny, 5, TEAM, 2, 2, 70, 2, 2, 130, 3, 3, 1, 1, 1, 1, 1, 1, 1)                              \
     C(far, 3, TEAM, 6, 5, 300, 6, 5, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1)                               \
     C(far_half, 2, TEAM, 7, 9, 290, 4, 5, 210, 3, 3, 2, 2, 1, 1, 1, 1, 1)                         \
-    C(far_point, 3, TEAM, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                        \
+    C(far_point, 3, TEAM_POINTWISE, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                        \
     C(far_lines, 2, TEAM, 11, 13, 160, 11, 13, 100, 3, 3, 1, 1, 1, 1, 1, 1, 1)                    \
     C(panels, 3, PANELS, 6, 5, 300, 6, 5, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1)                          \
     C(panels_half, 2, PANELS, 7, 19, 290, 4, 10, 130, 3, 3, 2, 2, 1, 1, 1, 1, 1)                  \
-    C(panels_point, 3, PANELS, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
+    C(panels_point, 3, POINTWISE_PANELS, 9, 7, 520, 9, 7, 260, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
     C(deep, 1, TEAM, 4, 40, 280, 4, 40, 9, 5, 1, 1, 1, 2, 0, 1, 1, 1)                             \
     C(many_points, 2, TEAM, 13, 11, 40, 13, 11, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1)                    \
     C(colours, 2, PLAIN, 14, 17, 3, 7, 9, 20, 4, 4, 2, 2, 1, 1, 1, 1, 1)                           \
@@ -310,8 +343,8 @@ END_TEST
     C(sparse, 3, TEAM, 10, 12, 100, 5, 6, 170, 1, 1, 2, 2, 0, 0, 1, 1, 1)                         \
     C(sparse_odd, 2, TEAM, 9, 11, 101, 3, 6, 190, 1, 1, 3, 2, 0, 0, 1, 1, 1)                      \
     C(sparse_far, 2, TEAM, 8, 9, 300, 4, 5, 450, 1, 1, 2, 2, 0, 0, 1, 1, 1)                       \
-    C(point_parts, 3, TEAM, 13, 11, 42, 13, 11, 170, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
-    C(point_many, 9, TEAM, 13, 11, 140, 13, 11, 130, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
+    C(point_parts, 3, TEAM_POINTWISE, 13, 11, 42, 13, 11, 170, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
+    C(point_many, 9, TEAM_POINTWISE, 13, 11, 140, 13, 11, 130, 1, 1, 1, 1, 0, 0, 1, 1, 1)                   \
     C(stem_wide, 2, TEAM_MERGED, 60, 64, 3, 30, 32, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1)
 
 #define DEFINE(name, rows, forms, ...) CONV_CASE_(conv_##name, forms, NN_CONV(__VA_ARGS__))

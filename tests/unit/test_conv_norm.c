@@ -16,39 +16,48 @@ typedef struct Layer {
     nn_real *stat[8]; /* y, mean, var, scale, shift; dx, dweight, dbias */
 } Layer;
 
-/* Both at once, and what batch norm makes of it. */
-NN_INLINE void layer_together(const nn_team *team, int form, nn_conv c, const Layer *a)
+/* Forward and backward, each form by itself. */
+NN_INLINE void steps(const nn_team *team, nn_conv c, const Layer *a)
+{
+    nn_conv2d_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->out);
+    nn_conv2d_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
+}
+
+NN_INLINE void steps_pointwise(const nn_team *team, nn_conv c, const Layer *a)
+{
+    steps(team, c, a); /* the form for any geometry computes the same bits */
+}
+
+NN_INLINE void steps_depthwise(const nn_team *team, nn_conv c, const Layer *a)
+{
+    nn_conv2d_depthwise_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->out);
+    nn_conv2d_depthwise_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
+}
+
+NN_INLINE void steps_winograd(const nn_team *team, nn_conv c, const Layer *a)
+{
+    nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->scratch, a->out);
+    nn_barrier(team);
+    nn_conv2d_winograd_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
+}
+
+/* What batch norm makes of the moments and sums of a convolution. */
+NN_INLINE void norms_together(const nn_team *team, nn_conv c, const Layer *a)
 {
     const nn_dim nx = a->rows * c.h * c.w, ny = a->rows * c.oh * c.ow;
     const nn_real eps = (nn_real)1e-5;
-    nn_conv2d_moments(team, form, a->rows, c, a->relu, a->x, a->w, a->bias, a->scratch, a->out, a->moments);
-    nn_barrier(team);
     nn_batch_norm_act(team, ny, c.co, 1, eps, 0, a->out, a->bias, a->bias, NULL, a->moments, a->norm, a->stat[0],
                       a->stat[1], a->stat[2], a->stat[3], a->stat[4]);
-    nn_barrier(team);
-    nn_conv2d_act_dx(team, form, a->rows, c, a->dy, a->w, a->plus ? a->add : NULL, a->mask ? a->y : NULL, a->of,
-                     a->mean, a->follows ? a->weight : NULL, a->follows ? a->shift : NULL, a->scratch, a->dx, a->sums);
     nn_barrier(team);
     nn_batch_norm_act_dx(team, nx, c.ci, 1, eps, a->follows, a->dx, a->of, a->mean, a->var, a->weight, a->weight,
                          a->shift, a->sums, a->norm, a->stat[5], a->stat[6], a->stat[7]);
 }
 
-/* One pass after the other. `out` and dx hold what the step before left. */
-NN_INLINE void layer_apart(const nn_team *team, int form, nn_conv c, const Layer *a)
+/* One pass after the other. `out` and dx hold what the steps before left. */
+NN_INLINE void norms_apart(const nn_team *team, nn_conv c, const Layer *a)
 {
     const nn_dim nx = a->rows * c.h * c.w, ny = a->rows * c.oh * c.ow;
     const nn_real eps = (nn_real)1e-5;
-    if (form == NN_CONV_WINOGRAD) {
-        nn_conv2d_winograd(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->scratch, a->out);
-        nn_barrier(team);
-        nn_conv2d_winograd_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
-    } else if (form == NN_CONV_DEPTHWISE) {
-        nn_conv2d_depthwise_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->out);
-        nn_conv2d_depthwise_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
-    } else {
-        nn_conv2d_team(team, a->rows, c, a->relu, a->x, a->w, a->bias, NULL, a->out);
-        nn_conv2d_dx(team, a->rows, c, a->dy, a->w, a->scratch, a->dx);
-    }
     nn_barrier(team);
     nn_dim from, to;
     nn_share(team->rank, team->size, nx * c.ci, 1, &from, &to);
@@ -109,19 +118,34 @@ static void check_layer(const char *name, nn_team_fn together, nn_team_fn apart,
     free(a.weight), free(a.shift), free(a.scratch), free(a.norm);
 }
 
-#ifdef NN_SMALL_CODE
-#define FORM(name, form)                                                                                     \
-    static void name##_together(void *arg, const nn_team *team)                                              \
-    {                                                                                                        \
-        layer_together(team, form, ((const Layer *)arg)->c, arg);                                            \
-    }                                                                                                        \
-    static void name##_apart(void *arg, const nn_team *team)                                                 \
-    {                                                                                                        \
-        layer_apart(team, form, ((const Layer *)arg)->c, arg);                                               \
+/* A layer of one form: `form` is what the kernels' names have behind nn_conv2d. */
+#define LAYER(name, form, geometry)                                                                        \
+    static void name##_together(void *arg, const nn_team *team)                                            \
+    {                                                                                                      \
+        const Layer *a = arg;                                                                              \
+        const nn_conv c = geometry;                                                                        \
+        nn_conv2d##form##_moments(team, a->rows, c, a->relu, a->x, a->w, a->bias, a->scratch, a->out,      \
+                                  a->moments);                                                             \
+        nn_barrier(team);                                                                                  \
+        nn_conv2d##form##_act_dx(team, a->rows, c, a->dy, a->w, a->plus ? a->add : NULL,                   \
+                                 a->mask ? a->y : NULL, a->of, a->mean, a->follows ? a->weight : NULL,     \
+                                 a->follows ? a->shift : NULL, a->scratch, a->dx, a->sums);                \
+        nn_barrier(team);                                                                                  \
+        norms_together(team, c, a);                                                                        \
+    }                                                                                                      \
+    static void name##_apart(void *arg, const nn_team *team)                                               \
+    {                                                                                                      \
+        const nn_conv c = geometry;                                                                        \
+        steps##form(team, c, arg);                                                                         \
+        norms_apart(team, c, arg);                                                                         \
     }
-FORM(direct, NN_CONV_DIRECT)
-FORM(depthwise, NN_CONV_DEPTHWISE)
-FORM(winograd, NN_CONV_WINOGRAD)
+
+#ifdef NN_SMALL_CODE
+#define ANY ((const Layer *)arg)->c
+LAYER(direct, , ANY)
+LAYER(pointwise, _pointwise, ANY)
+LAYER(depthwise, _depthwise, ANY)
+LAYER(winograd, _winograd, ANY)
 
 /* Strides divide the height where sums are taken. */
 START_TEST(steps_together_match_steps_apart)
@@ -134,6 +158,9 @@ START_TEST(steps_together_match_steps_apart)
                             pad, pad, 1, 1, 1));
         check_layer("pixels", direct_together, direct_apart, rows,
                     NN_CONV(h, w, ci, h, w, co, 1, 1, 1, 1, 0, 0, 1, 1, 1));
+        const nn_dim wide = draw(NN_VL, 40), deep = draw(NN_VL, 40);
+        check_layer("pointwise", pointwise_together, pointwise_apart, rows,
+                    NN_CONV(h, w, wide, h, w, deep, 1, 1, 1, 1, 0, 0, 1, 1, 1));
         check_layer("depthwise", depthwise_together, depthwise_apart, rows,
                     NN_CONV(h, w, ci, (h + 2 * pad - r) / step + 1, (w + 2 * pad - s) / step + 1, ci, r, s, step, step,
                             pad, pad, 1, 1, ci));
@@ -145,24 +172,16 @@ END_TEST
 #else
 /* name, rows, form, geometry; some parts have several pieces, and some layers fewer lines than there are parts. */
 #define LAYERS(X)                                                                             \
-    X(few_channels, 3, NN_CONV_DIRECT, 12, 14, 3, 12, 14, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1)       \
-    X(stride, 4, NN_CONV_DIRECT, 16, 15, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)             \
-    X(points, 2, NN_CONV_DIRECT, 40, 40, 16, 40, 40, 64, 1, 1, 1, 1, 0, 0, 1, 1, 1)           \
-    X(point_stride, 5, NN_CONV_DIRECT, 8, 8, 32, 4, 4, 48, 1, 1, 2, 2, 0, 0, 1, 1, 1)         \
-    X(deep, 3, NN_CONV_DEPTHWISE, 30, 11, 33, 30, 11, 33, 3, 3, 1, 1, 1, 1, 1, 1, 33)         \
-    X(deep_stride, 3, NN_CONV_DEPTHWISE, 14, 14, 32, 7, 7, 32, 3, 3, 2, 2, 1, 1, 1, 1, 32)    \
-    X(odd_tiles, 3, NN_CONV_WINOGRAD, 9, 7, 24, 9, 7, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)          \
-    X(many_tiles, 2, NN_CONV_WINOGRAD, 64, 64, 16, 64, 64, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)     \
-    X(one_sample, 1, NN_CONV_WINOGRAD, 4, 4, 16, 4, 4, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)
-#define DEFINE(name, rows, form, ...)                                       \
-    static void name##_together(void *arg, const nn_team *team)             \
-    {                                                                       \
-        layer_together(team, form, NN_CONV(__VA_ARGS__), arg);              \
-    }                                                                       \
-    static void name##_apart(void *arg, const nn_team *team)                \
-    {                                                                       \
-        layer_apart(team, form, NN_CONV(__VA_ARGS__), arg);                 \
-    }
+    X(few_channels, 3, , 12, 14, 3, 12, 14, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1)       \
+    X(stride, 4, , 16, 15, 16, 8, 8, 32, 3, 3, 2, 2, 1, 1, 1, 1, 1)             \
+    X(points, 2, _pointwise, 40, 40, 16, 40, 40, 64, 1, 1, 1, 1, 0, 0, 1, 1, 1)           \
+    X(point_stride, 5, , 8, 8, 32, 4, 4, 48, 1, 1, 2, 2, 0, 0, 1, 1, 1)         \
+    X(deep, 3, _depthwise, 30, 11, 33, 30, 11, 33, 3, 3, 1, 1, 1, 1, 1, 1, 33)         \
+    X(deep_stride, 3, _depthwise, 14, 14, 32, 7, 7, 32, 3, 3, 2, 2, 1, 1, 1, 1, 32)    \
+    X(odd_tiles, 3, _winograd, 9, 7, 24, 9, 7, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)          \
+    X(many_tiles, 2, _winograd, 64, 64, 16, 64, 64, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)     \
+    X(one_sample, 1, _winograd, 4, 4, 16, 4, 4, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+#define DEFINE(name, rows, form, ...) LAYER(name, form, NN_CONV(__VA_ARGS__))
 LAYERS(DEFINE)
 
 START_TEST(steps_together_match_steps_apart)
