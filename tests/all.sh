@@ -3,12 +3,15 @@
 #
 # all.sh [SUITE...]: runs every suite, or the named ones, in their order here, and ends with one line:
 # N passed, N failed, N skipped. Fails when any test failed, and when a suite stopped before it could count.
+#
+# Suites marked & run one after the other beside the rest, which keep a processor waiting now and then: they take one
+# processor, and share no file with others that one of them writes. What they print comes at the end.
 
 . tests/lib.sh
 
 SUITES="
 lint:tests/lint.sh
-unit:tests/unit.sh
+unit:tests/unit.sh:&
 spills:tests/spills/spills.sh
 text:tests/run.sh
 replay:tests/passes/replay.sh
@@ -26,17 +29,17 @@ threads:tests/e2e/threads.sh
 in_backward:tests/e2e/in_backward.sh
 kept:tests/e2e/kept.sh
 blas:tests/e2e/blas.sh
-resume:tests/e2e/resume.sh
-second:tests/e2e/second.sh
-hvp:tests/e2e/hvp.sh
-trace:tests/e2e/trace.sh
-program:tests/e2e/program.sh
+resume:tests/e2e/resume.sh:&
+second:tests/e2e/second.sh:&
+hvp:tests/e2e/hvp.sh:&
+trace:tests/e2e/trace.sh:&
+program:tests/e2e/program.sh:&
 sanitize:tests/e2e/sanitize.sh
 examples:tests/e2e/examples.sh
-targets:tests/targets/targets.sh
-install:tests/e2e/install.sh
-hacking:tests/e2e/hacking.sh
-bench:tests/bench/bench.sh
+targets:tests/targets/targets.sh:&
+install:tests/e2e/install.sh:&
+hacking:tests/e2e/hacking.sh:&
+bench:tests/bench/bench.sh:&
 "
 
 for name in "$@"; do
@@ -45,14 +48,32 @@ for name in "$@"; do
     exit 2
 done
 mkdir -p "$B/test"
-rm -f "$B"/test/*.results
+rm -f "$B"/test/*.results "$B"/test/*.code
+. tests/e2e/tools.sh # built before two suites find them missing
+
+# lane MARK [NAME...]: runs the suites of this mark among those named, and leaves the exit code of each.
+lane() {
+    mark=$1
+    shift
+    for s in $SUITES; do
+        name=${s%%:*} rest=${s#*:}
+        [ "${rest#"${rest%:&}"}" = "$mark" ] || continue
+        case "${*:+ $* }" in "" | *" $name "*) ;; *) continue ;; esac
+        "${rest%:&}"
+        echo $? >"$B/test/$name.code"
+    done
+}
+lane ':&' "$@" >"$B/test/beside.log" 2>&1 &
+trap "kill $!; exit 130" INT TERM # a shell's background is deaf to the keyboard
+lane '' "$@"
+wait
+trap - INT TERM
+cat "$B/test/beside.log"
+
 broken=
-for s in $SUITES; do
-    case "${*:+ $* }" in "" | *" ${s%%:*} "*) ;; *) continue ;; esac
-    "${s#*:}"
-    code=$?
+for code in "$B"/test/*.code; do
     # 1 is a failed test, which the count shows; anything else is a broken suite.
-    [ $code -le 1 ] || broken="$broken ${s#*:}"
+    [ "$(cat "$code")" -le 1 ] || broken="$broken $(basename "$code" .code)"
 done
 
 passed=$(cat "$B"/test/*.results | grep -c '^PASS ')
