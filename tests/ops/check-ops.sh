@@ -20,7 +20,7 @@ one() { # DIRECTORY of a sample: compiles the model in it; leaves objects, or a 
         pass "$id $op: type"
         try_name="$id $op: generated C compiles"
         printf '#include "check_ops.h"\n#include "glue.h"\n' >"$d/glue.c"
-        if gcc $flags -I"$d" -c -o "$d/$id.o" "$d/$id.c" >"$d/cc.log" 2>&1 &&
+        if gcc $flags -include "$WORK/kernels.h" -I"$d" -c -o "$d/$id.o" "$d/$id.c" >"$d/cc.log" 2>&1 &&
             gcc $flags -I"$d" -c -o "$d/glue.o" "$d/glue.c" >>"$d/cc.log" 2>&1; then
             pass "$try_name"
             echo "case_$id" >"$d/cases"
@@ -45,7 +45,7 @@ one() { # DIRECTORY of a sample: compiles the model in it; leaves objects, or a 
         code=$?
         if [ $code = 0 ]; then
             printf '#include "check_ops.h"\n#include "glue_batch%s.h"\n' $form >"$d/glue_batch.c"
-            if gcc $flags -I"$d" -c -o "$d/${id}b.o" "$d/${id}b.c" >"$d/cc.log" 2>&1 &&
+            if gcc $flags -include "$WORK/kernels.h" -I"$d" -c -o "$d/${id}b.o" "$d/${id}b.c" >"$d/cc.log" 2>&1 &&
                 gcc $flags -I"$d" -c -o "$d/glue_batch.o" "$d/glue_batch.c" >>"$d/cc.log" 2>&1; then
                 echo "case_${id}b" >>"$d/cases"
             else
@@ -71,6 +71,9 @@ awk -v dir="$WORK" -v only="$*" -f tests/ops/generate.awk "$WORK/samples" || fai
 for name; do
     cut -f1 "$WORK/samples" | grep -qx -- "$name" || fail "nothing with samples is called $name"
 done
+# What every model includes first, read once by gcc.
+printf '#define NN_REAL_F64 1\n#include "nn_init.h"\n#include "nn_kernels.h"\n' >"$WORK/kernels.h"
+try "kernels.h compiles" gcc $flags -x c-header "$WORK/kernels.h" -o "$WORK/kernels.h.gch"
 ls -d "$WORK"/s[0-9]* 2>/dev/null | xargs -P "$JOBS" -n 4 tests/ops/check-ops.sh --one
 
 # One program for all of them.
