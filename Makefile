@@ -213,7 +213,7 @@ $(B)/examples/%/model.c: examples/%/model.nn $(B)/nnc
 
 $(B)/examples/%/app: examples/%/main.c $(B)/examples/%/model.c $(B)/libnn.a $(wildcard runtime/*.h runtime/kernels/*.h)
 	$(say) CC $<
-	$(Q)$(CC) $(NN_CFLAGS) -I$(@D) -o $@ $< $(@D)/model.c $(B)/libnn.a $(RUN_LIBS)
+	$(Q)$(CC) $(NN_CFLAGS) -g1 -I$(@D) -o $@ $< $(@D)/model.c $(B)/libnn.a $(RUN_LIBS)
 
 .PRECIOUS: $(B)/examples/%/model.c
 
