@@ -74,6 +74,8 @@ def main():
     batch = int(os.environ.get("BATCH", max(model.batches)))
     threads = int(os.environ.get("THREADS", "1 2").split()[-1])
     runs, top = int(os.environ.get("RUNS", "30")), int(os.environ.get("TOP", "25"))
+    if runs <= SKIP:
+        sys.exit(f"profile: RUNS={runs}, but the first {SKIP} are not counted")
     os.makedirs(WORK, exist_ok=True)
     c, program = os.path.join(WORK, name + ".c"), os.path.join(WORK, name + "_profile")
     source = source_of(name, model)
