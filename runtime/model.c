@@ -287,17 +287,52 @@ static void run_flushed(void *arg, const nn_team *team)
     control_set(before);
 }
 
-void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns)
+static void run_on(nn_pool *pool, int flush_denormals, nn_team_fn body, void *arg)
 {
-    const int size = nn_pool_size(m->pool);
-    nn_pool *pool = m->pool;
-    if (!m->all_threads && work_ns - work_ns / size < team_ns + TEAM_GAIN_NS) pool = NULL;
     Run run = { body, arg };
-    if (m->flush_denormals)
+    if (flush_denormals)
         nn_pool_run(pool, run_flushed, &run);
     else
         nn_pool_run(pool, body, arg);
 }
+
+#if defined(NN_NO_THREADS)
+void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns)
+{
+    (void)work_ns;
+    (void)team_ns;
+    run_on(NULL, m->flush_denormals, body, arg);
+}
+#else
+
+/* The trial of a call. Two calls that fall on one place start it anew in turns, and run right all the same. */
+static nn_trial *trial_of(nn_model *m, nn_team_fn body, int64_t work_ns)
+{
+    const uint64_t mixed = ((uint64_t)(uintptr_t)body + (uint64_t)work_ns) * 0x9e3779b97f4a7c15U;
+    const unsigned at = (unsigned)(mixed >> 32) % NN_TRIED_CALLS;
+    if (m->tried[at].body != body || m->tried[at].work_ns != work_ns) {
+        m->tried[at].body = body;
+        m->tried[at].work_ns = work_ns;
+        m->tried[at].trial = (nn_trial){ 0 };
+    }
+    return &m->tried[at].trial;
+}
+
+void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns)
+{
+    const int size = nn_pool_size(m->pool);
+    const int64_t saved_ns = work_ns - work_ns / size, cost_ns = team_ns + TEAM_GAIN_NS;
+    if (m->all_threads || size == 1 || !nn_trial_pays(saved_ns, cost_ns)) {
+        run_on(m->all_threads || saved_ns >= cost_ns ? m->pool : NULL, m->flush_denormals, body, arg);
+        return;
+    }
+    nn_trial *trial = trial_of(m, body, work_ns);
+    const int timed = nn_trial_is_open(trial);
+    const int64_t start = timed ? nn_now_ns() : 0;
+    run_on(nn_trial_by_team(trial) ? m->pool : NULL, m->flush_denormals, body, arg);
+    nn_trial_count(trial, timed ? nn_now_ns() - start : 0);
+}
+#endif
 
 /* ---- making and freeing ---- */
 

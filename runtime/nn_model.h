@@ -16,6 +16,7 @@
 
 #include "nn.h"
 #include "nn_threads.h"
+#include "trial.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -71,7 +72,7 @@ typedef struct nn_model_info {
     nn_dim state_count;      /* reals in the state block */
 } nn_model_info;
 
-enum { NN_MAX_ROUTINES = 32 };
+enum { NN_MAX_ROUTINES = 32, NN_TRIED_CALLS = 32 };
 
 typedef struct nn_model {
     const nn_model_info *info;
@@ -92,6 +93,13 @@ typedef struct nn_model {
     uint64_t weights, prepared[NN_MAX_ROUTINES];
     int lent;          /* pointers from nn_model_data may still be written through */
     unsigned averaged; /* bit i: the weights that step i trains are exchanged with their averages */
+#if !defined(NN_NO_THREADS)
+    struct {
+        nn_team_fn body;
+        int64_t work_ns;
+        nn_trial trial;
+    } tried[NN_TRIED_CALLS]; /* calls whose number of threads was tried, placed by body and work */
+#endif
 } nn_model;
 
 size_t nn_model_bytes(const nn_model_info *info, unsigned routines);
@@ -103,9 +111,9 @@ nn_status nn_model_init(const nn_model_info *info, nn_model **out, void *mem, si
 nn_model *nn_model_new(const nn_model_info *info, unsigned routines, const nn_options *options);
 void nn_model_free(nn_model *m);
 
-/* Runs a routine's body on the object's threads, or on the caller alone where that is expected to be about as fast.
- * work_ns: nanoseconds one thread takes, roughly; team_ns: what a team adds, by waiting and by fetching what another
- * processor wrote. Only their order of magnitude matters: bits do not depend on the choice. */
+/* Runs a routine's body on the object's threads, or on the caller alone where that is expected or found to be about as
+ * fast. work_ns: nanoseconds one thread takes, roughly; team_ns: what a team adds, by waiting and by fetching what
+ * another processor wrote. Where they do not decide it, both are timed (trial.h). Bits do not depend on the choice. */
 void nn_model_run(nn_model *m, nn_team_fn body, void *arg, int64_t work_ns, int64_t team_ns);
 
 /* Must the values that routine i keeps be computed anew? */

@@ -58,6 +58,8 @@ int nn_pool_size(const nn_pool *pool); /* 1 for NULL */
  * from several threads on one pool are serialised; calls from inside fn are an error (they deadlock). */
 void nn_pool_run(nn_pool *pool, nn_team_fn fn, void *arg);
 
+int64_t nn_now_ns(void); /* a clock that only runs forward, in nanoseconds */
+
 #endif
 
 #ifdef __cplusplus

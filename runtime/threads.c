@@ -119,7 +119,7 @@ static void event_advance(Event *e)
     pthread_mutex_unlock(&e->lock);
 }
 
-static int64_t now_ns(void)
+int64_t nn_now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -145,8 +145,8 @@ static void event_wait(Event *e, unsigned seen, int64_t spin_ns, int crowded)
             if (event_has_passed(e, seen, 1)) return;
         }
     } else {
-        const int64_t start = now_ns();
-        for (int64_t spun = 0; spun < spin_ns; spun = now_ns() - start) {
+        const int64_t start = nn_now_ns();
+        for (int64_t spun = 0; spun < spin_ns; spun = nn_now_ns() - start) {
             if (spun > SPIN_ALONE_NS) sched_yield();
             if (event_has_passed(e, seen, PAUSES)) return;
         }

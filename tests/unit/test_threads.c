@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * The thread pool: every thread runs the function once per call, barriers order memory, callers on
- * several threads take turns, more threads than processors make progress.
+ * several threads take turns, more threads than processors make progress. And the trial that chooses
+ * between the caller alone and all of them.
  */
 #include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "nn_model.h"
 #include "nn_threads.h"
 #include "run_suite.h"
 
@@ -132,6 +134,79 @@ START_TEST(impossible_sizes_are_refused)
 }
 END_TEST
 
+/* Counts calls of which one takes `alone` and `team` nanoseconds, from the second on; the first takes 50 times as long.
+ * How many of them ran by the team? */
+static int by_team(nn_trial *t, int calls, int64_t alone, int64_t team)
+{
+    int n = 0;
+    for (int i = 0; i < calls; i++) {
+        const int chosen = nn_trial_by_team(t);
+        n += chosen;
+        nn_trial_count(t, (i == 0 ? 50 : 1) * (chosen ? team : alone));
+    }
+    return n;
+}
+
+START_TEST(a_trial_finds_the_faster)
+{
+    enum { OPEN = 2 * NN_TRIAL_TRIES, MORE = 100 };
+    nn_trial t = { 0 };
+    ck_assert_int_eq(by_team(&t, OPEN, 1000, 600), NN_TRIAL_TRIES);
+    ck_assert_int_eq(by_team(&t, MORE, 1000, 600), MORE);
+    t = (nn_trial){ 0 };
+    ck_assert_int_eq(by_team(&t, OPEN, 1000, 900), NN_TRIAL_TRIES); /* faster, but not by an eighth */
+    ck_assert_int_eq(by_team(&t, MORE, 1000, 900), 0);
+    t = (nn_trial){ 0 };
+    by_team(&t, OPEN, 1000, 5000);
+    ck_assert_int_eq(by_team(&t, NN_TRIAL_AGAIN - OPEN, 1000, 5000), 0);
+    ck_assert(nn_trial_is_open(&t)); /* and anew: now the team is faster */
+    by_team(&t, OPEN, 1000, 500);
+    ck_assert_int_eq(by_team(&t, MORE, 1000, 500), MORE);
+}
+END_TEST
+
+/* A call that sleeps on one kind of team and counts the calls of the other. */
+typedef struct Sleeper {
+    int slow_size, fast_calls;
+} Sleeper;
+
+static void sleep_or_count(void *arg, const nn_team *team)
+{
+    Sleeper *s = arg;
+    if (team->rank != 0) return;
+    if (team->size == s->slow_size)
+        nanosleep(&(struct timespec){ .tv_nsec = 20 * 1000 * 1000 }, NULL);
+    else
+        s->fast_calls++;
+}
+
+START_TEST(calls_run_as_their_trial_says)
+{
+    enum { WORK_NS = 10000, TEAM_NS = 300, CALLS = 2 * NN_TRIAL_TRIES + 10 };
+    nn_pool *pool = nn_pool_new(2);
+    ck_assert_ptr_nonnull(pool);
+    for (int slow = 1; slow <= 2; slow++) {
+        static nn_model m;
+        m = (nn_model){ .pool = pool };
+        Sleeper s = { .slow_size = slow };
+        for (int i = 0; i < CALLS; i++) nn_model_run(&m, sleep_or_count, &s, WORK_NS, TEAM_NS);
+        ck_assert_int_eq(s.fast_calls, CALLS - NN_TRIAL_TRIES);
+
+        /* Nothing is tried where the statement is sure, or the caller wants all threads. */
+        s = (Sleeper){ .slow_size = 3 - slow };
+        m = (nn_model){ .pool = pool };
+        for (int i = 0; i < CALLS; i++)
+            nn_model_run(&m, sleep_or_count, &s, slow == 1 ? 10 : 100 * 1000 * 1000, TEAM_NS);
+        ck_assert_int_eq(s.fast_calls, CALLS);
+        s = (Sleeper){ .slow_size = 1 };
+        m = (nn_model){ .pool = pool, .all_threads = 1 };
+        for (int i = 0; i < CALLS; i++) nn_model_run(&m, sleep_or_count, &s, WORK_NS, TEAM_NS);
+        ck_assert_int_eq(s.fast_calls, CALLS);
+    }
+    nn_pool_free(pool);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("threads");
@@ -143,6 +218,8 @@ int main(void)
     tcase_add_test(t, sleeping_workers_wake_up);
     tcase_add_test(t, callers_take_turns);
     tcase_add_test(t, impossible_sizes_are_refused);
+    tcase_add_test(t, a_trial_finds_the_faster);
+    tcase_add_test(t, calls_run_as_their_trial_says);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
