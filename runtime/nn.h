@@ -54,7 +54,8 @@ typedef struct nn_options {
     uint64_t seed;  /* initial weights and every random operator; 0 is a seed like any other */
     int threads;    /* 0: as many as the machine has processors; 1: none are started */
     nn_pool *pool;  /* not NULL: use this pool (it must outlive the object) and ignore `threads` */
-    /* 0: a call so short that threads would spend their time waiting for each other runs on the caller's alone.
+    /* 0: a call so short that threads would spend their time waiting for each other runs on the caller's alone;
+     * near that length some calls are timed to find out.
      * 1: every call runs on all threads. The results have the same bits either way. */
     int all_threads;
     /* 1: while a routine runs, numbers below the normal range (1.2e-38 in single precision) count as zero, in its

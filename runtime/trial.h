@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * Whether a call runs on the calling thread alone or on all threads of its object, found out by trying. In: the times of
- * calls so far; out: the choice for the next. Invariant: results have the same bits whatever is chosen, so a choice may
- * depend on a clock.
+ * Whether a call runs on the calling thread alone or on all threads of its object, found out by trying. In: the times
+ * of calls so far; out: the choice for the next. Invariant: results have the same bits whatever is chosen, so a choice
+ * may depend on a clock.
  *
  * Note [alone or by the team]
  * Generated code states what a call costs in nanoseconds of one machine. On another one work may take a tenth of that
- * or ten times as long, while what a team loses by waiting stays about the same, so that between calls which are surely
- * too small for a team and those which surely are not, the statement cannot tell. Such calls are timed: TRIES in a row
- * alone, TRIES by the team, in a row because calls that take turns fetch each other's lines of the cache. The least time
- * of each counts, since whatever disturbs a call only ever adds to it. Where processors share a cache may change while
- * a program runs (a virtual machine is moved), so the trial is repeated now and then.
+ * or ten times as long, while what a team loses by waiting stays about the same, so that between calls that are surely
+ * too small for a team and those that surely are not, the statement cannot tell. Such calls are timed: TRIES in a row
+ * alone, TRIES by the team, in a row because calls that take turns fetch each other's lines of the cache. The least
+ * time of each counts, since whatever disturbs a call only ever adds to it. Where processors share a cache may change
+ * while a program runs (a virtual machine is moved), so the trial is repeated now and then.
  */
 #ifndef NN_TRIAL_H
 #define NN_TRIAL_H
@@ -19,7 +19,7 @@
 
 enum {
     NN_TRIAL_TRIES = 8,
-    NN_TRIAL_AGAIN = 1 << 14, /* calls from one trial to the next */
+    NN_TRIAL_AGAIN = 1 << 12, /* calls from one trial to the next */
     NN_TRIAL_RANGE = 64,      /* how much slower than stated a machine is taken to be at most */
     NN_TRIAL_SURE = 8         /* a team that is expected to save so many times what it must is not questioned */
 };

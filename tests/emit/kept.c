@@ -111,18 +111,18 @@ NN_OUTLINE void run_to_layout(nn_dim rows, const float *x, float *out)
     nn_permute4(rows, 8, 8, 16, x, 1024, 8, 1, 64, out);
 }
 
-NN_OUTLINE void run_conv2d(nn_dim rows, const float *x, const float *weight, const float *bias,
-    float *out)
+NN_OUTLINE void run_conv2d(const nn_team *team, nn_dim batch, const float *x, const float *weight,
+    const float *bias, float *out)
 {
-    nn_conv2d(rows, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 1, x, weight, bias,
-        NULL, out);
+    nn_conv2d_team(team, batch, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 1, x,
+        weight, bias, NULL, out);
 }
 
-NN_OUTLINE void run_conv2d_2(nn_dim rows, const float *x, const float *weight, const float *bias,
-    float *out)
+NN_OUTLINE void run_conv2d_2(const nn_team *team, nn_dim batch, const float *x, const float *weight,
+    const float *bias, float *out)
 {
-    nn_conv2d(rows, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 0, x, weight, bias,
-        NULL, out);
+    nn_conv2d_team(team, batch, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 0, x,
+        weight, bias, NULL, out);
 }
 
 NN_OUTLINE void run_to_layout_2(nn_dim rows, const float *x, float *out)
@@ -148,12 +148,15 @@ static void predict_body(void *arg, const nn_team *team)
     /* kept.nn:10  to_layout  f32[B,16,8,8] -> f32[B,16,8,8] */
     float *const x_2 = (float *)(arena + 0);
     run_to_layout(b1 - b0, x + b0 * 1024, x_2 + b0 * 1024);
+    nn_barrier(team);
     /* kept.nn:6  n.a: conv2d  f32[B,16,8,8], f32[16,16,3,3], f32[16] -> f32[B,16,8,8] */
     float *const relu = (float *)(arena + 8192);
-    run_conv2d(b1 - b0, x_2 + b0 * 1024, a_weight, bn_shift, relu + b0 * 1024);
+    run_conv2d(team, B, x_2, a_weight, bn_shift, relu);
+    nn_barrier(team);
     /* kept.nn:6  n.b: conv2d  f32[B,16,8,8], f32[16,16,3,3], f32[16] -> f32[B,16,8,8] */
     float *const b = (float *)(arena + 0);
-    run_conv2d_2(b1 - b0, relu + b0 * 1024, n_b_weight, n_b_bias, b + b0 * 1024);
+    run_conv2d_2(team, B, relu, n_b_weight, n_b_bias, b);
+    nn_barrier(team);
     /* kept.nn:6  n.b: to_layout  f32[B,16,8,8] -> f32[B,16,8,8] */
     run_to_layout_2(b1 - b0, b + b0 * 1024, y + b0 * 1024);
 }
@@ -174,7 +177,7 @@ nn_status kept_predict(kept *m, int B, const float *x, float *y)
     predict_args a = { .m = m, .B = B, .x = x,
         .a_weight = (const float *)(const void *)(m->base.kept[0] + 0),
         .bn_shift = (const float *)(const void *)(m->base.kept[0] + 9216), .y = y };
-    nn_model_run(&m->base, predict_body, &a, (nn_dim)B * 5632 + 290, 300);
+    nn_model_run(&m->base, predict_body, &a, (nn_dim)B * 5632 + 290, 1800);
     m->base.calls[0]++;
     return NN_OK;
 }
