@@ -57,7 +57,9 @@ static inline void nn_trial_count(nn_trial *t, int64_t ns)
         int64_t *least = &t->ns[nn_trial_by_team(t)];
         if (*least == 0 || ns < *least) *least = ns;
     }
-    if (++t->calls == NN_TRIAL_AGAIN) *t = (nn_trial){ 0 };
+    if (++t->calls < NN_TRIAL_AGAIN) return;
+    t->calls = 0;
+    t->ns[0] = t->ns[1] = 0;
 }
 
 #endif
