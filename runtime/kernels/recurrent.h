@@ -276,13 +276,30 @@ NN_APART_FROM_CELL void nn_gru_rows(int rows, nn_dim n, const nn_real *h, const 
 }
 
 /* Blocks of units whose products come first, and then their gates. Those of one row are a chain of operations that wait
- * for each other; several chains run side by side. */
-enum { NN_GATE_TOGETHER = 8 };
-#define NN_GATE_PRODUCTS(parts) (NN_GATE_ROWS(parts) > NN_GATE_TOGETHER ? NN_GATE_ROWS(parts) : NN_GATE_TOGETHER)
+ * for each other; several chains run side by side. Of many rows, a block is a part of a line of memory, and by the time
+ * of the next block its line is gone: rows are a sequence apart, so that few of them stay near. */
+enum {
+    NN_GATE_TOGETHER = 8,
+    NN_GATE_LINE = NN_VL > 1 && 64 / NN_REAL_BYTES > NN_VL ? 64 / NN_REAL_BYTES / NN_VL : 1 /* blocks in a line */
+};
+#define NN_GATE_PRODUCTS(parts) \
+    (NN_GATE_ROWS(parts) * NN_GATE_LINE > NN_GATE_TOGETHER ? NN_GATE_ROWS(parts) * NN_GATE_LINE : NN_GATE_TOGETHER)
 NN_INLINE nn_dim nn_gate_together(const nn_loop_share *own, nn_dim u)
 {
-    return own->r1 - own->r0 == 1 ? nn_min_dim(NN_GATE_TOGETHER, own->u1 - u) : 1;
+    return nn_min_dim(own->r1 - own->r0 == 1 ? NN_GATE_TOGETHER : NN_GATE_LINE, own->u1 - u);
 }
+
+/* unit(row, first unit, how many, steps, n, products, a) for `rows` rows from m on of the blocks [u, end), whose
+ * products z lie block by block. How many is a literal for whole blocks. */
+#define NN_GATE_EACH(unit, parts)                                                           \
+    for (nn_dim r = 0; r < rows; r++)                                                       \
+        for (nn_dim v = u; v < end; v++) {                                                  \
+            nn_real *zr = z + ((v - u) * rows + r) * (parts) * NN_VL;                        \
+            if ((v + 1) * NN_VL <= n)                                                       \
+                unit(m + r, v * NN_VL, NN_VL, steps, n, zr, a);                             \
+            else                                                                            \
+                unit(m + r, v * NN_VL, n % NN_VL, steps, n, zr, a);                         \
+        }
 
 /* Where the state after step s is kept: the last one in the result, the others there and in `spare` by turns. */
 NN_INLINE nn_real *nn_state_after(nn_dim s, nn_dim steps, nn_real *last, nn_real *spare)
@@ -296,34 +313,52 @@ typedef struct nn_lstm_step {
     nn_real *h2, *c2, *hs, *gates, *c_kept, *h_kept; /* the last three may be NULL */
 } nn_lstm_step;
 
-NN_INLINE void nn_lstm_units(nn_dim m, nn_dim rows, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, const nn_real *z,
+/* The gates of a row; of its products are left the new cell state and o. */
+NN_INLINE void nn_lstm_gates(nn_dim r, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, nn_real *z,
                              const nn_lstm_step *a)
 {
-    for (nn_dim r = m; r < m + rows; r++, z += 4 * NN_VL) {
-        const nn_real *x = a->x + r * steps * 4 * n + j0, *c = a->c + r * n + j0, *h = a->h + r * n + j0;
-        nn_real *h2 = a->h2 + r * n + j0, *c2 = a->c2 + r * n + j0, *hs = a->hs + r * steps * n + j0;
-        nn_real *gates = a->gates ? a->gates + r * steps * 4 * n + j0 : NULL;
-        nn_real *c_kept = a->gates ? a->c_kept + r * steps * n + j0 : NULL;
-        nn_real *h_kept = a->gates ? a->h_kept + r * steps * n + j0 : NULL;
-        NN_IVDEP
-        for (nn_dim j = 0; j < count; j++) {
-            const nn_real i = nn_sigmoid(z[j] + x[j]), f = nn_sigmoid(z[NN_VL + j] + x[n + j]);
-            const nn_real g = nn_tanh(z[2 * NN_VL + j] + x[2 * n + j]);
-            const nn_real o = nn_sigmoid(z[3 * NN_VL + j] + x[3 * n + j]), before = c[j];
-            const nn_real next = f * before + i * g, out = o * nn_tanh(next);
-            if (gates) {
-                gates[j] = i;
-                gates[n + j] = f;
-                gates[2 * n + j] = g;
-                gates[3 * n + j] = o;
-                c_kept[j] = before;
-                h_kept[j] = h[j];
-            }
-            c2[j] = next;
-            h2[j] = out;
-            hs[j] = out;
+    const nn_real *x = a->x + r * steps * 4 * n + j0, *c = a->c + r * n + j0;
+    nn_real *gates = a->gates ? a->gates + r * steps * 4 * n + j0 : NULL;
+    nn_real *c_kept = a->gates ? a->c_kept + r * steps * n + j0 : NULL;
+    NN_IVDEP
+    for (nn_dim j = 0; j < count; j++) {
+        const nn_real i = nn_sigmoid(z[j] + x[j]), f = nn_sigmoid(z[NN_VL + j] + x[n + j]);
+        const nn_real g = nn_tanh(z[2 * NN_VL + j] + x[2 * n + j]);
+        const nn_real o = nn_sigmoid(z[3 * NN_VL + j] + x[3 * n + j]), before = c[j];
+        if (gates) {
+            gates[j] = i;
+            gates[n + j] = f;
+            gates[2 * n + j] = g;
+            gates[3 * n + j] = o;
+            c_kept[j] = before;
         }
+        z[j] = f * before + i * g;
+        z[NN_VL + j] = o;
     }
+}
+
+NN_INLINE void nn_lstm_state(nn_dim r, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, const nn_real *z,
+                             const nn_lstm_step *a)
+{
+    const nn_real *h = a->h + r * n + j0;
+    nn_real *h2 = a->h2 + r * n + j0, *c2 = a->c2 + r * n + j0, *hs = a->hs + r * steps * n + j0;
+    nn_real *h_kept = a->gates ? a->h_kept + r * steps * n + j0 : NULL;
+    NN_IVDEP
+    for (nn_dim j = 0; j < count; j++) {
+        const nn_real next = z[j], out = z[NN_VL + j] * nn_tanh(next);
+        if (h_kept) h_kept[j] = h[j];
+        c2[j] = next;
+        h2[j] = out;
+        hs[j] = out;
+    }
+}
+
+/* The tanh of the new cell state waits for all gates: those of other rows fill the time. */
+NN_INLINE void nn_lstm_units(nn_dim m, nn_dim rows, nn_dim u, nn_dim end, nn_dim steps, nn_dim n, nn_real *z,
+                             const nn_lstm_step *a)
+{
+    NN_GATE_EACH(nn_lstm_gates, 4)
+    NN_GATE_EACH(nn_lstm_state, 4)
 }
 
 /* All steps of an LSTM: x has the products with the input and their bias, hs gets every step's output, h and c the
@@ -353,18 +388,16 @@ NN_INLINE void nn_lstm_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_d
                 for (nn_dim v = u; v < end; v++) {
                     nn_gate_soon soon;
                     soon.count = 0;
-                    nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, a.x + v * NN_VL);
-                    nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + v * NN_VL);
-                    nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + v * NN_VL : NULL);
-                    nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.c_kept + v * NN_VL : NULL);
-                    nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + v * NN_VL : NULL);
-                    nn_lstm_rows(some, n, a.h + m * n, panels + v * (n + 1) * Z, z + (v - u) * Z, &soon);
+                    if ((v - u) % NN_GATE_LINE == 0) {
+                        nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, a.x + v * NN_VL);
+                        nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + v * NN_VL);
+                        nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + v * NN_VL : NULL);
+                        nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.c_kept + v * NN_VL : NULL);
+                        nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + v * NN_VL : NULL);
+                    }
+                    nn_lstm_rows(some, n, a.h + m * n, panels + v * (n + 1) * Z, z + (v - u) * some * Z, &soon);
                 }
-                for (nn_dim v = u; v < end; v++)
-                    if ((v + 1) * NN_VL <= n)
-                        nn_lstm_units(m, some, v * NN_VL, NN_VL, steps, n, z + (v - u) * Z, &a);
-                    else
-                        nn_lstm_units(m, some, v * NN_VL, n % NN_VL, steps, n, z + (v - u) * Z, &a);
+                nn_lstm_units(m, some, u, end, steps, n, z, &a);
                 m += some;
             }
         }
@@ -487,30 +520,49 @@ typedef struct nn_gru_step {
     nn_real *h2, *hs, *gates, *h_kept; /* the last two may be NULL */
 } nn_gru_step;
 
-NN_INLINE void nn_gru_units(nn_dim m, nn_dim rows, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, const nn_real *s,
+/* r and z of a row; of its products are left z and what m is the tanh of. */
+NN_INLINE void nn_gru_gates(nn_dim k, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, nn_real *s,
                             const nn_gru_step *a)
 {
-    for (nn_dim k = m; k < m + rows; k++, s += 3 * NN_VL) {
-        const nn_real *x = a->x + k * steps * 3 * n + j0, *h = a->h + k * n + j0;
-        nn_real *h2 = a->h2 + k * n + j0, *hs = a->hs + k * steps * n + j0;
-        nn_real *gates = a->gates ? a->gates + k * steps * 4 * n + j0 : NULL;
-        nn_real *h_kept = a->gates ? a->h_kept + k * steps * n + j0 : NULL;
-        NN_IVDEP
-        for (nn_dim j = 0; j < count; j++) {
-            const nn_real r = nn_sigmoid(x[j] + s[j]), z = nn_sigmoid(x[n + j] + s[NN_VL + j]);
-            const nn_real sn = s[2 * NN_VL + j], m2 = nn_tanh(x[2 * n + j] + r * sn), before = h[j];
-            const nn_real out = (1 - z) * m2 + z * before;
-            if (gates) {
-                gates[j] = r;
-                gates[n + j] = z;
-                gates[2 * n + j] = m2;
-                gates[3 * n + j] = sn;
-                h_kept[j] = before;
-            }
-            h2[j] = out;
-            hs[j] = out;
+    const nn_real *x = a->x + k * steps * 3 * n + j0;
+    nn_real *gates = a->gates ? a->gates + k * steps * 4 * n + j0 : NULL;
+    NN_IVDEP
+    for (nn_dim j = 0; j < count; j++) {
+        const nn_real r = nn_sigmoid(x[j] + s[j]), z = nn_sigmoid(x[n + j] + s[NN_VL + j]), sn = s[2 * NN_VL + j];
+        if (gates) {
+            gates[j] = r;
+            gates[n + j] = z;
+            gates[3 * n + j] = sn;
         }
+        s[j] = z;
+        s[NN_VL + j] = x[2 * n + j] + r * sn;
     }
+}
+
+NN_INLINE void nn_gru_state(nn_dim k, nn_dim j0, nn_dim count, nn_dim steps, nn_dim n, const nn_real *s,
+                            const nn_gru_step *a)
+{
+    const nn_real *h = a->h + k * n + j0;
+    nn_real *h2 = a->h2 + k * n + j0, *hs = a->hs + k * steps * n + j0;
+    nn_real *gates = a->gates ? a->gates + k * steps * 4 * n + j0 : NULL;
+    nn_real *h_kept = a->gates ? a->h_kept + k * steps * n + j0 : NULL;
+    NN_IVDEP
+    for (nn_dim j = 0; j < count; j++) {
+        const nn_real z = s[j], m = nn_tanh(s[NN_VL + j]), before = h[j], out = (1 - z) * m + z * before;
+        if (gates) {
+            gates[2 * n + j] = m;
+            h_kept[j] = before;
+        }
+        h2[j] = out;
+        hs[j] = out;
+    }
+}
+
+NN_INLINE void nn_gru_units(nn_dim m, nn_dim rows, nn_dim u, nn_dim end, nn_dim steps, nn_dim n, nn_real *z,
+                            const nn_gru_step *a)
+{
+    NN_GATE_EACH(nn_gru_gates, 3)
+    NN_GATE_EACH(nn_gru_state, 3)
 }
 
 /* All steps of a GRU; operands are those of nn_lstm_loop. */
@@ -536,17 +588,15 @@ NN_INLINE void nn_gru_loop(const nn_team *team, nn_dim rows, nn_dim steps, nn_di
                 for (nn_dim v = u; v < end; v++) {
                     nn_gate_soon soon;
                     soon.count = 0;
-                    nn_gate_ask(&soon, m, some, steps * 3 * n, 3, n, a.x + v * NN_VL);
-                    nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + v * NN_VL);
-                    nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + v * NN_VL : NULL);
-                    nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + v * NN_VL : NULL);
-                    nn_gru_rows(some, n, a.h + m * n, panels + v * (n + 1) * Z, z + (v - u) * Z, &soon);
+                    if ((v - u) % NN_GATE_LINE == 0) {
+                        nn_gate_ask(&soon, m, some, steps * 3 * n, 3, n, a.x + v * NN_VL);
+                        nn_gate_ask(&soon, m, some, steps * n, 1, n, a.hs + v * NN_VL);
+                        nn_gate_ask(&soon, m, some, steps * 4 * n, 4, n, gates ? a.gates + v * NN_VL : NULL);
+                        nn_gate_ask(&soon, m, some, steps * n, 1, n, gates ? a.h_kept + v * NN_VL : NULL);
+                    }
+                    nn_gru_rows(some, n, a.h + m * n, panels + v * (n + 1) * Z, z + (v - u) * some * Z, &soon);
                 }
-                for (nn_dim v = u; v < end; v++)
-                    if ((v + 1) * NN_VL <= n)
-                        nn_gru_units(m, some, v * NN_VL, NN_VL, steps, n, z + (v - u) * Z, &a);
-                    else
-                        nn_gru_units(m, some, v * NN_VL, n % NN_VL, steps, n, z + (v - u) * Z, &a);
+                nn_gru_units(m, some, u, end, steps, n, z, &a);
                 m += some;
             }
         }
