@@ -4,14 +4,14 @@
  * The batch axis stays axis 0 throughout. Copies are boxes of runtime/kernels/copy.h: extents with a
  * stride on either side, sorted by the order of the result in memory and merged where both sides allow.
  */
-#include "ops/op.h"
+#include "ops/window.h"
 
 /* ---- boxes ---- */
 
 typedef struct Box {
     int n; /* axes besides axis 0 */
     int64_t size[MAX_RANK], xs[MAX_RANK], ys[MAX_RANK];
-    int64_t rows, row_xs, row_ys; /* axis 0; rows = 0: as many as the thread has */
+    int64_t rows, row_xs, row_ys; /* axis 0, per unit of batch; rows = 0: as many as the thread has */
     int64_t x_offset, y_offset;   /* elements; where the box starts on either side */
 } Box;
 
@@ -52,7 +52,13 @@ static const char *const element_size[] = {
     [DT_F32] = "sizeof(nn_real)", [DT_I32] = "sizeof(int32_t)", [DT_U8] = "1", [DT_BOOL] = "1"
 };
 
-/* One nn_copy of operand `k`, or nn_copy_team where threads share the box's own rows. */
+/* Large samples are divided by lines, so that all threads have work with one sample too. */
+static bool copy_is_large(const Node *n)
+{
+    return type_numel(&n->type, 1, n->type.rank) >= LARGE_SAMPLE;
+}
+
+/* One nn_copy of operand `k`, or nn_copy_team where threads divide the lines of the whole box. */
 static void box_emit(CWriter *w, const Node *n, int k, Box *box)
 {
     Arena *a = arena_new();
@@ -62,7 +68,7 @@ static void box_emit(CWriter *w, const Node *n, int k, Box *box)
     sb_init(&size, a);
     sb_init(&xs, a);
     sb_init(&ys, a);
-    sb_puts(&size, box->rows ? arena_printf(a, "%lld", (ll)box->rows) : "$rows");
+    sb_puts(&size, box->rows ? arena_printf(a, "%s%lld", n->type.batch ? "$batch * " : "", (ll)box->rows) : "$rows");
     sb_printf(&xs, "%lld", (ll)box->row_xs);
     sb_printf(&ys, "%lld", (ll)box->row_ys);
     for (int i = 0; i < 5; i++) {
@@ -341,7 +347,7 @@ static Node *permute_simplify(Builder *b, const Node *n)
 static bool permute_is_lead(const Node *n)
 {
     const IntList *axes = &((const PermuteAttrs *)n->attrs)->axes;
-    return axes->n > 0 && axis_of(&n->type, axes->v[0]) == 0;
+    return axes->n > 0 && axis_of(&n->type, axes->v[0]) == 0 && !copy_is_large(n);
 }
 
 static void permute_emit(CWriter *w, const Node *n)
@@ -446,7 +452,7 @@ static bool slice_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 static bool slice_is_lead(const Node *n)
 {
-    return axis_of(&n->type, ((const SliceAttrs *)n->attrs)->axis) > 0;
+    return axis_of(&n->type, ((const SliceAttrs *)n->attrs)->axis) > 0 && !copy_is_large(n);
 }
 
 static void slice_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -538,7 +544,7 @@ static void slice_dx_emit(CWriter *w, const Node *n)
     if (op_is_lead(n)) {
         cw_stmt(w, n, "nn_fill($rows%s, 0, $out);", by(per_row).text);
     } else {
-        cw_stmt(w, n, "nn_fill_team($team, %lld, 0, $out);", (ll)(n->type.dim[0] * per_row));
+        cw_stmt(w, n, "nn_fill_team($team, %s * %lld, 0, $out);", rows_text(&n->type, 1).s, (ll)per_row);
         cw_stmt(w, n, "nn_barrier($team);");
     }
     box_emit(w, n, 0, &box);
@@ -630,7 +636,7 @@ static bool concat_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 static bool concat_is_lead(const Node *n)
 {
-    return axis_of(&n->type, ((const AxisAttrs *)n->attrs)->axis) > 0;
+    return axis_of(&n->type, ((const AxisAttrs *)n->attrs)->axis) > 0 && !copy_is_large(n);
 }
 
 static void concat_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -735,7 +741,7 @@ static bool pad_shape(ShapeCtx *c, const Node *n, TensorType *out)
 static bool pad_is_lead(const Node *n)
 {
     const PadAttrs *a = n->attrs;
-    return n->type.rank > 0 && a->before.v[0] == 0 && a->after.v[0] == 0;
+    return n->type.rank > 0 && a->before.v[0] == 0 && a->after.v[0] == 0 && !copy_is_large(n);
 }
 
 static void pad_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -769,7 +775,7 @@ static void pad_emit(CWriter *w, const Node *n)
     if (op_is_lead(n)) {
         cw_stmt(w, n, "nn_fill($rows%s, $value, $out);", by(per_row).text);
     } else {
-        cw_stmt(w, n, "nn_fill_team($team, %lld, $value, $out);", (ll)(n->type.dim[0] * per_row));
+        cw_stmt(w, n, "nn_fill_team($team, %s * %lld, $value, $out);", rows_text(&n->type, 1).s, (ll)per_row);
         cw_stmt(w, n, "nn_barrier($team);");
     }
     box_emit(w, n, 0, &box);

@@ -3,6 +3,7 @@
 #
 # The same bits for any number of threads and from run to run: weights, gradients and losses after five steps of
 # LeNet, ResNet-20, the VAE and the recurrent layers on 1, 2 and 3 threads; batches of one and of an odd number of rows.
+# Copies of large samples, which threads divide: what moves there and back is what stands still.
 
 . tests/lib.sh
 . tests/e2e/tools.sh
@@ -24,4 +25,17 @@ for model in lenet resnet20 vae recurrent; do
         try "$model $variant: two runs, same bits" cmp "$base.2" "$base.again"
     done
 done
+
+for variant in f32 f64; do
+    try "copies $variant: builds" harness copies $variant || continue
+    h=$B/harness/copies-$variant
+    for batch in 1 5; do
+        for t in 1 2 3; do
+            out=$WORK/copies-$variant-$batch-$t
+            try "copies $variant, batch $batch, $t threads: runs" "$h" --routine both --batch $batch --output "$out" --threads $t
+            try "copies $variant, batch $batch, $t threads: equal" "$B/tools/compare" "$out" "$out" 0 still moving
+        done
+    done
+done
+try "copies f64: central differences" "$B/harness/copies-f64" --routine train_moving --batch 1 --seed 3 --check-grad --threads 3
 finish

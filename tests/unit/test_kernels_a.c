@@ -707,7 +707,7 @@ START_TEST(copies_follow_their_strides)
     memset(z, 0, N * sizeof *z);
     same_on_all_teams(permute_body, &lines, z, N * sizeof *z, "permute");
     ck_assert_mem_eq(y, z, N * sizeof *y);
-    /* Every other column of the middle rows, the box's own rows shared by the team. */
+    /* Every other column of the middle rows; the team divides the lines. */
     CopyCase c = {
         { { N0, 1, 1, 1, 2, 4 }, { N1 * N2 * N3, 0, 0, 0, N3, 2 }, { 8, 0, 0, 0, 4, 1 } }, x + N3, y
     };
@@ -718,6 +718,11 @@ START_TEST(copies_follow_their_strides)
             for (int d = 0; d < 4; d++)
                 ck_assert(y[a * 8 + b * 4 + d] == x[a * N1 * N2 * N3 + (b + 1) * N3 + 2 * d]);
     for (int i = 8 * N0; i < N; i++) ck_assert(y[i] == 0);
+    /* One line, of which each thread copies a part. */
+    CopyCase one = { { { 1, 1, 1, 1, 1, N }, { 0, 0, 0, 0, 0, 1 }, { 0, 0, 0, 0, 0, 1 } }, x, y };
+    memset(y, 0, N * sizeof *y);
+    same_on_all_teams(copy_body, &one, y, N * sizeof *y, "copy of a line");
+    ck_assert_mem_eq(x, y, N * sizeof *y);
     free(x);
     free(y);
     free(z);
