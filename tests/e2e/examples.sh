@@ -30,7 +30,7 @@ backprop            --epochs 1                                   largest_differe
 END
 }
 
-try "examples build" make B="$B" examples
+try "examples build" make B="$B" WERROR=1 examples
 for dir in examples/*/; do
     name=$(basename "$dir")
     table | grep -q "^$name " || fail "$name: not in the table of $0"
