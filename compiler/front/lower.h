@@ -3,13 +3,15 @@
  * What the files of the lowering share. The AST is interpreted once per routine: compile-time values are
  * computed, blocks are instantiated, loops unrolled, and what remains is graph built through the Builder.
  *
- *   value.c    compile-time values and what they convert to
- *   eval.c     expressions
- *   call.c     calls of blocks, layers, operators and built-in functions
- *   stmt.c     statements
- *   train.c    minimize: paths, optimizers, schedules, penalties
- *   init.c     initialisers and the rule behind `init = default`
- *   compile.c  declarations, imports, models, routines
+ *   value.c          compile-time values and what they convert to
+ *   eval.c           expressions
+ *   call.c           calls: what a name means, blocks and layers
+ *   call_operator.c  calls of operators
+ *   builtin.c        built-in functions
+ *   stmt.c           statements
+ *   train.c          minimize: paths, optimizers, schedules, penalties
+ *   init.c           initialisers and the rule behind `init = default`
+ *   compile.c        declarations, imports, models, routines
  *
  * An erroneous value is V_ERROR: whatever is made of it is V_ERROR too and nothing more is reported.
  */
@@ -255,6 +257,13 @@ typedef VEC(CallArg) CallArgVec;
 Value eval_call(Frame *f, Expr *e, const Value *piped);
 Layer *bind_layer(Frame *f, const char *name, Expr *call);
 Decl *find_block(Lower *lw, const char *name, bool *is_user);
+
+/* ---- builtin.c ---- */
+/* *handled: whether the name is a built-in function's, for these arguments. Those that were evaluated on the way stand
+ * in `args`, so that nothing is evaluated twice. */
+Value call_builtin(Frame *f, Expr *e, CallArgVec *args, bool *handled);
+
+/* ---- call_operator.c ---- */
 Value call_operator(Frame *f, const OpDesc *op, const CallArgVec *args, Span span);
 /* An operator on nodes, by name, with integer attributes given by name. */
 Node *apply(Frame *f, const char *op, int n_in, Node *const *in, Span span);
