@@ -169,7 +169,7 @@ void emit_dot(const Module *m, StrBuf *out);
 const char *emit_picture(const Module *m, Values *values, StrBuf *out);
 void emit_report(const Module *m, StrBuf *out);
 
-/* ---- cwriter.c and elementwise.c: bodies of routines ---- */
+/* ---- cwriter.c, elementwise.c and scan.c: bodies of routines ---- */
 
 struct CWriter {
     ModelFace *face;
@@ -216,12 +216,10 @@ const char *scheduled_text(Arena *a, const char *base, const char *step, const S
 const char *cw_dim(CWriter *w, const DimVar *d);
 void cw_share(CWriter *w, const TensorType *t, const char **from, const char **to, int64_t *scale);
 const char *cw_real(const CWriter *w, double v); /* literal of the real type */
+const char *cw_int(const CWriter *w, int64_t v);
 const char *cw_const(const CWriter *w, DType t, double v);
 /* Root of a view chain; *k becomes the result's number. */
 const Node *cw_base(const Node *n, int *k);
-/* Replaces $0.. by operand[i], $NAME by the attribute and 1.5r by a real literal. */
-const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs,
-                           const char *const *operand, int n_in);
 /* Loops for an elementwise or fused node, or a copy into `target` (NULL: the node's own results). */
 void cw_elementwise(CWriter *w, const Node *n);
 /* pitch: elements between rows of the target, 0: as its type says. */
@@ -229,6 +227,14 @@ void cw_copy(CWriter *w, const Node *n, const Node *from, const char *target, co
              int64_t pitch, bool add);
 /* scan.c: the loop around a body. */
 void cw_scan(CWriter *w, const Node *n);
+
+/* ---- template.c: what operators write, see also ops/cwriter.h ---- */
+
+/* Replaces $0.. by operand[i], $NAME by the attribute and 1.5r by a real literal. */
+const char *cw_expand_expr(CWriter *w, const OpDesc *op, const void *attrs,
+                           const char *const *operand, int n_in);
+/* The address of what updates a parameter from pieces of its gradient. */
+const char *cw_update(CWriter *w, int tensor);
 bool cw_runs_lead(const CWriter *w, const Node *n);
 
 #endif
