@@ -137,7 +137,7 @@ static void max_pool2d_grad(Builder *b, const Node *n, Node *const *dy, Node **d
 
 static bool max_pool2d_is_lead(const Node *n)
 {
-    return type_numel(&n->in[0]->type, 1, 4) < LARGE_SAMPLE;
+    return !sample_is_large(&n->in[0]->type);
 }
 
 static void max_pool2d_emit(CWriter *w, const Node *n)

@@ -52,12 +52,6 @@ static const char *const element_size[] = {
     [DT_F32] = "sizeof(nn_real)", [DT_I32] = "sizeof(int32_t)", [DT_U8] = "1", [DT_BOOL] = "1"
 };
 
-/* Large samples are divided by lines, so that all threads have work with one sample too. */
-static bool copy_is_large(const Node *n)
-{
-    return type_numel(&n->type, 1, n->type.rank) >= LARGE_SAMPLE;
-}
-
 /* One nn_copy of operand `k`, or nn_copy_team where threads divide the lines of the whole box. */
 static void box_emit(CWriter *w, const Node *n, int k, Box *box)
 {
@@ -85,6 +79,18 @@ static void box_emit(CWriter *w, const Node *n, int k, Box *box)
             lead ? "nn_copy(" : "nn_copy_team($team, ", element_size[n->type.dtype], size.text,
             xs.text, ys.text, x, y);
     arena_free(a);
+}
+
+/* Fills the result, before a box is copied into it. */
+static void fill_emit(CWriter *w, const Node *n, const char *value)
+{
+    const int64_t per_row = type_numel(&n->type, 1, n->type.rank);
+    if (op_is_lead(n)) {
+        cw_stmt(w, n, "nn_fill($rows%s, %s, $out);", by(per_row).text, value);
+    } else {
+        cw_stmt(w, n, "nn_fill_team($team, %s * %lld, %s, $out);", rows_text(&n->type, 1).s, (ll)per_row, value);
+        cw_stmt(w, n, "nn_barrier($team);");
+    }
 }
 
 /* A box over all of `x` whose axis i goes to axis i of the result. */
@@ -347,7 +353,7 @@ static Node *permute_simplify(Builder *b, const Node *n)
 static bool permute_is_lead(const Node *n)
 {
     const IntList *axes = &((const PermuteAttrs *)n->attrs)->axes;
-    return axes->n > 0 && axis_of(&n->type, axes->v[0]) == 0 && !copy_is_large(n);
+    return axes->n > 0 && axis_of(&n->type, axes->v[0]) == 0 && !sample_is_large(&n->type);
 }
 
 static void permute_emit(CWriter *w, const Node *n)
@@ -452,7 +458,7 @@ static bool slice_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 static bool slice_is_lead(const Node *n)
 {
-    return axis_of(&n->type, ((const SliceAttrs *)n->attrs)->axis) > 0 && !copy_is_large(n);
+    return axis_of(&n->type, ((const SliceAttrs *)n->attrs)->axis) > 0 && !sample_is_large(&n->type);
 }
 
 static void slice_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -539,14 +545,8 @@ static void slice_dx_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
 
 static void slice_dx_emit(CWriter *w, const Node *n)
 {
-    const int64_t per_row = type_numel(&n->type, 1, n->type.rank);
     Box box = slice_box(n, &n->type, &n->in[0]->type, false);
-    if (op_is_lead(n)) {
-        cw_stmt(w, n, "nn_fill($rows%s, 0, $out);", by(per_row).text);
-    } else {
-        cw_stmt(w, n, "nn_fill_team($team, %s * %lld, 0, $out);", rows_text(&n->type, 1).s, (ll)per_row);
-        cw_stmt(w, n, "nn_barrier($team);");
-    }
+    fill_emit(w, n, "0");
     box_emit(w, n, 0, &box);
 }
 
@@ -636,7 +636,7 @@ static bool concat_shape(ShapeCtx *c, const Node *n, TensorType *out)
 
 static bool concat_is_lead(const Node *n)
 {
-    return axis_of(&n->type, ((const AxisAttrs *)n->attrs)->axis) > 0 && !copy_is_large(n);
+    return axis_of(&n->type, ((const AxisAttrs *)n->attrs)->axis) > 0 && !sample_is_large(&n->type);
 }
 
 static void concat_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -741,7 +741,7 @@ static bool pad_shape(ShapeCtx *c, const Node *n, TensorType *out)
 static bool pad_is_lead(const Node *n)
 {
     const PadAttrs *a = n->attrs;
-    return n->type.rank > 0 && a->before.v[0] == 0 && a->after.v[0] == 0 && !copy_is_large(n);
+    return n->type.rank > 0 && a->before.v[0] == 0 && a->after.v[0] == 0 && !sample_is_large(&n->type);
 }
 
 static void pad_grad(Builder *b, const Node *n, Node *const *dy, Node **dx)
@@ -767,17 +767,11 @@ static Node *pad_simplify(Builder *b, const Node *n)
 static void pad_emit(CWriter *w, const Node *n)
 {
     const PadAttrs *a = n->attrs;
-    const int64_t per_row = type_numel(&n->type, 1, n->type.rank);
     int64_t ys[MAX_RANK];
     Box box = box_of(n, &n->in[0]->type);
     type_strides(&n->type, ys);
     for (int i = 0; i < n->type.rank; i++) box.y_offset += a->before.v[i] * ys[i];
-    if (op_is_lead(n)) {
-        cw_stmt(w, n, "nn_fill($rows%s, $value, $out);", by(per_row).text);
-    } else {
-        cw_stmt(w, n, "nn_fill_team($team, %s * %lld, $value, $out);", rows_text(&n->type, 1).s, (ll)per_row);
-        cw_stmt(w, n, "nn_barrier($team);");
-    }
+    fill_emit(w, n, "$value");
     box_emit(w, n, 0, &box);
 }
 

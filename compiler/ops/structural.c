@@ -196,7 +196,7 @@ static bool to_layout_is_lead(const Node *n)
 {
     int order[MAX_RANK];
     layout_order(n->type.layout, n->type.rank, order);
-    return n->type.rank != 4 || order[0] != 0 || type_numel(&n->type, 1, 4) < LARGE_SAMPLE;
+    return n->type.rank != 4 || order[0] != 0 || !sample_is_large(&n->type);
 }
 
 /* A transposition between two orders is a loop over the result's order with the operand's strides. Orders

@@ -69,6 +69,12 @@ bool window_count(ShapeCtx *c, WindowAxis a, int64_t *n)
     return true;
 }
 
+bool sample_is_large(const TensorType *t)
+{
+    enum { LARGE = 32768 };
+    return type_numel(t, 1, t->rank) >= LARGE;
+}
+
 RowsText rows_text(const TensorType *t, int upto)
 {
     RowsText r;

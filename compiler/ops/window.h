@@ -26,8 +26,9 @@ typedef struct WindowAxis {
  * its leading pad is dropped. Reports sizes below 1 and warns where rounding happens. */
 bool window_count(ShapeCtx *c, WindowAxis a, int64_t *n);
 
-/* Elements of a sample's image from which on kernels without much arithmetic divide it between threads as well. */
-enum { LARGE_SAMPLE = 32768 };
+/* Whether samples of t have so many elements that kernels without much arithmetic divide each between the threads as
+ * well, so that all have work with one sample too. */
+bool sample_is_large(const TensorType *t);
 
 /* Run-time product of axes [0, upto) of t as C text for cw_stmt: "$batch * 3" or "12". `text.s` is the string. */
 typedef struct RowsText {
