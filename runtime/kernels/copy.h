@@ -86,26 +86,21 @@ NN_INLINE void nn_step_put(size_t size, nn_dim from, nn_dim to, nn_dim steps, nn
 }
 
 /* y, dense in the order of the loops, from x with a stride per loop. */
+NN_INLINE nn_box nn_permute_box(nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, nn_dim s0, nn_dim s1, nn_dim s2, nn_dim s3)
+{
+    return (nn_box){ { n0, 1, 1, n1, n2, n3 }, { s0, 0, 0, s1, s2, s3 }, { n1 * n2 * n3, 0, 0, n2 * n3, n3, 1 } };
+}
+
 NN_INLINE void nn_permute4(nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, const nn_real *x, nn_dim s0, nn_dim s1,
                            nn_dim s2, nn_dim s3, nn_real *y)
 {
-    const nn_box b = { { n0, 1, 1, n1, n2, n3 },
-                       { s0, 0, 0, s1, s2, s3 },
-                       { n1 * n2 * n3, 0, 0, n2 * n3, n3, 1 } };
-    nn_copy(sizeof(nn_real), b, x, y);
+    nn_copy(sizeof(nn_real), nn_permute_box(n0, n1, n2, n3, s0, s1, s2, s3), x, y);
 }
 
-/* The same; the team divides the lines of all n0 parts. */
 NN_INLINE void nn_permute4_team(const nn_team *team, nn_dim n0, nn_dim n1, nn_dim n2, nn_dim n3, const nn_real *x,
                                 nn_dim s0, nn_dim s1, nn_dim s2, nn_dim s3, nn_real *y)
 {
-    nn_dim line, end;
-    nn_share(team->rank, team->size, n0 * n1, 1, &line, &end);
-    while (line < end) {
-        const nn_dim first = line % n1, lines = nn_min_dim(n1 - first, end - line);
-        nn_permute4(1, lines, n2, n3, x + line / n1 * s0 + first * s1, s0, s1, s2, s3, y + line * n2 * n3);
-        line += lines;
-    }
+    nn_copy_team(team, sizeof(nn_real), nn_permute_box(n0, n1, n2, n3, s0, s1, s2, s3), x, y);
 }
 
 NN_INLINE void nn_fill(nn_dim n, nn_real value, nn_real *y)
