@@ -37,5 +37,5 @@ for variant in f32 f64; do
         done
     done
 done
-try "copies f64: central differences" "$B/harness/copies-f64" --routine train_moving --batch 1 --seed 3 --check-grad --threads 3
+try "copies f64: central differences" "$B/harness/copies-f64" --routine train --batch 1 --seed 3 --check-grad --threads 3
 finish

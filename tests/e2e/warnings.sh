@@ -11,7 +11,7 @@
 # optimisation come from gcc -O1, for one precision of each model that no other suite builds in it with optimisation and
 # -Wall -Wextra -Werror, as examples.sh does and whoever asks for NAME:f32. The benchmark's models, which are large
 # variations of others, are checked in f32 only and without optimisation.
-cc_strict() { # COMPILER VARIANT FILE
+cc_strict() { # COMPILER REAL FILE
     dir=$(dirname "$3")
     case $1 in
     gcc-O1) gcc $NN_STRICT -O1 -Wno-psabi -Iruntime -I"$dir" -c -o /dev/null "$3" ;;
@@ -22,7 +22,7 @@ cc_strict() { # COMPILER VARIANT FILE
     esac
 }
 
-read_kernels() { # COMPILER VARIANT: what generated code of the variant includes first
+read_kernels() { # COMPILER REAL: what generated code includes first
     h=$WORK/kernels-$2.h
     case $1 in
     gcc) gcc $NN_STRICT -Wno-psabi -Iruntime -x c-header "$h" -o "$h.gch" ;;
@@ -35,7 +35,7 @@ one() { # MODEL
     name=$(echo "${model%.nn}" | tr / _)
     for variant in f32 f64 no-blas; do
         case $variant-$model in f64-tests/bench/* | no-blas-tests/bench/*) continue ;; esac
-        case $variant in f32) flags= ;; f64) flags=--real=f64 ;; *) flags=--no-blas ;; esac
+        case $variant in f32) flags= real=f32 ;; f64) flags=--real=f64 real=f64 ;; *) flags=--no-blas real=f32 ;; esac
         out=$WORK/$name.$variant.c
         if ! "$NNC" "$model" $flags -o "$out" >"$out.log" 2>&1; then
             fail "$model $variant: nnc" "$out.log"
@@ -44,7 +44,7 @@ one() { # MODEL
         for cc in gcc clang gcc-O1; do
             case $cc-$variant-$model in gcc-O1-f64-* | gcc-O1-no-blas-* | gcc-O1-f32-tests/bench/* | gcc-O1-f32-examples/*) continue ;; esac
             [ $cc != gcc-O1 ] || ! grep -qw "$(basename "${model%.nn}"):f32" tests/e2e/[!w]*.sh || continue
-            try "$model $variant $cc" cc_strict $cc $variant "$out"
+            try "$model $variant $cc" cc_strict $cc $real "$out"
         done
     done
     for cc in g++ clang++; do try "$model header $cc" cc_strict $cc f32 "$WORK/$name.f32.c"; done
@@ -55,12 +55,12 @@ if [ "${1:-}" = --one ]; then
     exit 0
 fi
 suite warnings
-for variant in f32 f64 no-blas; do
+for real in f32 f64; do
     {
-        [ $variant != f64 ] || echo '#define NN_REAL_F64 1'
+        [ $real != f64 ] || echo '#define NN_REAL_F64 1'
         printf '#include "nn_init.h"\n#include "nn_kernels.h"\n'
-    } >"$WORK/kernels-$variant.h"
-    for cc in gcc clang; do try "kernels $variant $cc" read_kernels $cc $variant; done
+    } >"$WORK/kernels-$real.h"
+    for cc in gcc clang; do try "kernels $real $cc" read_kernels $cc $real; done
 done
 
 # The largest first, so that the last process does not run alone.
