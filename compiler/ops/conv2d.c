@@ -131,11 +131,21 @@ ConvText conv_text(const TensorType *x, const TensorType *y, int64_t r, int64_t 
     return t;
 }
 
-ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a)
+/* The same convolution by tiles of that side. */
+static ConvText with_tile(ConvText text, int64_t tile)
+{
+    if (tile != 4) return text;
+    ConvText t;
+    snprintf(t.s, sizeof t.s, "nn_tiles_4x4(%.*s)", (int)sizeof t.s - 16, text.s);
+    return t;
+}
+
+ConvText conv2d_text(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
+                     const ConvAttrs *a)
 {
     int64_t pad[4];
     window_pad_get(&a->pad, pad);
-    return conv_text(x, y, w->dim[2], w->dim[3], a, pad[0], pad[1]);
+    return with_tile(conv_text(x, y, w->dim[2], w->dim[3], a, pad[0], pad[1]), winograd_tile(pass, x, y, w, a));
 }
 
 /* weight[O, I/g, R, S] */
@@ -157,7 +167,7 @@ const char *conv_form(WinogradPass pass, const TensorType *x, const TensorType *
                       const ConvAttrs *a)
 {
     if (conv_is_depthwise(w, a)) return "_depthwise";
-    if (winograd_pays(pass, x, y, w, a)) return "_winograd";
+    if (winograd_tile(pass, x, y, w, a)) return "_winograd";
     const int64_t lanes = pass == WINOGRAD_DW ? CONV_LANES : w->dim[pass == WINOGRAD_DX]; /* sums of dw go along both */
     return is_pointwise(w->dim[2], w->dim[3], lanes, a) ? "_pointwise" : "";
 }
@@ -168,15 +178,15 @@ static bool merged(const TensorType *w, const ConvAttrs *a)
     return a->groups == 1 && w->dim[1] < 8 && a->dilation[1] == 1 && w->dim[3] * w->dim[1] <= 64;
 }
 
-static bool conv2d_winograd(const Node *n)
+static int conv2d_winograd(const Node *n)
 {
-    return winograd_pays(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
+    return winograd_tile(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
 
 /* Whether weights that are transformed once for many calls would pay; WINOGRAD_ONE: for calls of one sample. */
-static bool conv2d_winograd_kept(const Node *n, WinogradPass pass)
+static int conv2d_winograd_kept(const Node *n, WinogradPass pass)
 {
-    return winograd_pays(pass, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
+    return winograd_tile(pass, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
 
 /* Below, the barriers around a team's kernel cost more than it gains where there are few samples. A little above they
@@ -195,7 +205,8 @@ static bool conv2d_is_lead(const Node *n)
 
 int64_t conv2d_scratch(const Node *n)
 {
-    return conv2d_winograd(n) ? winograd_scratch(WINOGRAD_Y, &n->in[1]->type) : 0;
+    const int tile = conv2d_winograd(n);
+    return tile ? winograd_scratch(WINOGRAD_Y, tile, &n->in[1]->type) : 0;
 }
 
 static void conv2d_emit(CWriter *w, const Node *n)
@@ -204,7 +215,7 @@ static void conv2d_emit(CWriter *w, const Node *n)
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     const char *form = conv_form(WINOGRAD_Y, x, &n->type, wt, a),
                *add = op_is(n, &op_conv2d_add) ? ", $3" : conv_is_depthwise(wt, a) ? "" : ", NULL";
-    const ConvText text = conv2d_text(x, &n->type, wt, a);
+    const ConvText text = conv2d_text(WINOGRAD_Y, x, &n->type, wt, a);
     if (conv2d_winograd(n))
         cw_stmt(w, n, "nn_conv2d%s($team, %s, %s, $relu, $0, $1, $2%s, $scratch, $out);", form, rows_text(x, 1).s,
                 text.s, add);
@@ -242,17 +253,25 @@ static Node *conv2d_absorb_affine(Builder *b, const Node *n, Node *scale, Node *
 
 /* ---- with transformed weights ---- */
 
+#define TILE_ATTR                                                                      \
+    { "tile", ATTR_INT, offsetof(ConvAttrs, tile), .def = 2, .min = 2, .max = 4,         \
+      .doc = "Outputs along a side of a tile, 2 or 4." }
+static const AttrDef tile_attrs[] = { TILE_ATTR, { 0 } };
+
 static bool winograd_weights_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
     const TensorType *w = &n->in[0]->type;
-    *out = type_of(DT_F32, 1, (int64_t[]){ winograd_scratch(WINOGRAD_Y, w) });
+    const ConvAttrs *a = n->attrs;
+    *out = type_of(DT_F32, 1, (int64_t[]){ winograd_scratch(WINOGRAD_Y, (int)a->tile, w) });
     return want(c, w->rank == 4, IN(0), "the weight is f32[out, in, 3, 3]");
 }
 
 static void winograd_weights_emit(CWriter *w, const Node *n)
 {
     const TensorType *wt = &n->in[0]->type;
-    cw_stmt(w, n, "nn_winograd_weights($team, %lld, %lld, $0, $out);", (ll)wt->dim[1], (ll)wt->dim[0]);
+    const ConvAttrs *a = n->attrs;
+    cw_stmt(w, n, "nn_winograd_weights($team, %lld, %lld, %lld, $0, $out);", (ll)a->tile, (ll)wt->dim[1],
+            (ll)wt->dim[0]);
 }
 
 static const Layout weight_first[OP_MAX_IN] = { [0] = LAYOUT_KERNEL };
@@ -260,8 +279,11 @@ static const Layout weight_first[OP_MAX_IN] = { [0] = LAYOUT_KERNEL };
 const OpDesc op_winograd_weights = {
     .name = "winograd_weights",
     .summary = "kernels of a convolution, transformed for Winograd's algorithm",
-    .doc = "16 numbers for each kernel of 3x3, in the order in which runtime/kernels/winograd.h reads them.",
+    .doc = "16 numbers for each kernel of 3x3, 36 for tiles of 4x4, in the order in which runtime/kernels/winograd.h "
+           "reads them.",
     .in = { "weight" },
+    .attrs = tile_attrs,
+    .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL,
     .operand_layout = weight_first,
     .shape = winograd_weights_shape,
@@ -289,17 +311,17 @@ static void conv2d_winograd_emit(CWriter *w, const Node *n)
 {
     const bool both = n->in[4] != NULL;
     cw_stmt(w, n, "nn_conv2d_%s($team, %s, %s, $relu, $0, $1, %s$2, $3, $out);", both ? "prepared" : "winograd_u",
-            rows_text(&n->in[0]->type, 1).s, prepared_text(n).s, both ? "$4, " : "");
+            rows_text(&n->in[0]->type, 1).s,
+            with_tile(prepared_text(n), ((const ConvAttrs *)n->attrs)->tile).s, both ? "$4, " : "");
 }
 
-static const AttrDef conv2d_prepared_attrs[] = {
-    LIKE_ATTR(ConvAttrs),
-    CONV_ATTRS,
-    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,
-      .doc = "Its height and width." },
-    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
-    { 0 },
-};
+#define PREPARED_ATTRS                                                                                       \
+    LIKE_ATTR(ConvAttrs), CONV_ATTRS,                                                                        \
+        { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,            \
+          .doc = "Its height and width." },                                                                  \
+        { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." }
+static const AttrDef conv2d_winograd_attrs[] = { PREPARED_ATTRS, TILE_ATTR, { 0 } },
+                     conv2d_panels_attrs[] = { PREPARED_ATTRS, { 0 } };
 
 const OpDesc op_conv2d_winograd = {
     .name = "conv2d_winograd",
@@ -308,7 +330,7 @@ const OpDesc op_conv2d_winograd = {
            "which transformed weights do not show. With the weights as panels too (conv2d_panels), calls of one sample "
            "take those: they are fewer to read.",
     .in = { "x", "u", "bias?", "add?", "panels?" },
-    .attrs = conv2d_prepared_attrs,
+    .attrs = conv2d_winograd_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
@@ -382,7 +404,7 @@ const OpDesc op_conv2d_panels = {
     .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result and "
            "`kernel` that of the kernels, which panels do not show.",
     .in = { "x", "panels", "bias?", "add?" },
-    .attrs = conv2d_prepared_attrs,
+    .attrs = conv2d_panels_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
@@ -396,11 +418,12 @@ const OpDesc op_conv2d_panels = {
  * one better than many do. */
 static Node *conv2d_prepare(Builder *b, const Node *n)
 {
-    const bool winograd = conv2d_winograd_kept(n, WINOGRAD_KEPT),
-               panels = conv2d_panels(n) && !(winograd && conv2d_winograd_kept(n, WINOGRAD_ONE));
+    const int winograd = conv2d_winograd_kept(n, WINOGRAD_KEPT);
+    const bool panels = conv2d_panels(n) && !(winograd && conv2d_winograd_kept(n, WINOGRAD_ONE));
     if (!winograd && !panels) return NULL;
     ConvAttrs a = conv_with_like(n->attrs, n);
-    Node *u = winograd ? prepared_weight(b, n, &op_winograd_weights, NULL, "u") : NULL,
+    a.tile = winograd;
+    Node *u = winograd ? prepared_weight(b, n, &op_winograd_weights, &(ConvAttrs){ .tile = winograd }, "u") : NULL,
          *p = panels ? prepared_weight(b, n, &op_conv2d_panels_weights, &a, "panels") : NULL;
     a.relu = ((const ConvAttrs *)n->attrs)->relu;
     a.kernel[0] = n->in[1]->type.dim[2];
@@ -506,16 +529,17 @@ int64_t conv_dw_scratch(const TensorType *w)
     return size <= 16384 || w->dim[1] == 1 ? 8 * size : 0;
 }
 
-static bool conv2d_dx_winograd(const Node *n)
+static int conv2d_dx_winograd(const Node *n)
 {
-    return winograd_pays(WINOGRAD_DX, &n->type, &n->in[0]->type, &n->in[1]->type, n->attrs);
+    return winograd_tile(WINOGRAD_DX, &n->type, &n->in[0]->type, &n->in[1]->type, n->attrs);
 }
 
 int64_t conv2d_dx_scratch(const Node *n)
 {
     const TensorType *w = &n->in[1]->type;
     if (conv_is_depthwise(w, n->attrs)) return 0;
-    return conv2d_dx_winograd(n) ? winograd_scratch(WINOGRAD_DX, w) : conv_dx_scratch(w);
+    const int tile = conv2d_dx_winograd(n);
+    return tile ? winograd_scratch(WINOGRAD_DX, tile, w) : conv_dx_scratch(w);
 }
 
 Work conv2d_dx_work(const Node *n)
@@ -529,7 +553,7 @@ static void conv2d_dx_emit(CWriter *w, const Node *n)
     const TensorType *dy = &n->in[0]->type;
     cw_stmt(w, n, "nn_conv2d%s_dx($team, %s, %s, $0, $1, $scratch, $out);",
             conv_form(WINOGRAD_DX, &n->type, dy, wt, n->attrs), rows_text(&n->type, 1).s,
-            conv2d_text(&n->type, dy, wt, n->attrs).s);
+            conv2d_text(WINOGRAD_DX, &n->type, dy, wt, n->attrs).s);
 }
 
 /* Linear in dy and in the weight. */
@@ -560,14 +584,15 @@ const OpDesc op_conv2d_dx = {
     .with_sums = conv2d_dx_with_sums,
 };
 
-static bool conv2d_dw_winograd(const Node *n)
+static int conv2d_dw_winograd(const Node *n)
 {
-    return winograd_pays(WINOGRAD_DW, &n->in[0]->type, &n->in[1]->type, &n->type, n->attrs);
+    return winograd_tile(WINOGRAD_DW, &n->in[0]->type, &n->in[1]->type, &n->type, n->attrs);
 }
 
 static int64_t conv2d_dw_scratch(const Node *n)
 {
-    return conv2d_dw_winograd(n) ? winograd_scratch(WINOGRAD_DW, &n->type) : conv_dw_scratch(&n->type);
+    const int tile = conv2d_dw_winograd(n);
+    return tile ? winograd_scratch(WINOGRAD_DW, tile, &n->type) : conv_dw_scratch(&n->type);
 }
 
 static Work conv2d_dw_work(const Node *n)
@@ -581,7 +606,7 @@ static void conv2d_dw_emit(CWriter *w, const Node *n)
     const bool few = merged(&n->type, n->attrs) && !conv2d_dw_winograd(n);
     cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);",
             few ? "" : conv_form(WINOGRAD_DW, x, dy, &n->type, n->attrs), few ? "_merged" : "", rows_text(x, 1).s,
-            conv2d_text(x, dy, &n->type, n->attrs).s);
+            conv2d_text(WINOGRAD_DW, x, dy, &n->type, n->attrs).s);
 }
 
 /* The gradient of a weight's gradient has the weight's shape and takes its place. */

@@ -12,7 +12,7 @@ enum { NEAR_WEIGHTS = 131072, NEAR_KERNELS = 16384 }; /* NN_WALK_FAR, nn_winogra
 static bool is_near(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
                     const ConvAttrs *a)
 {
-    if (winograd_pays(pass, x, y, w, a)) return w->dim[0] * w->dim[1] <= NEAR_KERNELS;
+    if (winograd_tile(pass, x, y, w, a)) return w->dim[0] * w->dim[1] <= NEAR_KERNELS;
     return type_numel(w, 0, 4) <= NEAR_WEIGHTS;
 }
 
@@ -30,7 +30,8 @@ static void conv2d_moments_emit(CWriter *w, const Node *n)
     const ConvAttrs *a = n->attrs;
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     cw_stmt(w, n, "nn_conv2d%s_moments($team, %s, %s, $relu, $0, $1, $2, $scratch, $out, $out1);",
-            conv_form(WINOGRAD_Y, x, &n->type, wt, a), rows_text(x, 1).s, conv2d_text(x, &n->type, wt, a).s);
+            conv_form(WINOGRAD_Y, x, &n->type, wt, a), rows_text(x, 1).s,
+            conv2d_text(WINOGRAD_Y, x, &n->type, wt, a).s);
 }
 
 const OpDesc op_conv2d_moments = {
@@ -71,7 +72,7 @@ static void conv2d_dx_act_call(CWriter *w, const Node *n, const char *operands)
     const TensorType *dy = &n->in[0]->type, *wt = &n->in[1]->type;
     cw_stmt(w, n, "nn_conv2d%s_act_dx($team, %s, %s, $0, $1, $2, $3, %s);",
             conv_form(WINOGRAD_DX, &n->type, dy, wt, n->attrs), rows_text(&n->type, 1).s,
-            conv2d_text(&n->type, dy, wt, n->attrs).s, operands);
+            conv2d_text(WINOGRAD_DX, &n->type, dy, wt, n->attrs).s, operands);
 }
 
 static void conv2d_dx_act_emit(CWriter *w, const Node *n)

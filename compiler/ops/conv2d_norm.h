@@ -18,8 +18,9 @@ extern const Layout conv2d_operand_layout[OP_MAX_IN];
 const char *conv_form(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
                       const ConvAttrs *a);
 bool conv_is_depthwise(const TensorType *w, const ConvAttrs *a);
-/* conv_text of a node of conv2d or its gradients. */
-ConvText conv2d_text(const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a);
+/* conv_text of a node of conv2d or its gradients, with the tiles that its form has. */
+ConvText conv2d_text(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w,
+                     const ConvAttrs *a);
 Work conv2d_work(const Node *n);
 Work conv2d_dx_work(const Node *n);
 int64_t conv2d_scratch(const Node *n);

@@ -52,11 +52,11 @@ NN_INLINE nn_piece nn_piece_of(nn_pieces q, nn_dim i, int any, nn_dim rows, nn_d
                        .before = r0 - nn_piece_cut(i / q.each * q.each, all, any, rows, h, w, step) };
 }
 
-/* A piece by Winograd's algorithm, whose tiles are pairs of lines. */
+/* A piece by Winograd's algorithm, whose tiles are several lines. */
 NN_INLINE void nn_winograd_piece(nn_piece p, nn_dim rows, nn_conv c, int relu, const nn_real *x, const nn_real *u,
                                  const nn_real *bias, nn_beside beside, nn_real *y)
 {
-    const nn_dim lines = rows * ((c.oh + 1) / 2), tiles = (c.ow + 1) / 2;
+    const nn_dim lines = rows * nn_winograd_down(c), tiles = nn_winograd_across(c);
     nn_dim from, to;
     nn_share(p.part.row, p.part.rows, lines, 1, &from, &to);
     nn_winograd_some(from * tiles, to * tiles, 0, nn_winograd_groups(c), c, relu, x, u, bias, NULL, beside, y);
@@ -106,9 +106,10 @@ NN_INLINE void nn_conv2d_winograd_moments(const nn_team *team, nn_dim rows, nn_c
                                           const nn_real *w, const nn_real *bias, nn_real *scratch, nn_real *y,
                                           nn_real *moments)
 {
-    nn_winograd_weights(team, c.ci, c.co, w, scratch);
+    nn_winograd_weights(team, nn_winograd_side(c), c.ci, c.co, w, scratch);
     nn_barrier(team);
-    NN_MOMENTS_OF_PIECES(0, 2, nn_winograd_piece(p, rows, c, relu, x, scratch, bias, (nn_beside){ { NULL } }, y));
+    NN_MOMENTS_OF_PIECES(0, nn_winograd_side(c),
+                         nn_winograd_piece(p, rows, c, relu, x, scratch, bias, (nn_beside){ { NULL } }, y));
 }
 
 /* ---- backward ---- */
@@ -167,9 +168,9 @@ NN_INLINE void nn_conv2d_winograd_act_dx(const nn_team *team, nn_dim rows, nn_co
 {
     const nn_conv back = nn_winograd_back(c);
     const nn_beside beside = { { add, y, sums ? x : NULL } };
-    nn_winograd_weights_dx(team, back.ci, back.co, w, scratch);
+    nn_winograd_weights_dx(team, nn_winograd_side(back), back.ci, back.co, w, scratch);
     nn_barrier(team);
-    NN_ACT_DX_OF_PIECES(0, 2, nn_winograd_piece(p, rows, back, 0, dy, scratch, NULL, beside, dx));
+    NN_ACT_DX_OF_PIECES(0, nn_winograd_side(back), nn_winograd_piece(p, rows, back, 0, dy, scratch, NULL, beside, dx));
 }
 
 #endif

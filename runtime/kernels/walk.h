@@ -536,12 +536,13 @@ NN_INLINE void nn_walk_widen_bias(nn_dim wide, nn_dim cols, const nn_real *bias,
 typedef struct nn_conv {
     nn_dim h, w, ci, oh, ow, co, r, s;
     nn_dim step_h, step_w, pad_top, pad_left, dil_h, dil_w, groups;
+    nn_dim tile; /* 4: by large tiles, where Winograd's algorithm computes it (nn_tiles_4x4) */
 } nn_conv;
 
 #define NN_CONV(h, w, ci, oh, ow, co, r, s, step_h, step_w, pad_top, pad_left, dil_h, dil_w,       \
                 groups)                                                                            \
     ((nn_conv){ h, w, ci, oh, ow, co, r, s, step_h, step_w, pad_top, pad_left, dil_h, dil_w,       \
-                groups })
+                groups, 0 })
 
 NN_INLINE nn_dim nn_conv_weights(nn_conv c)
 {

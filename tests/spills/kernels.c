@@ -80,6 +80,15 @@ DEPTHWISE(narrow, 7, 7, 1024, 7, 7, 1024, 3, 3, 1, 1, 1, 1, 1, 1, 1024)
     CONV(winograd_dw, name, __VA_ARGS__)
 WINOGRAD(images, 32, 32, 64, 32, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 
+#define large    nn_conv2d_winograd(team, rows, nn_tiles_4x4(c), 1, x, w, bias, NULL, scratch, y)
+#define large_dx nn_conv2d_winograd_dx(team, rows, nn_tiles_4x4(c), x, w, scratch, y)
+#define large_dw nn_conv2d_winograd_dw(team, rows, nn_tiles_4x4(c), x, w, scratch, y, 0)
+#define LARGE(name, ...)              \
+    CONV(large, name, __VA_ARGS__)    \
+    CONV(large_dx, name, __VA_ARGS__) \
+    CONV(large_dw, name, __VA_ARGS__)
+LARGE(images, 32, 32, 64, 32, 32, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+
 #define DENSE(in, out)                                                                                                \
     void dense_##in##_##out(nn_dim rows, const nn_real *x, const nn_real *w, const nn_real *bias, nn_real *y)         \
     {                                                                                                                 \

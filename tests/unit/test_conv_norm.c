@@ -85,7 +85,8 @@ static void check_layer(const char *name, nn_team_fn together, nn_team_fn apart,
     a.mean = reals(c.ci, 1), a.var = reals(c.ci, 1), a.weight = reals(c.ci, 1), a.shift = reals(c.ci, 1);
     for (nn_dim i = 0; i < c.ci; i++) a.var[i] += 1;
     for (nn_dim i = 0; i < nx; i += 5) a.y[i] = 0;
-    a.scratch = reals(nn_max_dim(nn_conv_weights(c), 16 * nn_winograd_wide(c.ci) * nn_winograd_wide(c.co)), 0);
+    const nn_dim u = NN_WINOGRAD_ELEMENTS * nn_winograd_wide(c.ci) * nn_winograd_wide(c.co);
+    a.scratch = reals(nn_max_dim(nn_conv_weights(c), u), 0);
     a.norm = reals(3 * most + sums, 0);
     nn_real *stats[TEAMS + 1][8], *out[TEAMS + 1], *dx[TEAMS + 1];
     for (int t = 0; t <= TEAMS; t++) {
@@ -166,6 +167,9 @@ START_TEST(steps_together_match_steps_apart)
                             pad, pad, 1, 1, ci));
         check_layer("winograd", winograd_together, winograd_apart, rows,
                     NN_CONV(h, w, ci, h + 2 * pad - 2, w + 2 * pad - 2, co, 3, 3, 1, 1, pad, pad, 1, 1, 1));
+        check_layer("large tiles", winograd_together, winograd_apart, rows,
+                    nn_tiles_4x4(NN_CONV(h, w, ci, h + 2 * pad - 2, w + 2 * pad - 2, co, 3, 3, 1, 1, pad, pad, 1, 1,
+                                         1)));
     }
 }
 END_TEST
@@ -181,13 +185,21 @@ END_TEST
     X(odd_tiles, 3, _winograd, 9, 7, 24, 9, 7, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)          \
     X(many_tiles, 2, _winograd, 64, 64, 16, 64, 64, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)     \
     X(one_sample, 1, _winograd, 4, 4, 16, 4, 4, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+/* By tiles of 4x4. */
+#define LARGE(X)                                                                              \
+    X(odd_large, 3, _winograd, 9, 7, 24, 9, 7, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1)          \
+    X(many_large, 2, _winograd, 64, 64, 16, 64, 64, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1)
 #define DEFINE(name, rows, form, ...) LAYER(name, form, NN_CONV(__VA_ARGS__))
+#define DEFINE_LARGE(name, rows, form, ...) LAYER(name, form, nn_tiles_4x4(NN_CONV(__VA_ARGS__)))
 LAYERS(DEFINE)
+LARGE(DEFINE_LARGE)
 
 START_TEST(steps_together_match_steps_apart)
 {
 #define CHECK(name, rows, form, ...)  check_layer(#name, name##_together, name##_apart, rows, NN_CONV(__VA_ARGS__));
-    for (int i = 0; i < CASES(5); i++) { LAYERS(CHECK) }
+#define CHECK_LARGE(name, rows, form, ...) \
+    check_layer(#name, name##_together, name##_apart, rows, nn_tiles_4x4(NN_CONV(__VA_ARGS__)));
+    for (int i = 0; i < CASES(5); i++) { LAYERS(CHECK) LARGE(CHECK_LARGE) }
 }
 END_TEST
 #endif
