@@ -239,12 +239,76 @@ NN_INLINE void nn_conv_pointwise_phase(nn_part part, nn_dim rows, nn_conv c, int
     nn_walk_points(nn_conv_phase_is_far(c), 0, relu, part, rows * c.h * c.w, c.co, c.ci, dy, wt, bias, NULL, dx);
 }
 
+/* Few channels of dx, stride 1: all taps of a line of the kernel side by side fill the vectors that the channels of a
+ * pixel do not, and no tap meets a zero beyond dy. A pixel o of dy gives T[o][s][c], the sum over lines of the kernel
+ * and channels of dy; dx[p][c] is the sum of T[p + pad - s][s][c] over s. */
+NN_INLINE int nn_conv_taps_vecs(nn_conv c)
+{
+    return (int)((c.s * c.ci + NN_VL - 1) / NN_VL);
+}
+
+/* Whether that takes fewer multiply-adds than wide pixels (nn_widen). */
+NN_INLINE int nn_conv_is_by_taps(nn_conv c)
+{
+    const nn_dim vecs = nn_conv_taps_vecs(c), wide = NN_VL / nn_min_dim(c.ci, NN_VL), taps = wide + c.s - 1;
+    return c.groups == 1 && c.step_h == 1 && c.step_w == 1 && c.dil_w == 1 && c.ci < NN_VL && vecs <= NN_TILE_VECS &&
+           !nn_conv_phase_is_far(c) && c.r * c.co * vecs <= NN_WALK_PACK &&
+           (c.ow * vecs + 1) * NN_VL <= NN_WALK_BLOCK && c.ow * vecs < (c.w + wide - 1) / wide * taps;
+}
+
+/* nn_conv_phases below for such a convolution. */
+NN_INLINE void nn_conv_by_taps(nn_part part, nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
+                               const nn_real *wt, const nn_real *bias, nn_real *dx)
+{
+    const int nv = nn_conv_taps_vecs(c), mr = nn_tile_rows(c.ow, NN_TILE_FEW && nv == 4 ? 2 : NN_TILE_ACC / nv);
+    const nn_dim pane = nv * NN_VL, ci = c.ci;
+    nn_real pack[NN_WALK_PACK * NN_VL], sums[NN_WALK_BLOCK], lanes[NN_VL];
+    memset(pack, 0, (size_t)(c.r * c.co * pane) * sizeof *pack);
+    for (nn_dim i = 0; i < c.r * c.s; i++) {
+        const nn_real *tap = wt + (flipped ? c.r * c.s - 1 - i : i) * c.co * ci;
+        nn_walk_copy(c.co, ci, ci, tap, ci, pack + i / c.s * c.co * pane + i % c.s * ci, pane);
+    }
+    nn_walk_widen_bias(1, ci, bias, lanes);
+    memset(sums + c.ow * pane, 0, sizeof lanes);
+    nn_dim line, last;
+    nn_share(part.row, part.rows, rows * c.h, 1, &line, &last);
+    for (; line < last; line++) {
+        const nn_dim n = line / c.h, h = line % c.h + c.pad_top,
+                     r0 = nn_clamp(nn_div_up(h - c.oh + 1, c.dil_h), 0, c.r),
+                     r1 = nn_clamp(nn_div_down(h, c.dil_h) + 1, r0, c.r);
+        const nn_real *from = dy + (n * c.oh + h - r0 * c.dil_h) * c.ow * c.co;
+        const nn_taps t = { .n_h = r1 - r0, .n_w = 1, .depth = c.co, .x_h = -c.dil_h * c.ow * c.co,
+                            .w_h = c.co * pane, .w_c = pane, .last = 1 };
+        for (nn_dim at = 0; at < c.ow; at += mr) {
+            const nn_dim o = nn_min_dim(at, c.ow - mr);
+            nn_walk_tile(mr, nv, 0, NN_FROM_BIAS, 0, t, c.co, from + o * c.co, pack + r0 * c.co * pane, NULL, NULL,
+                         sums + o * pane, pane);
+        }
+        nn_real *to = dx + line * c.w * ci;
+        for (nn_dim p = 0; p < c.w; p++) {
+            const nn_dim q = p + c.pad_left, s0 = nn_clamp(q - c.ow + 1, 0, c.s), s1 = nn_clamp(q + 1, s0, c.s);
+            nn_vec v = nn_load(lanes);
+            for (nn_dim s = s0; s < s1; s++) v += nn_load(sums + (q - s) * pane + s * ci);
+            if (relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+            /* What is stored beyond a pixel is the next one's place. */
+            if (p * ci + NN_VL <= c.w * ci)
+                nn_store(to + p * ci, v);
+            else
+                nn_store_part(to + p * ci, v, ci);
+        }
+    }
+}
+
 /* A part of dx from dy, rows samples. wt holds [co][ci/g] per tap: for conv2d_dx the transposed weights with both tap
  * axes reversed (`flipped`), for transposed convolution the weights as they are. One walk per phase of the stride; few
  * channels are computed for neighbouring pixels at once, whatever their phase. */
 NN_INLINE void nn_conv_phases(nn_part part, nn_dim rows, nn_conv c, int flipped, int relu, const nn_real *dy,
                               const nn_real *wt, const nn_real *bias, nn_real *dx)
 {
+    if (nn_conv_is_by_taps(c)) {
+        nn_conv_by_taps(part, rows, c, flipped, relu, dy, wt, bias, dx);
+        return;
+    }
     const nn_dim ci = c.ci / c.groups, co = c.co / c.groups, tap = c.co * ci;
     const nn_dim x_next = c.oh * c.ow * c.co, y_next = c.h * c.w * c.ci;
     const nn_dim width = (c.w + c.step_w - 1) / c.step_w;
