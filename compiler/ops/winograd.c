@@ -24,9 +24,9 @@ static const TileCost small = { .side = 2, .elements = 16, .channel = 80, .kerne
                                 .farthest_kernel = 1300, .kept_kernel = 90, .far = 32768, .farthest = 131072,
                                 .product = 1.1 };
 
-/* Most kernels for large tiles: weights that are kept transformed cost memory, too, and sums of a gradient are read and
- * written for each block of tiles. */
-enum { MOST_KEPT = 32768, MOST_SUMMED = 16384 };
+/* Most kernels for large tiles. Beyond, a step of few samples would wait for 36 numbers a kernel from memory and one of
+ * many gains nothing; weights that are kept take memory, too; sums of a gradient are read and written for each block. */
+enum { MOST_KERNELS = 65536, MOST_KEPT = 32768, MOST_SUMMED = 16384 };
 
 /* Channels for which the choice is measured, and the widest vectors they may use: partial ones cost as much. */
 enum { MOST_CHANNELS = 512, MOST_CHANNELS_DW = 256, LANES = CONV_LANES };
@@ -77,9 +77,8 @@ int winograd_tile(WinogradPass pass, const TensorType *x, const TensorType *y, c
     if (pass == WINOGRAD_ONE) images = 1;
     const double by_small = cost_of(&small, pass, images, out, kernels, channels),
                  by_large = cost_of(&large, pass, images, out, kernels, channels);
-    bool is_large = by_large < by_small;
-    if (pass == WINOGRAD_KEPT) is_large = is_large && kernels <= MOST_KEPT;
-    if (pass == WINOGRAD_DW) is_large = is_large && kernels <= MOST_SUMMED;
+    const int64_t most_large = pass == WINOGRAD_KEPT ? MOST_KEPT : pass == WINOGRAD_DW ? MOST_SUMMED : MOST_KERNELS;
+    bool is_large = by_large < by_small && ci * co <= most_large;
     /* Weights are kept in one form: one sample takes that of many. */
     if (pass == WINOGRAD_ONE) is_large = winograd_tile(WINOGRAD_KEPT, x, y, w, a) == large.side;
     if ((is_large ? by_large : by_small) >= 0.9 * images * taps * kernels) return 0;
