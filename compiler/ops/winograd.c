@@ -24,8 +24,9 @@ static const TileCost small = { .side = 2, .elements = 16, .channel = 80, .kerne
                                 .farthest_kernel = 1300, .kept_kernel = 90, .far = 32768, .farthest = 131072,
                                 .product = 1.1 };
 
-/* Most kernels for large tiles. Beyond, a step of few samples would wait for 36 numbers a kernel from memory and one of
- * many gains nothing; weights that are kept take memory, too; sums of a gradient are read and written for each block. */
+/* Most kernels for large tiles. Beyond, a step of few samples would wait for 36 numbers a kernel from memory and one
+ * of many gains nothing; weights that are kept take memory, too; sums of a gradient are read and written for each
+ * block. */
 enum { MOST_KERNELS = 65536, MOST_KEPT = 32768, MOST_SUMMED = 16384 };
 
 /* Channels for which the choice is measured, and the widest vectors they may use: partial ones cost as much. */
