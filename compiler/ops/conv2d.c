@@ -26,6 +26,9 @@
           .min = 1,                                                                                \
           .max = INT32_MAX,                                                                        \
           .doc = "Channels are cut into this many groups that do not see each other." },           \
+        { "tile", ATTR_INT, offsetof(ConvAttrs, tile), .def = 2, .min = 2, .max = 4,               \
+          .doc = "2, or 4: results may be computed in tiles of 4x4 where that is faster, which "   \
+                 "rounds more." },                                                                 \
     {                                                                                              \
         "ceil", ATTR_BOOL, offsetof(ConvAttrs, ceil),                                              \
             .doc = "Round the number of windows up instead of down."                               \
@@ -65,6 +68,7 @@ static bool conv2d_shape(ShapeCtx *c, const Node *n, TensorType *out)
         !want(c, a->dilation[0] >= 1 && a->dilation[1] >= 1, ATTR(dilation),
               "dilation must be at least 1, got [%lld, %lld]", (ll)a->dilation[0],
               (ll)a->dilation[1]) ||
+        !want(c, a->tile != 3, ATTR(tile), "tile must be 2 or 4, got %lld", (ll)a->tile) ||
         !window_pad(c, &a->pad, pad))
         return false;
     if (bias && !want(c,
@@ -253,10 +257,11 @@ static Node *conv2d_absorb_affine(Builder *b, const Node *n, Node *scale, Node *
 
 /* ---- with transformed weights ---- */
 
-#define TILE_ATTR                                                                      \
-    { "tile", ATTR_INT, offsetof(ConvAttrs, tile), .def = 2, .min = 2, .max = 4,         \
-      .doc = "Outputs along a side of a tile, 2 or 4." }
-static const AttrDef tile_attrs[] = { TILE_ATTR, { 0 } };
+static const AttrDef tile_attrs[] = {
+    { "tile", ATTR_INT, offsetof(ConvAttrs, tile), .def = 2, .min = 2, .max = 4,
+      .doc = "Outputs along a side of a tile, 2 or 4." },
+    { 0 },
+};
 
 static bool winograd_weights_shape(ShapeCtx *c, const Node *n, TensorType *out)
 {
@@ -315,13 +320,14 @@ static void conv2d_winograd_emit(CWriter *w, const Node *n)
             with_tile(prepared_text(n), ((const ConvAttrs *)n->attrs)->tile).s, both ? "$4, " : "");
 }
 
-#define PREPARED_ATTRS                                                                                       \
-    LIKE_ATTR(ConvAttrs), CONV_ATTRS,                                                                        \
-        { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,            \
-          .doc = "Its height and width." },                                                                  \
-        { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." }
-static const AttrDef conv2d_winograd_attrs[] = { PREPARED_ATTRS, TILE_ATTR, { 0 } },
-                     conv2d_panels_attrs[] = { PREPARED_ATTRS, { 0 } };
+static const AttrDef conv2d_prepared_attrs[] = {
+    LIKE_ATTR(ConvAttrs),
+    CONV_ATTRS,
+    { "kernel", ATTR_INT2, offsetof(ConvAttrs, kernel), .def = 1, .min = 1, .max = INT32_MAX,
+      .doc = "Its height and width." },
+    { "relu", ATTR_BOOL, offsetof(ConvAttrs, relu), .doc = "Apply relu to the result; set by fusion." },
+    { 0 },
+};
 
 const OpDesc op_conv2d_winograd = {
     .name = "conv2d_winograd",
@@ -330,7 +336,7 @@ const OpDesc op_conv2d_winograd = {
            "which transformed weights do not show. With the weights as panels too (conv2d_panels), calls of one sample "
            "take those: they are fewer to read.",
     .in = { "x", "u", "bias?", "add?", "panels?" },
-    .attrs = conv2d_winograd_attrs,
+    .attrs = conv2d_prepared_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
@@ -404,7 +410,7 @@ const OpDesc op_conv2d_panels = {
     .doc = "As conv2d, with another tensor added to the result before relu; `like` gives the shape of the result and "
            "`kernel` that of the kernels, which panels do not show.",
     .in = { "x", "panels", "bias?", "add?" },
-    .attrs = conv2d_panels_attrs,
+    .attrs = conv2d_prepared_attrs,
     .attr_size = sizeof(ConvAttrs),
     .flags = OPF_INTERNAL | OPF_CHANNELS_LAST,
     .shape = shape_from_attr,
@@ -422,7 +428,7 @@ static Node *conv2d_prepare(Builder *b, const Node *n)
     const bool panels = conv2d_panels(n) && !(winograd && conv2d_winograd_kept(n, WINOGRAD_ONE));
     if (!winograd && !panels) return NULL;
     ConvAttrs a = conv_with_like(n->attrs, n);
-    a.tile = winograd;
+    a.tile = winograd ? winograd : 2;
     Node *u = winograd ? prepared_weight(b, n, &op_winograd_weights, &(ConvAttrs){ .tile = winograd }, "u") : NULL,
          *p = panels ? prepared_weight(b, n, &op_conv2d_panels_weights, &a, "panels") : NULL;
     a.relu = ((const ConvAttrs *)n->attrs)->relu;

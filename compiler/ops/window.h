@@ -67,7 +67,7 @@ typedef struct ConvAttrs {
     IntList pad;                     /* conv2d: window_pad_get */
     int64_t even_pad[2], output_pad[2]; /* conv2d_transpose */
     int64_t kernel[2];               /* conv2d_winograd and conv2d_panels, whose weights do not show it */
-    int64_t tile;                    /* of transformed weights: winograd_tile */
+    int64_t tile;                    /* largest that is allowed; of transformed weights: winograd_tile */
     bool ceil, relu;
 } ConvAttrs;
 

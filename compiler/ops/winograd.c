@@ -79,7 +79,7 @@ int winograd_tile(WinogradPass pass, const TensorType *x, const TensorType *y, c
     const double by_small = cost_of(&small, pass, images, out, kernels, channels),
                  by_large = cost_of(&large, pass, images, out, kernels, channels);
     const int64_t most_large = pass == WINOGRAD_KEPT ? MOST_KEPT : pass == WINOGRAD_DW ? MOST_SUMMED : MOST_KERNELS;
-    bool is_large = by_large < by_small && ci * co <= most_large;
+    bool is_large = a->tile == large.side && by_large < by_small && ci * co <= most_large;
     /* Weights are kept in one form: one sample takes that of many. */
     if (pass == WINOGRAD_ONE) is_large = winograd_tile(WINOGRAD_KEPT, x, y, w, a) == large.side;
     if ((is_large ? by_large : by_small) >= 0.9 * images * taps * kernels) return 0;

@@ -63,16 +63,10 @@ NN_INLINE nn_conv nn_tiles_4x4(nn_conv c)
     return c;
 }
 
-/* Outputs along a side of a tile, and elements of what it reads, both literals. With NN_TILES_2X2 all tiles are small,
- * for results as near to the exact ones as direct sums; scratch that is planned for large ones holds those. */
+/* Outputs along a side of a tile, and elements of what it reads, both literals. */
 NN_INLINE int nn_winograd_side(nn_conv c)
 {
-#if defined(NN_TILES_2X2)
-    (void)c;
-    return 2;
-#else
     return c.tile == 4 ? 4 : 2;
-#endif
 }
 
 NN_INLINE int nn_winograd_elements(nn_conv c)

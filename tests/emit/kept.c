@@ -57,23 +57,16 @@ typedef struct predict_args {
     kept *m;
     int B;
     const float *x;
-    const float *bn_u;
+    const float *a_weight;
     const float *bn_shift;
-    const float *b_u;
     float *y;
 } predict_args;
 
 typedef struct predict_prepare_args {
     kept *m;
-    float *bn_u;
+    float *a_weight;
     float *bn_shift;
-    float *b_u;
 } predict_prepare_args;
-
-NN_OUTLINE void run_winograd_weights(const nn_team *team, const float *weight, float *out)
-{
-    nn_winograd_weights(team, 4, 16, 16, weight, out);
-}
 
 static void predict_prepare_body(void *arg, const nn_team *team)
 {
@@ -87,12 +80,9 @@ static void predict_prepare_body(void *arg, const nn_team *team)
     const float *const n_bn_bias = params + 2320;
     float *const bn_shift = a->bn_shift;
     const float *const n_a_weight = params + 0;
-    float *const bn_u = a->bn_u;
-    const float *const n_b_weight = params + 2336;
-    float *const b_u = a->b_u;
+    float *const a_weight = a->a_weight;
 
-    float *const bn_scale = (float *)(arena + 9216);
-    float *const a_weight = (float *)(arena + 0);
+    float *const bn_scale = (float *)(arena + 0);
     if (team->rank == 0) {
         /* kept.nn:6  n.bn: add, sqrt, div, mul, sub  f32[16], f32[16], f32[16], f32[16]
            -> f32[16], f32[16] */
@@ -114,11 +104,6 @@ static void predict_prepare_body(void *arg, const nn_team *team)
             }
         }
     }
-    nn_barrier(team);
-    /* kept.nn:6  n.a: winograd_weights  f32[16,16,3,3] -> f32[9216] */
-    run_winograd_weights(team, a_weight, bn_u);
-    /* kept.nn:6  n.b: winograd_weights  f32[16,16,3,3] -> f32[9216] */
-    run_winograd_weights(team, n_b_weight, b_u);
 }
 
 NN_OUTLINE void run_to_layout(nn_dim rows, const float *x, float *out)
@@ -126,18 +111,18 @@ NN_OUTLINE void run_to_layout(nn_dim rows, const float *x, float *out)
     nn_permute4(rows, 8, 8, 16, x, 1024, 8, 1, 64, out);
 }
 
-NN_OUTLINE void run_conv2d_winograd(const nn_team *team, nn_dim batch, const float *x,
-    const float *u, const float *bias, float *out)
+NN_OUTLINE void run_conv2d(const nn_team *team, nn_dim batch, const float *x, const float *weight,
+    const float *bias, float *out)
 {
-    nn_conv2d_winograd_u(team, batch, nn_tiles_4x4(NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1,
-        1, 1)), 1, x, u, bias, NULL, out);
+    nn_conv2d_team(team, batch, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 1, x,
+        weight, bias, NULL, out);
 }
 
-NN_OUTLINE void run_conv2d_winograd_2(const nn_team *team, nn_dim batch, const float *x,
-    const float *u, const float *bias, float *out)
+NN_OUTLINE void run_conv2d_2(const nn_team *team, nn_dim batch, const float *x, const float *weight,
+    const float *bias, float *out)
 {
-    nn_conv2d_winograd_u(team, batch, nn_tiles_4x4(NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1,
-        1, 1)), 0, x, u, bias, NULL, out);
+    nn_conv2d_team(team, batch, NN_CONV(8, 8, 16, 8, 8, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1), 0, x,
+        weight, bias, NULL, out);
 }
 
 NN_OUTLINE void run_to_layout_2(nn_dim rows, const float *x, float *out)
@@ -154,9 +139,9 @@ static void predict_body(void *arg, const nn_team *team)
     nn_dim b0, b1; /* this thread's share of B */
     nn_share(team->rank, team->size, B, 1, &b0, &b1);
     const float *const x = a->x;
-    const float *const bn_u = a->bn_u;
+    const float *const a_weight = a->a_weight;
     const float *const bn_shift = a->bn_shift;
-    const float *const b_u = a->b_u;
+    const float *const n_b_weight = params + 2336;
     const float *const n_b_bias = params + 4640;
     float *const y = a->y;
 
@@ -164,13 +149,13 @@ static void predict_body(void *arg, const nn_team *team)
     float *const x_2 = (float *)(arena + 0);
     run_to_layout(b1 - b0, x + b0 * 1024, x_2 + b0 * 1024);
     nn_barrier(team);
-    /* kept.nn:6  n.a: conv2d_winograd  f32[B,16,8,8], f32[9216], f32[16] -> f32[B,16,8,8] */
+    /* kept.nn:6  n.a: conv2d  f32[B,16,8,8], f32[16,16,3,3], f32[16] -> f32[B,16,8,8] */
     float *const relu = (float *)(arena + 8192);
-    run_conv2d_winograd(team, B, x_2, bn_u, bn_shift, relu);
+    run_conv2d(team, B, x_2, a_weight, bn_shift, relu);
     nn_barrier(team);
-    /* kept.nn:6  n.b: conv2d_winograd  f32[B,16,8,8], f32[9216], f32[16] -> f32[B,16,8,8] */
+    /* kept.nn:6  n.b: conv2d  f32[B,16,8,8], f32[16,16,3,3], f32[16] -> f32[B,16,8,8] */
     float *const b = (float *)(arena + 0);
-    run_conv2d_winograd_2(team, B, relu, b_u, n_b_bias, b);
+    run_conv2d_2(team, B, relu, n_b_weight, n_b_bias, b);
     nn_barrier(team);
     /* kept.nn:6  n.b: to_layout  f32[B,16,8,8] -> f32[B,16,8,8] */
     run_to_layout_2(b1 - b0, b + b0 * 1024, y + b0 * 1024);
@@ -178,10 +163,9 @@ static void predict_body(void *arg, const nn_team *team)
 
 static void predict_prepare_run(kept *m)
 {
-    predict_prepare_args a = { .m = m, .bn_u = (float *)(void *)(m->base.kept[0] + 0),
-        .bn_shift = (float *)(void *)(m->base.kept[0] + 36864),
-        .b_u = (float *)(void *)(m->base.kept[0] + 36928) };
-    nn_model_run(&m->base, predict_prepare_body, &a, 5478, 1200);
+    predict_prepare_args a = { .m = m, .a_weight = (float *)(void *)(m->base.kept[0] + 0),
+        .bn_shift = (float *)(void *)(m->base.kept[0] + 9216) };
+    nn_model_run(&m->base, predict_prepare_body, &a, 726, 300);
     m->base.prepared[0] = m->base.weights;
 }
 
@@ -191,10 +175,9 @@ nn_status kept_predict(kept *m, int B, const float *x, float *y)
     if (B < 1 || B > KEPT_B_MAX) return NN_ESIZE;
     if (nn_model_is_stale(&m->base, 0)) predict_prepare_run(m);
     predict_args a = { .m = m, .B = B, .x = x,
-        .bn_u = (const float *)(const void *)(m->base.kept[0] + 0),
-        .bn_shift = (const float *)(const void *)(m->base.kept[0] + 36864),
-        .b_u = (const float *)(const void *)(m->base.kept[0] + 36928), .y = y };
-    nn_model_run(&m->base, predict_body, &a, (nn_dim)B * 5632 + 1154, 1800);
+        .a_weight = (const float *)(const void *)(m->base.kept[0] + 0),
+        .bn_shift = (const float *)(const void *)(m->base.kept[0] + 9216), .y = y };
+    nn_model_run(&m->base, predict_body, &a, (nn_dim)B * 5632 + 290, 1800);
     m->base.calls[0]++;
     return NN_OK;
 }

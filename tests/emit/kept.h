@@ -29,7 +29,7 @@ extern "C" {
 
 /* Bytes that an object keeps for a routine besides: what depends on the weights alone, computed
  * in the first call after they have changed. */
-#define KEPT_PREDICT_KEPT_BYTES 73792
+#define KEPT_PREDICT_KEPT_BYTES 9280
 
 typedef struct kept kept;
 
