@@ -16,7 +16,8 @@ typedef enum WinogradPass {
     WINOGRAD_DW    /* gradient of the weights */
 } WinogradPass;
 
-/* Outputs along a side of its tiles, 2 or 4; 0 where direct kernels are as fast or compute more than 3x3, stride 1. */
+/* Outputs along a side of its tiles, 2, or 4 where a->tile allows; 0 where direct kernels are as fast, and for all but
+ * 3x3 kernels of stride 1. */
 int winograd_tile(WinogradPass pass, const TensorType *x, const TensorType *y, const TensorType *w, const ConvAttrs *a);
 /* In reals. */
 int64_t winograd_scratch(WinogradPass pass, int tile, const TensorType *w);
