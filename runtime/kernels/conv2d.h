@@ -289,7 +289,7 @@ NN_INLINE void nn_conv_by_taps(nn_part part, nn_dim rows, nn_conv c, int flipped
             const nn_dim q = p + c.pad_left, s0 = nn_clamp(q - c.ow + 1, 0, c.s), s1 = nn_clamp(q + 1, s0, c.s);
             nn_vec v = nn_load(lanes);
             for (nn_dim s = s0; s < s1; s++) v += nn_load(sums + (q - s) * pane + s * ci);
-            if (relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+            if (relu) v = nn_relu(v);
             /* What is stored beyond a pixel is the next one's place. */
             if (p * ci + NN_VL <= c.w * ci)
                 nn_store(to + p * ci, v);

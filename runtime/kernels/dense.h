@@ -239,7 +239,7 @@ NN_INLINE void nn_dense_piece(int nv, int tail, nn_dim back, int relu, nn_dim in
     }
     NN_UNROLL_FULL
     for (int j = 0; j < nv; j++) {
-        if (relu) acc[j] = (nn_vec)((nn_ivec)acc[j] & ~(acc[j] < (nn_vec){ 0 }));
+        if (relu) acc[j] = nn_relu(acc[j]);
         nn_store_tail(y + j * NN_VL - NN_BACK(j), acc[j], j == nv - 1, tail);
     }
 #undef NN_BACK

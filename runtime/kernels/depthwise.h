@@ -70,7 +70,7 @@ NN_INLINE void nn_depthwise_tile(int nr, int mr, nn_dim lo, nn_dim hi, int tail,
     NN_UNROLL_FULL
     for (int i = 0; i < nr * mr; i++) {
         nn_vec v = acc[i / mr][i % mr];
-        if (g.relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+        if (g.relu) v = nn_relu(v);
         nn_store_tail(y + (i / mr * g.w.out + i % mr) * c, v, 1, tail);
     }
 }
@@ -93,7 +93,7 @@ NN_INLINE void nn_depthwise_pixel(int tail, nn_deep g, nn_dim oh, nn_dim ow, con
                  nn_load_tail(w + (g.back ? g.h.taps * g.w.taps - 1 - tap : tap) * c, 1, tail);
         }
     }
-    if (g.relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+    if (g.relu) v = nn_relu(v);
     nn_store_tail(y, v, 1, tail);
 }
 

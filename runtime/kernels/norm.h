@@ -296,7 +296,7 @@ NN_INLINE nn_vec nn_norm_y(nn_norm_lane c, int relu, int has_more, nn_vec x, nn_
 {
     nn_vec v = (x - c.m) * c.scale + c.shift;
     if (has_more) v += more;
-    return relu ? (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 })) : v;
+    return relu ? nn_relu(v) : v;
 }
 
 /* (x - m) * scale + shift + dy * gain; with relu dy counts where (x - m) * gain + was_shift was positive. */

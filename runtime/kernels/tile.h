@@ -221,7 +221,7 @@ NN_INLINE void nn_tile_end(int mr, int nv, int tail, int relu, nn_real *y, nn_di
         NN_UNROLL_FULL
         for (int j = 0; j < nv; j++) {
             nn_vec v = acc[i][j];
-            if (relu) v = (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+            if (relu) v = nn_relu(v);
             nn_real *to = y + i * y_m + j * NN_VL;
             if (cut && j == nv - 1) { /* by lanes: gcc would keep a sum whose address is taken in memory */
                 NN_UNROLL_FULL

@@ -163,6 +163,12 @@ NN_INLINE nn_vec nn_select(nn_ivec mask, nn_vec a, nn_vec b)
     return (nn_vec)((mask & (nn_ivec)a) | (~mask & (nn_ivec)b));
 }
 
+/* 0 where v is negative; NaN stays. */
+NN_INLINE nn_vec nn_relu(nn_vec v)
+{
+    return (nn_vec)((nn_ivec)v & ~(v < (nn_vec){ 0 }));
+}
+
 /* Sum of the lanes: halves are added until one is left, so the order is a function of NN_VL alone. */
 NN_INLINE nn_real nn_hsum(nn_vec v)
 {

@@ -142,7 +142,7 @@ NN_INLINE void nn_winograd_weight_row(int side, int i, nn_vec (*t)[NN_WINOGRAD_R
     NN_UNROLL_FULL
     for (int j = 0; j < side + 2; j++) {
         const nn_vec scale = nn_splat(nn_winograd_scale(side, i) * nn_winograd_scale(side, j));
-        nn_store(u + ((side + 2) * i + j) * e_next, side == 2 ? row[j] : row[j] * scale);
+        nn_store(u + ((side + 2) * i + j) * e_next, row[j] * scale);
     }
 }
 
@@ -353,7 +353,7 @@ NN_INLINE void nn_winograd_result_row(int side, int h, int last, int tail, int r
         if (w >= wide) continue;
         r[w] += b;
         if (add) r[w] += nn_load_tail(add + w * k_next, last, tail);
-        if (relu) r[w] = (nn_vec)((nn_ivec)r[w] & ~(r[w] < (nn_vec){ 0 }));
+        if (relu) r[w] = nn_relu(r[w]);
         nn_store_tail(y + w * k_next, r[w], last, tail);
     }
 }
