@@ -182,13 +182,8 @@ static bool merged(const TensorType *w, const ConvAttrs *a)
     return a->groups == 1 && w->dim[1] < 8 && a->dilation[1] == 1 && w->dim[3] * w->dim[1] <= 64;
 }
 
-static int conv2d_winograd(const Node *n)
-{
-    return winograd_tile(WINOGRAD_Y, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
-}
-
-/* Whether weights that are transformed once for many calls would pay; WINOGRAD_ONE: for calls of one sample. */
-static int conv2d_winograd_kept(const Node *n, WinogradPass pass)
+/* winograd_tile of the layer: WINOGRAD_Y, or WINOGRAD_KEPT and WINOGRAD_ONE for weights that are transformed once. */
+static int conv2d_tile(const Node *n, WinogradPass pass)
 {
     return winograd_tile(pass, &n->in[0]->type, &n->type, &n->in[1]->type, n->attrs);
 }
@@ -204,12 +199,12 @@ bool conv_is_team(int64_t macs_per_sample)
  * weights, which the threads share. */
 static bool conv2d_is_lead(const Node *n)
 {
-    return !conv2d_winograd(n) && !conv_is_team(type_numel(&n->type, 1, 4) * type_numel(&n->in[1]->type, 1, 4));
+    return !conv2d_tile(n, WINOGRAD_Y) && !conv_is_team(type_numel(&n->type, 1, 4) * type_numel(&n->in[1]->type, 1, 4));
 }
 
 int64_t conv2d_scratch(const Node *n)
 {
-    const int tile = conv2d_winograd(n);
+    const int tile = conv2d_tile(n, WINOGRAD_Y);
     return tile ? winograd_scratch(WINOGRAD_Y, tile, &n->in[1]->type) : 0;
 }
 
@@ -220,7 +215,7 @@ static void conv2d_emit(CWriter *w, const Node *n)
     const char *form = conv_form(WINOGRAD_Y, x, &n->type, wt, a),
                *add = op_is(n, &op_conv2d_add) ? ", $3" : conv_is_depthwise(wt, a) ? "" : ", NULL";
     const ConvText text = conv2d_text(WINOGRAD_Y, x, &n->type, wt, a);
-    if (conv2d_winograd(n))
+    if (conv2d_tile(n, WINOGRAD_Y))
         cw_stmt(w, n, "nn_conv2d%s($team, %s, %s, $relu, $0, $1, $2%s, $scratch, $out);", form, rows_text(x, 1).s,
                 text.s, add);
     else if (conv2d_is_lead(n))
@@ -424,17 +419,17 @@ const OpDesc op_conv2d_panels = {
  * one better than many do. */
 static Node *conv2d_prepare(Builder *b, const Node *n)
 {
-    const int winograd = conv2d_winograd_kept(n, WINOGRAD_KEPT);
-    const bool panels = conv2d_panels(n) && !(winograd && conv2d_winograd_kept(n, WINOGRAD_ONE));
-    if (!winograd && !panels) return NULL;
+    const int tile = conv2d_tile(n, WINOGRAD_KEPT);
+    const bool panels = conv2d_panels(n) && !(tile && conv2d_tile(n, WINOGRAD_ONE));
+    if (!tile && !panels) return NULL;
     ConvAttrs a = conv_with_like(n->attrs, n);
-    a.tile = winograd ? winograd : 2;
-    Node *u = winograd ? prepared_weight(b, n, &op_winograd_weights, &(ConvAttrs){ .tile = winograd }, "u") : NULL,
+    a.tile = tile ? tile : 2;
+    Node *u = tile ? prepared_weight(b, n, &op_winograd_weights, &(ConvAttrs){ .tile = tile }, "u") : NULL,
          *p = panels ? prepared_weight(b, n, &op_conv2d_panels_weights, &a, "panels") : NULL;
     a.relu = ((const ConvAttrs *)n->attrs)->relu;
     a.kernel[0] = n->in[1]->type.dim[2];
     a.kernel[1] = n->in[1]->type.dim[3];
-    if (!winograd) return mk3(b, &op_conv2d_panels, &a, n->in[0], p, n->in[2]);
+    if (!tile) return mk3(b, &op_conv2d_panels, &a, n->in[0], p, n->in[2]);
     Node *in[] = { n->in[0], u, n->in[2], NULL, p };
     return mk(b, &op_conv2d_winograd, &a, 5, in);
 }
@@ -535,7 +530,7 @@ int64_t conv_dw_scratch(const TensorType *w)
     return size <= 16384 || w->dim[1] == 1 ? 8 * size : 0;
 }
 
-static int conv2d_dx_winograd(const Node *n)
+static int conv2d_dx_tile(const Node *n)
 {
     return winograd_tile(WINOGRAD_DX, &n->type, &n->in[0]->type, &n->in[1]->type, n->attrs);
 }
@@ -544,7 +539,7 @@ int64_t conv2d_dx_scratch(const Node *n)
 {
     const TensorType *w = &n->in[1]->type;
     if (conv_is_depthwise(w, n->attrs)) return 0;
-    const int tile = conv2d_dx_winograd(n);
+    const int tile = conv2d_dx_tile(n);
     return tile ? winograd_scratch(WINOGRAD_DX, tile, w) : conv_dx_scratch(w);
 }
 
@@ -590,14 +585,14 @@ const OpDesc op_conv2d_dx = {
     .with_sums = conv2d_dx_with_sums,
 };
 
-static int conv2d_dw_winograd(const Node *n)
+static int conv2d_dw_tile(const Node *n)
 {
     return winograd_tile(WINOGRAD_DW, &n->in[0]->type, &n->in[1]->type, &n->type, n->attrs);
 }
 
 static int64_t conv2d_dw_scratch(const Node *n)
 {
-    const int tile = conv2d_dw_winograd(n);
+    const int tile = conv2d_dw_tile(n);
     return tile ? winograd_scratch(WINOGRAD_DW, tile, &n->type) : conv_dw_scratch(&n->type);
 }
 
@@ -609,7 +604,7 @@ static Work conv2d_dw_work(const Node *n)
 static void conv2d_dw_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type, *dy = &n->in[1]->type;
-    const bool few = merged(&n->type, n->attrs) && !conv2d_dw_winograd(n);
+    const bool few = merged(&n->type, n->attrs) && !conv2d_dw_tile(n);
     cw_stmt(w, n, "nn_conv2d%s_dw%s($team, %s, %s, $0, $1, $scratch, $out, $acc);",
             few ? "" : conv_form(WINOGRAD_DW, x, dy, &n->type, n->attrs), few ? "_merged" : "", rows_text(x, 1).s,
             conv2d_text(WINOGRAD_DW, x, dy, &n->type, n->attrs).s);
