@@ -3,7 +3,8 @@
 #
 # The same bits for any number of threads and from run to run: weights, gradients and losses after five steps of
 # LeNet, ResNet-20, the VAE and the recurrent layers on 1, 2 and 3 threads; batches of one and of an odd number of rows.
-# Copies of large samples, which threads divide: what moves there and back is what stands still.
+# Copies of large samples, which threads divide: what moves there and back is what stands still. Convolutions by tiles of
+# 4x4: the same bits, gradients by central differences, and f32 near f64.
 
 . tests/lib.sh
 . tests/e2e/tools.sh
@@ -38,4 +39,17 @@ for variant in f32 f64; do
     done
 done
 try "copies f64: central differences" "$B/harness/copies-f64" --routine train --batch 1 --seed 3 --check-grad --threads 3
+
+for variant in f32 f64; do
+    try "tiles $variant: builds" harness tiles $variant || continue
+    h=$B/harness/tiles-$variant
+    for t in 1 2 3; do
+        out=$WORK/tiles-$variant-$t
+        try "tiles $variant, $t threads: trains" "$h" --routine train --batch 5 --seed 3 --output "$out" --steps 3 --threads $t
+        try "tiles $variant, $t threads: same bits" cmp "$out" "$WORK/tiles-$variant-1"
+    done
+    try "tiles $variant: predicts" "$h" --routine predict --batch 5 --seed 3 --output "$WORK/tiles-$variant"
+done
+try "tiles: f32 and f64" "$B/tools/compare" "$WORK/tiles-f32" "$WORK/tiles-f64" 2e-6 z z
+try "tiles f64: central differences" "$B/harness/tiles-f64" --routine train --batch 3 --seed 3 --check-grad --threads 3
 finish
