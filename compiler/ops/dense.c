@@ -38,6 +38,7 @@ enum {
     DENSE_LARGE = 512 * 512,      /* larger weights: the team divides the weight instead of the samples, */
     DENSE_LARGE_DEEP = 256 * 512, /* and so it does for these, where sums are long or a sample is one row */
     DENSE_DEEP = 512,
+    DENSE_TEAM = 32 * 1024, /* and for these, where a sample is one row and there are fewer of them than threads */
     DENSE_BLAS = 4096 /* from here on sums go to OpenBLAS, and gradients of weights with such rows */
 };
 
@@ -73,9 +74,24 @@ static bool is_tall(const TensorType *y, const TensorType *weight)
     return rows >= ROWS && rows * weight->dim[0] * weight->dim[1] >= MACS;
 }
 
-static bool dense_is_lead(const Node *n)
+/* One sample's product with a smaller weight waits for memory as well: from this size on, what each thread saves by
+ * reading a part of it is more than what it waits for the others. Not so backward, where the update that follows reads
+ * all of it again, nor in the body of a loop, where the weight is an input: through that, threads run apart. */
+static bool is_for_team(const Node *n)
+{
+    const Node *weight = n->in[1];
+    return n->type.rank == 2 && !is_wide(&n->type, &weight->type) && !op_is(weight, &op_input) &&
+           weight->type.dim[0] * weight->type.dim[1] >= DENSE_TEAM;
+}
+
+static bool dense_dx_is_lead(const Node *n)
 {
     return !is_wide(&n->type, &n->in[1]->type) && !is_tall(&n->type, &n->in[1]->type);
+}
+
+static bool dense_is_lead(const Node *n)
+{
+    return dense_dx_is_lead(n) && !is_for_team(n);
 }
 
 static bool dense_shape(ShapeCtx *c, const Node *n, TensorType *out)
@@ -123,11 +139,11 @@ static void dense_emit(CWriter *w, const Node *n)
 {
     const TensorType *x = &n->in[0]->type, *wt = &n->in[1]->type;
     const int relu = ((const DenseAttrs *)n->attrs)->relu;
-    const bool wide = is_wide(&n->type, wt);
     const char *add = op_is(n, &op_dense_add) ? "$3" : "NULL";
-    if (wide || is_tall(&n->type, wt))
+    if (!dense_is_lead(n))
         cw_stmt(w, n, "nn_dense_%s($team, %s, %lld, %lld, %d, $0, $1, $2, %s, $out);",
-                !wide                                   ? "tall"
+                is_tall(&n->type, wt)                   ? "tall"
+                : is_for_team(n)                        ? "team"
                 : cw_use_blas(w) && goes_to_blas(wt, 1) ? "blas"
                                                         : "wide",
                 rows_text(x, x->rank - 1).s, (ll)wt->dim[1], (ll)wt->dim[0], relu, add);
@@ -336,7 +352,7 @@ const OpDesc op_dense_dx = {
     .attrs = dense_dx_attrs,
     .attr_size = sizeof(DenseAttrs),
     .flags = OPF_INTERNAL | OPF_ROW_PITCH,
-    .is_lead = dense_is_lead,
+    .is_lead = dense_dx_is_lead,
     .whole = 1 << 1,
     .operand_layout = weight_second,
     .shape = shape_from_attr,
@@ -354,7 +370,7 @@ const OpDesc op_dense_dx_act = {
     .attrs = dense_dx_attrs,
     .attr_size = sizeof(DenseAttrs),
     .flags = OPF_INTERNAL,
-    .is_lead = dense_is_lead,
+    .is_lead = dense_dx_is_lead,
     .whole = 1 << 1,
     .operand_layout = weight_second,
     .shape = shape_from_attr,

@@ -398,6 +398,21 @@ NN_INLINE void nn_dense_tall(const nn_team *team, nn_dim rows, nn_dim in, nn_dim
     nn_dense(to - from, in, out, relu, x + from * in, w, bias, add ? add + from * out : NULL, y + from * out);
 }
 
+/* nn_dense for weights that take longer to read than threads to wait for each other: the team divides the samples, or
+ * the columns where there are fewer samples than threads. The bits are those of nn_dense. */
+NN_INLINE void nn_dense_team(const nn_team *team, nn_dim rows, nn_dim in, nn_dim out, int relu, const nn_real *x,
+                             const nn_real *w, const nn_real *bias, const nn_real *add, nn_real *y)
+{
+    nn_dim from, to;
+    if (rows >= team->size) {
+        nn_share(team->rank, team->size, rows, 1, &from, &to);
+        nn_dense(to - from, in, out, relu, x + from * in, w, bias, add ? add + from * out : NULL, y + from * out);
+        return;
+    }
+    nn_share(team->rank, team->size, out, NN_PANEL_COLS, &from, &to);
+    nn_dense_columns(from, to, rows, in, out, relu, x, w, bias, add, y);
+}
+
 /* What follows a gradient, dx: the sum with `add`, then 0 where y <= 0, for columns [c, end). Both lie like dx, apart
  * from it, or are NULL. */
 NN_INLINE void nn_dense_act(nn_dim c, nn_dim end, nn_dim rows, nn_dim in, const nn_real *add, const nn_real *y,

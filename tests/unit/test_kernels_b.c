@@ -39,6 +39,15 @@ NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim 
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
 
+/* What weights of some size get, forward. */
+NN_INLINE void dense_team(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
+{
+    nn_dense_team(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
+    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
+    nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
+}
+
 /* What large weights get, with OpenBLAS and without. */
 NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_dim out, int blas)
 {
@@ -74,6 +83,12 @@ static void dense_tall_any(void *arg, const nn_team *team)
 {
     const Dense *d = arg;
     dense_tall(team, d, d->in, d->out);
+}
+
+static void dense_team_any(void *arg, const nn_team *team)
+{
+    const Dense *d = arg;
+    dense_team(team, d, d->in, d->out);
 }
 
 static void dense_wide_any(void *arg, const nn_team *team)
@@ -177,6 +192,7 @@ START_TEST(dense_matches_plain_loops)
     for (int i = 0; i < CASES(30); i++) {
         check_dense(dense_wide_any, draw(1, 40), draw(1, 70), draw(1, 140));
         check_dense(dense_blas_any, draw(1, 40), draw(1, 70), draw(1, 140));
+        check_dense(dense_team_any, draw(1, TEAMS + 1), draw(1, 70), draw(1, 140));
     }
     /* Several blocks of rows, columns and depth, the last ones cut. */
     const int few = TARGET_FEWER > 1;
@@ -212,6 +228,13 @@ DENSE(dense_9_283, 9, 283)
     {                                                                                              \
         dense_tall(team, (const Dense *)arg, in, out);                                             \
     }
+#define DENSE_TEAM(name, in, out)                                                                  \
+    static void name(void *arg, const nn_team *team)                                               \
+    {                                                                                              \
+        dense_team(team, (const Dense *)arg, in, out);                                             \
+    }
+DENSE_TEAM(dense_team_400_120, 400, 120)
+DENSE_TEAM(dense_team_784_64, 784, 64)
 DENSE_TALL(dense_tall_512_130, 512, 130)
 DENSE_TALL(dense_tall_130_512, 130, 512)
 DENSE_LARGE(dense_wide_520_150, 520, 150, 0)
@@ -235,6 +258,8 @@ START_TEST(dense_matches_plain_loops)
         check_dense(dense_3_31, rows, 3, 31);
         check_dense(dense_130_200, rows, 130, 200);
         check_dense(dense_9_283, rows, 9, 283);
+        check_dense(dense_team_400_120, rows, 400, 120);
+        check_dense(dense_team_784_64, rows, 784, 64);
     }
     check_dense(dense_784_10, 33, 784, 10);
     check_dense(dense_120_84, 7, 120, 84);
