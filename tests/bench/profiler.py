@@ -19,7 +19,9 @@ from collections import defaultdict
 
 from suite import CC, FLAGS, LIBS, MODELS, NNC, OUT, run, source_of, WORK
 
-SKIP = 2  # the first runs, in which memory is touched for the first time
+# The first runs: memory is touched for the first time, and calls run alone and by all threads to find out which is
+# faster (runtime/trial.h: eight each).
+SKIP = 18
 CALL = re.compile(r"/\*(.*?)\*/|^( +(?:if \(a->apply\) )?)((run_\w+|nn_barrier|\w+_update)\([^;{}]*\);)", re.S | re.M)
 COUNT = "    profile_runs[team->rank] += profile_runs[team->rank] < RUNS - 1;\n"
 HEAD = """#include <stdio.h>
@@ -74,8 +76,8 @@ def main():
     batch = int(os.environ.get("BATCH", max(model.batches)))
     threads = int(os.environ.get("THREADS", "1 2").split()[-1])
     runs, top = int(os.environ.get("RUNS", "30")), int(os.environ.get("TOP", "25"))
-    if runs <= SKIP:
-        sys.exit(f"profile: RUNS={runs}, but the first {SKIP} are not counted")
+    if runs < 1:
+        sys.exit(f"profile: RUNS={runs}, but at least one is needed")
     os.makedirs(WORK, exist_ok=True)
     c, program = os.path.join(WORK, name + ".c"), os.path.join(WORK, name + "_profile")
     source = source_of(name, model)
@@ -85,14 +87,14 @@ def main():
     summary = run(NNC, *source, "--emit=summary")
     kind = "step" if what == "train" else "infer"
     routines = re.findall(rf"^{kind} (\w+):", summary, re.M)
-    text, sites = instrument(text, routines if what == "train" else routines[:1], threads, runs + 8)
+    text, sites = instrument(text, routines if what == "train" else routines[:1], threads, SKIP + runs + 8)
     with open(program + ".c", "w") as f:
         f.write(text)
     run(CC, *FLAGS, "-o", program, "tests/bench/bench.c", program + ".c", *LIBS)
     weights = program + ".safetensors"
     if os.path.exists(weights):
         os.remove(weights)
-    r = subprocess.run([program, what, str(batch), str(threads), weights, program + ".out"], input=f"{runs}\n",
+    r = subprocess.run([program, what, str(batch), str(threads), weights, program + ".out"], input=f"{SKIP + runs}\n",
                        capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
     if r.returncode != 0:
         sys.exit(f"profile: {program}: exit code {r.returncode}\n{r.stderr}")
