@@ -44,6 +44,8 @@ MODELS = {
     "m11": Model("autoencoder 784-256-64", [64]),
     "m12": Model("VAE 784-400-20", [64]),
     "m13": Model("DCGAN, 32x32", [64]),
+    "m4t": Model("ResNet-20, tile = 4", [128], "m4", {"TILE": 4}),
+    "m5t": Model("VGG-11, tile = 4", [64], "m5", {"TILE": 4}),
 }
 
 

@@ -419,7 +419,7 @@ MODELS = {
 
 
 def find(name, defines):
-    """The twin of a model; `defines` are the numbers nnc got with -D."""
+    """The twin of a model; `defines` are the numbers nnc got with -D. How nnc computes a layer is nothing to a twin."""
     if name == "growth_conv":
         size = defines.get("SIZE", 32)
         return classifier(lambda: ConvNet(**defines), [3, size, size], momentum)
