@@ -135,8 +135,8 @@ static void max_pool2d_grad(Builder *b, const Node *n, Node *const *dy, Node **d
     if (dy[0]) dx[0] = mk2(b, &op_max_pool2d_dx, &a, dy[0], mk_result(b, (Node *)n, 1));
 }
 
-/* The team divides the lines of large images, and of those whose lines it has computed: what a thread pools then lies in
- * its own near cache, also where there is one image. */
+/* The team divides the lines of large images, and of those whose lines it has computed: what a thread pools then lies
+ * in its own near cache, also where there is one image. */
 static bool max_pool2d_is_lead(const Node *n)
 {
     const Node *x = n->in[0];
