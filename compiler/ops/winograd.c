@@ -94,7 +94,7 @@ int64_t winograd_scratch(WinogradPass pass, int tile, const TensorType *w)
     if (pass == WINOGRAD_Y) return elements * ci * wide(co);
     if (pass == WINOGRAD_DX) return elements * co * wide(ci);
     const int64_t most = 16384 / (ci * co), parts = most < 1 ? 1 : most > 8 ? 8 : most;
-    const int64_t tiles = tile == 4 ? (ci + co <= 128 ? 32 : 16) : ci + co <= 32 ? 8 : 32;
+    const int64_t tiles = tile == 4 ? (ci + co <= 128 ? 32 : 16) : ci + co <= 32 ? 16 : 32;
     return parts * elements * ci * wide(co) +
            8 * elements * (tiles * (wide(ci) + wide(co) + 2 * LANES) + 2 * LANES);
 }

@@ -576,7 +576,7 @@ enum { NN_WINOGRAD_ITEMS = 8 };
 NN_INLINE nn_dim nn_winograd_dw_tiles(nn_conv c)
 {
     if (nn_winograd_side(c) == 4) return c.ci + c.co <= 128 ? 32 : 16;
-    return c.ci + c.co <= 32 ? 8 : 32;
+    return c.ci + c.co <= 32 ? 16 : 32;
 }
 
 NN_INLINE nn_dim nn_winograd_parts(nn_conv c)
