@@ -39,15 +39,6 @@ NN_INLINE void dense_all(const nn_team *team, const Dense *d, nn_dim in, nn_dim 
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
 
-/* What weights of some size get, forward. */
-NN_INLINE void dense_team(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
-{
-    nn_dense_team(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
-    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
-    nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
-    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
-}
-
 /* What large weights get, with OpenBLAS and without. */
 NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_dim out, int blas)
 {
@@ -69,13 +60,25 @@ NN_INLINE void dense_large(const nn_team *team, const Dense *d, nn_dim in, nn_di
     nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
 }
 
+NN_INLINE void dense_gradients(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
+{
+    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
+    nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
+    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
+}
+
 /* What samples of many rows get. */
 NN_INLINE void dense_tall(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
 {
     nn_dense_tall(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
-    nn_dense_dx_tall(team, d->rows, in, out, d->dy, d->w, d->branch, d->mask, d->dx);
-    nn_dense_dw(team, d->rows, in, out, d->x, d->dy, d->dw, d->acc);
-    nn_bias_grad(team, d->rows, out, 1, d->dy, d->scratch, d->db, d->acc);
+    dense_gradients(team, d, in, out);
+}
+
+/* What weights of some size get, forward. */
+NN_INLINE void dense_team(const nn_team *team, const Dense *d, nn_dim in, nn_dim out)
+{
+    nn_dense_team(team, d->rows, in, out, d->relu, d->x, d->w, d->bias, d->add, d->y);
+    dense_gradients(team, d, in, out);
 }
 
 #ifdef NN_SMALL_CODE
@@ -206,37 +209,27 @@ START_TEST(dense_matches_plain_loops)
 }
 END_TEST
 #else
-#define DENSE(name, in, out)                                                                       \
+#define DENSE(name, kernels, in, out)                                                              \
     static void name(void *arg, const nn_team *team)                                               \
     {                                                                                              \
-        dense_all(team, (const Dense *)arg, in, out);                                              \
+        kernels(team, (const Dense *)arg, in, out);                                                \
     }
-DENSE(dense_784_10, 784, 10)
-DENSE(dense_120_84, 120, 84)
-DENSE(dense_37_65, 37, 65)
-DENSE(dense_1_1, 1, 1)
-DENSE(dense_3_31, 3, 31)
-DENSE(dense_130_200, 130, 200)
-DENSE(dense_9_283, 9, 283)
+DENSE(dense_784_10, dense_all, 784, 10)
+DENSE(dense_120_84, dense_all, 120, 84)
+DENSE(dense_37_65, dense_all, 37, 65)
+DENSE(dense_1_1, dense_all, 1, 1)
+DENSE(dense_3_31, dense_all, 3, 31)
+DENSE(dense_130_200, dense_all, 130, 200)
+DENSE(dense_9_283, dense_all, 9, 283)
 #define DENSE_LARGE(name, in, out, blas)                                                           \
     static void name(void *arg, const nn_team *team)                                               \
     {                                                                                              \
         dense_large(team, (const Dense *)arg, in, out, blas);                                      \
     }
-#define DENSE_TALL(name, in, out)                                                                  \
-    static void name(void *arg, const nn_team *team)                                               \
-    {                                                                                              \
-        dense_tall(team, (const Dense *)arg, in, out);                                             \
-    }
-#define DENSE_TEAM(name, in, out)                                                                  \
-    static void name(void *arg, const nn_team *team)                                               \
-    {                                                                                              \
-        dense_team(team, (const Dense *)arg, in, out);                                             \
-    }
-DENSE_TEAM(dense_team_400_120, 400, 120)
-DENSE_TEAM(dense_team_784_64, 784, 64)
-DENSE_TALL(dense_tall_512_130, 512, 130)
-DENSE_TALL(dense_tall_130_512, 130, 512)
+DENSE(dense_team_400_120, dense_team, 400, 120)
+DENSE(dense_team_784_64, dense_team, 784, 64)
+DENSE(dense_tall_512_130, dense_tall, 512, 130)
+DENSE(dense_tall_130_512, dense_tall, 130, 512)
 DENSE_LARGE(dense_wide_520_150, 520, 150, 0)
 DENSE_LARGE(dense_wide_256_48, 256, 48, 0)
 DENSE_LARGE(dense_blas_130_1030, 130, 1030, 1)
